@@ -1,0 +1,97 @@
+"""Attempts and their lineage.
+
+Every start of the group of training processes is an attempt. It is claimed with a conditional create, so
+two can never have the same number, and it records the checkpoint that it resumed from. What an older
+attempt writes after that (a frozen process that wakes up, a partitioned node) is outside the lineage.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from trainyard.storage import layout
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store
+
+Outcome = Literal["Complete", "Stopped", "UserError", "Infrastructure"]
+"""Stopped: asked to, with its last step committed. UserError: trying again does not mend it. Infrastructure: it may."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the training processes."""
+
+    number: int
+    resumed_from: CheckpointId | None
+    world_size: int
+    started_at: str
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended."""
+
+    outcome: Outcome
+    message: str
+    step: int
+    ended_at: str
+
+
+def now() -> str:
+    """The time, in UTC, as RFC 3339 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def list_attempts(store: Store) -> list[Attempt]:
+    """The attempts of a run, oldest first."""
+    numbered = [(layout.attempt_number(entry.path), entry.path) for entry in store.list(layout.ATTEMPTS)]
+    return [_read(store, number, path) for number, path in sorted((n, p) for n, p in numbered if n is not None)]
+
+
+def claim(store: Store, resumed_from: CheckpointId | None, world_size: int, after: int) -> Attempt | None:
+    """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again."""
+    attempt = Attempt(after + 1, resumed_from, world_size, now())
+    document = asdict(attempt) | {"resumed_from": str(resumed_from) if resumed_from else None}
+    created = store.create(layout.attempt_path(attempt.number), json.dumps(document, indent=1).encode())
+    return attempt if created else None
+
+
+def end(store: Store, number: int, outcome: Outcome, message: str, step: int) -> None:
+    """Tell how an attempt ended."""
+    document = asdict(AttemptEnd(outcome, message, step, now()))
+    store.put(layout.attempt_end_path(number), json.dumps(document, indent=1).encode())
+
+
+def read_end(store: Store, number: int) -> AttemptEnd:
+    """How an attempt ended. Raises NotFoundError when it has not, or died before it could tell."""
+    return AttemptEnd(**json.loads(store.get(layout.attempt_end_path(number))))
+
+
+def lineage(attempts: list[Attempt]) -> dict[int, int | None]:
+    """The attempts whose checkpoints count, each with the last step that counts (None: every step).
+
+    The newest attempt counts whole; its parent up to the step that it resumed from; and so on back.
+    """
+    by_number = {attempt.number: attempt for attempt in attempts}
+    valid: dict[int, int | None] = {}
+    current, limit = (attempts[-1] if attempts else None), None
+    while current is not None and current.number not in valid:
+        valid[current.number] = limit
+        parent = current.resumed_from
+        if parent is None:
+            break
+        limit = parent.step
+        current = by_number.get(parent.attempt)
+    return valid
+
+
+def _read(store: Store, number: int, path: str) -> Attempt:
+    document = json.loads(store.get(path))
+    resumed_from = document["resumed_from"]
+    return Attempt(
+        number,
+        CheckpointId.parse(resumed_from) if resumed_from else None,
+        document["world_size"],
+        document["started_at"],
+    )

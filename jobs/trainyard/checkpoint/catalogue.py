@@ -1,0 +1,83 @@
+"""Which checkpoints a run has, and which one to go on from."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trainyard import errors
+from trainyard.checkpoint.attempts import Attempt, lineage, list_attempts, now
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.storage import layout
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store
+
+State = Literal["Committed", "Incomplete", "SetAside", "Superseded"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder and its state.
+
+    Committed: whole, and of the lineage. Incomplete: no manifest (being written, or its writer died).
+    SetAside: failed a verification. Superseded: written by an attempt that a later one did not resume from.
+    """
+
+    id: CheckpointId
+    state: State
+    size: int
+    reason: str = ""
+
+
+def list_checkpoints(store: Store) -> list[Checkpoint]:
+    """Every checkpoint folder of a run, oldest step first."""
+    sizes: dict[CheckpointId, int] = {}
+    names: dict[CheckpointId, set[str]] = {}
+    for entry in store.list(layout.CHECKPOINTS):
+        folder, _, name = entry.path.removeprefix(f"{layout.CHECKPOINTS}/").partition("/")
+        identity = CheckpointId.parse(folder)
+        if identity is not None:
+            sizes[identity] = sizes.get(identity, 0) + entry.size
+            names.setdefault(identity, set()).add(name)
+    valid = lineage(list_attempts(store))
+    found = [Checkpoint(each, _state(each, names[each], valid), sizes[each]) for each in sorted(names)]
+    return [replace(each, reason=_why(store, each)) if each.state == "SetAside" else each for each in found]
+
+
+def committed(checkpoints: list[Checkpoint]) -> list[CheckpointId]:
+    """The checkpoints that can be resumed from, newest first."""
+    return [each.id for each in reversed(checkpoints) if each.state == "Committed"]
+
+
+def read_manifest(store: Store, identity: CheckpointId) -> Manifest:
+    """The manifest of a checkpoint. Raises NotFoundError, or ValueError when it is torn."""
+    manifest = Manifest.from_json(store.get(f"{identity.folder}/{layout.MANIFEST}"))
+    if manifest.id != identity:
+        raise ValueError(f"the manifest is of {manifest.id}, not of {identity}")
+    return manifest
+
+
+def set_aside(store: Store, identity: CheckpointId, reason: str) -> None:
+    """Mark a checkpoint as not to be used; its files stay, for a person to look at."""
+    document = {"reason": reason, "setAsideAt": now()}
+    store.put(f"{identity.folder}/{layout.SET_ASIDE}", json.dumps(document, indent=1).encode())
+
+
+def newest_attempt(attempts: list[Attempt]) -> int:
+    """The number of the newest attempt, 0 when there is none."""
+    return attempts[-1].number if attempts else 0
+
+
+def _state(identity: CheckpointId, names: set[str], valid: dict[int, int | None]) -> State:
+    if layout.SET_ASIDE in names:
+        return "SetAside"
+    if layout.MANIFEST not in names:
+        return "Incomplete"
+    limit = valid.get(identity.attempt, -1)
+    return "Committed" if limit is None or identity.step <= limit else "Superseded"
+
+
+def _why(store: Store, checkpoint: Checkpoint) -> str:
+    try:
+        return str(json.loads(store.get(f"{checkpoint.id.folder}/{layout.SET_ASIDE}"))["reason"])
+    except (errors.NotFoundError, ValueError, KeyError):
+        return ""

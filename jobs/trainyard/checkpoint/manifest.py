@@ -1,0 +1,73 @@
+"""`manifest.json`, written last: its existence means that the checkpoint is whole."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainyard.storage.layout import CheckpointId
+
+_READ_BYTES = 4 * 1024 * 1024
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a checkpoint: path below its folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint holds, and what has to be known to go on from it."""
+
+    step: int
+    attempt: int
+    world_size: int
+    strategy: str
+    global_batch_size: int
+    files: tuple[FileEntry, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created_at: str = ""
+
+    @property
+    def id(self) -> CheckpointId:
+        """The checkpoint's name."""
+        return CheckpointId(self.step, self.attempt)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files)
+
+    def to_json(self) -> bytes:
+        """The text of manifest.json. Digests have the shape of an OpenSSF Model Signing resource list."""
+        document = asdict(self) | {"format": FORMAT}
+        return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        """The manifest of a text. Raises ValueError when it is not one."""
+        try:
+            document: dict[str, Any] = json.loads(data)
+            if document.pop("format") != FORMAT:
+                raise ValueError("written by another version of trainyard")
+            document["files"] = tuple(FileEntry(**entry) for entry in document["files"])
+            return cls(**document)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a checkpoint manifest ({error})") from error
+
+
+def digest(file: Path, path: str) -> FileEntry:
+    """The entry of a file on disk, read once."""
+    sha256, size = hashlib.sha256(), 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_READ_BYTES):
+            sha256.update(chunk)
+            size += len(chunk)
+    return FileEntry(path, size, sha256.hexdigest())

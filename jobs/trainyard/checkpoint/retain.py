@@ -1,0 +1,70 @@
+"""Which checkpoints are kept, and how the others are deleted."""
+
+from collections.abc import Iterable
+
+from trainyard import errors
+from trainyard.checkpoint.catalogue import list_checkpoints, read_manifest
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.storage import layout
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store
+
+
+def expired(
+    manifests: list[Manifest],
+    keep_last: int,
+    keep_best: int,
+    metric: str | None,
+    greater_is_better: bool,
+    in_use: Iterable[CheckpointId] = (),
+) -> list[CheckpointId]:
+    """The checkpoints to delete, oldest first.
+
+    Kept are the newest `keep_last`, the `keep_best` by the metric (ties: the older), and those in use.
+    """
+    newest_first = sorted(manifests, key=lambda manifest: manifest.id, reverse=True)
+    kept = {manifest.id for manifest in newest_first[:keep_last]} | set(in_use)
+    if metric:
+        sign = -1.0 if greater_is_better else 1.0
+        rated = [manifest for manifest in manifests if metric in manifest.metrics]
+        rated.sort(key=lambda manifest: (sign * manifest.metrics[metric], manifest.id))
+        kept |= {manifest.id for manifest in rated[:keep_best]}
+    return sorted(manifest.id for manifest in manifests if manifest.id not in kept)
+
+
+def retain(
+    store: Store,
+    keep_last: int,
+    keep_best: int,
+    metric: str | None,
+    greater_is_better: bool,
+    in_use: Iterable[CheckpointId] = (),
+) -> list[CheckpointId]:
+    """Delete what need not be kept, and what dead attempts left behind. Returns what was deleted."""
+    checkpoints = list_checkpoints(store)
+    manifests = []
+    for checkpoint in checkpoints:
+        if checkpoint.state == "Committed":
+            try:
+                manifests.append(read_manifest(store, checkpoint.id))
+            except (errors.NotFoundError, ValueError):
+                continue
+    in_use = set(in_use)
+    newest = max((manifest.attempt for manifest in manifests), default=0)
+    # An incomplete folder of the newest attempt may be a save in progress; of an older one it is a leftover.
+    leftovers = [
+        each.id
+        for each in checkpoints
+        if each.id not in in_use
+        and (each.state == "Superseded" or (each.state == "Incomplete" and each.id.attempt < newest))
+    ]
+    doomed = [*leftovers, *expired(manifests, keep_last, keep_best, metric, greater_is_better, in_use)]
+    for identity in doomed:
+        remove(store, identity)
+    return doomed
+
+
+def remove(store: Store, identity: CheckpointId) -> None:
+    """Delete a checkpoint, its manifest first: a half-deleted one is never taken for whole."""
+    store.delete([f"{identity.folder}/{layout.MANIFEST}"])
+    store.delete([entry.path for entry in store.list(identity.folder)])

@@ -1,0 +1,1 @@
+"""What people type: one module a verb. Data goes to stdout, everything else to stderr."""

@@ -1,0 +1,57 @@
+"""`trainyard plan`."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from trainyard.cli.output import format_option, print_json, print_table, set_option
+from trainyard.plan.facts import gather
+from trainyard.plan.notes import notes
+from trainyard.plan.plan import Plan, check, plan
+from trainyard.spec.manifest import as_yaml, load
+from trainyard.spec.model import TrainerJob
+
+
+@click.command()
+@click.argument("file")
+@format_option("table", "yaml", "json")
+@set_option()
+def command(file: str, output: str, overrides: tuple[str, ...]) -> None:
+    """Show what a job would do, and why, without doing it.
+
+    -o yaml prints the fully resolved job: a manifest with every choice written down, which runs the same.
+    """
+    loaded = load(file, overrides)
+    if problems := check(loaded.job.spec):
+        raise loaded.error(problems)
+    made = plan(loaded.job, gather(loaded.job.spec))
+    if output == "json":
+        print_json(asdict(made))
+    elif output == "yaml":
+        click.echo(_comments(made) + as_yaml(resolved(loaded.job, made)), nl=False)
+    else:
+        rows = [(name, *_parted(text)) for name, text in notes(made).items()]
+        print_table(("WHAT", "VALUE", "REASON"), rows)
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def resolved(job: TrainerJob, made: Plan) -> dict[str, Any]:
+    """The manifest with every default and every choice of the plan written down."""
+    manifest: dict[str, Any] = job.model_dump(by_alias=True, mode="json", exclude_none=True)
+    spec = manifest["spec"]
+    owned = ("deepspeed", "fsdp", "fsdp_config")
+    spec["trainingArguments"] = {name: value for name, value in made.arguments.items() if name not in owned}
+    if "deepspeed" in made.arguments:
+        spec["strategy"]["deepspeed"]["config"] = made.arguments["deepspeed"]
+    return manifest
+
+
+def _comments(made: Plan) -> str:
+    return "".join(f"# {name}: {text}\n" for name, text in notes(made).items())
+
+
+def _parted(text: str) -> tuple[str, str]:
+    value, _, reason = text.partition(": ")
+    return (value, reason) if reason else ("", value)

@@ -1,0 +1,25 @@
+"""From what a person types to a run's folder in storage."""
+
+import os
+from pathlib import Path
+
+from trainyard.errors import NotFoundError
+from trainyard.spec.manifest import load
+from trainyard.storage import layout
+from trainyard.storage.store import Store, open_store
+
+
+def open_named(name: str) -> Store:
+    """The run of a manifest file, of a folder, or of a URI. Raises NotFoundError when there is none."""
+    if name.endswith((".yaml", ".yml")):
+        storage, job = (loaded := load(name)).job.spec.storage, loaded.job
+        store = open_store(f"{storage.uri.rstrip('/')}/{job.name}", storage.endpoint, storage.region)
+    elif "://" in name:
+        store = open_store(name, os.environ.get("AWS_ENDPOINT_URL"))
+    elif Path(name).is_dir():
+        store = open_store(name)
+    else:
+        raise NotFoundError(f"{name}: no such manifest or run folder")
+    if not store.exists(layout.RUN):
+        raise NotFoundError(f"{store.url()} is no run: it holds no {layout.RUN}. Has it been started?")
+    return store

@@ -1,0 +1,50 @@
+"""The exceptions that reach a user, each with the exit code that the process ends with.
+
+The codes are documented in README.md and stable. Every message says where, what, and the fix.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a `trainyard` process ends with."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    INVALID_MANIFEST = 3
+    NOT_FOUND = 4
+    JOB_FAILED = 5
+    TIMED_OUT = 6
+    UNREACHABLE = 7
+    INTERRUPTED = 130
+
+
+class TrainyardError(Exception):
+    """An error whose message is meant for the person at the terminal: no traceback is shown for it."""
+
+    exit_code = ExitCode.UNEXPECTED
+
+
+class ManifestError(TrainyardError):
+    """The manifest cannot be used; holds every mistake found, not only the first."""
+
+    exit_code = ExitCode.INVALID_MANIFEST
+
+
+class NotFoundError(TrainyardError):
+    """A run, a checkpoint, a file or an object is not there."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class StorageError(TrainyardError):
+    """The storage cannot be reached, read or written."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class JobError(TrainyardError):
+    """The job failed for a reason that trying again does not mend: bad data, bad code, a full disk."""
+
+    exit_code = ExitCode.JOB_FAILED

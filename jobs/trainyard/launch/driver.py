@@ -1,0 +1,153 @@
+"""The driver: attempt after attempt until the job is complete, stopped, or beyond repair.
+
+An attempt goes: choose the newest committed checkpoint of the lineage, bring it here and verify it, claim
+the attempt with the checkpoint that it resumes from, run the group, tell how it ended, decide.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trainyard.checkpoint import attempts, catalogue
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.checkpoint.transfer import CorruptCheckpoint, download
+from trainyard.errors import JobError, NotFoundError, StorageError
+from trainyard.launch.group import Group
+from trainyard.launch.node import Node
+from trainyard.launch.retry import Ended, decide
+from trainyard.plan.plan import Plan, keep_last
+from trainyard.spec.manifest import as_manifest
+from trainyard.spec.model import Resume, TrainerJob
+from trainyard.storage import layout
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store
+from trainyard.train.work import Result, Work
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Driver:
+    """Runs one job on an initialised Ray."""
+
+    job: TrainerJob
+    plan: Plan
+    store: Store
+    node: Node
+    notes: dict[str, Any]
+    tell: Tell
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> Result:
+        """The end of the job: Complete, Stopped, or the failure that was its last."""
+        history: list[Ended] = []
+        anew = self.job.spec.resume is Resume.NEVER
+        while True:
+            work = self._next_attempt(anew)
+            anew = False
+            result = self._attempt(work)
+            if self.stopping.is_set() and result.outcome == "Infrastructure":
+                result = Result("Stopped", "stopped before there was a step to save", result.step)
+            if result.outcome in ("Complete", "Stopped"):
+                return result
+            attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
+            history.append(Ended(result, self._progressed(work)))
+            decision = decide(history, self.job.spec.restart.max_restarts)
+            if decision.delay is None:
+                return replace(result, message=decision.reason)
+            self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
+            if self.stopping.wait(decision.delay):
+                return Result("Stopped", "stopped between two attempts", result.step)
+
+    def _next_attempt(self, anew: bool) -> Work:
+        while True:
+            known = attempts.list_attempts(self.store)
+            manifest = None if anew else self._restore()
+            if manifest is None and self.job.spec.resume is Resume.REQUIRED:
+                raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
+            if manifest is not None:
+                self._check_fits(manifest)
+            resumed = manifest.id if manifest else None
+            claimed = attempts.claim(self.store, resumed, self.plan.world_size.value, catalogue.newest_attempt(known))
+            if claimed is not None:
+                self.tell({"event": "attempt", "number": claimed.number, "resumed": str(resumed) if resumed else None})
+                return self._work(claimed.number, resumed)
+
+    def _work(self, attempt: int, resumed: CheckpointId | None) -> Work:
+        return Work(
+            manifest=as_manifest(self.job),
+            arguments=self.plan.arguments,
+            run_uri=self.store.uri,
+            attempt=attempt,
+            staging=str(self.node.staging(attempt)),
+            keep_last=keep_last(self.job.spec),
+            strategy=self.plan.strategy.value,
+            global_batch_size=self.plan.batch.global_size,
+            resume_from=str(resumed) if resumed else None,
+            resume_folder=str(self._restored(resumed)) if resumed else None,
+            events=str(self.node.events_socket),
+            notes=self.notes,
+        )
+
+    def _attempt(self, work: Work) -> Result:
+        workers = self.job.spec.workers
+        result = Group(work, workers.count, workers.processes, workers.gpus).run(self.node)
+        shutil.rmtree(work.staging, ignore_errors=True)
+        return result
+
+    def _restore(self) -> Manifest | None:
+        """Bring the newest checkpoint that proves whole; one that does not is set aside, and the next is tried."""
+        for identity in catalogue.committed(catalogue.list_checkpoints(self.store)):
+            self.tell({"event": "restore", "id": str(identity)})
+            try:
+                manifest = catalogue.read_manifest(self.store, identity)
+                shutil.rmtree(self._restored(identity), ignore_errors=True)
+                download(self.store, manifest, identity.folder, self._restored(identity))
+                return manifest
+            except (CorruptCheckpoint, ValueError) as error:
+                catalogue.set_aside(self.store, identity, str(error))
+                self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
+        return None
+
+    def _restored(self, identity: CheckpointId) -> Any:
+        return self.node.folder / "restored" / f"checkpoint-{identity.step}"
+
+    def _check_fits(self, manifest: Manifest) -> None:
+        if manifest.world_size != self.plan.world_size.value:
+            raise JobError(
+                f"checkpoint {manifest.id} was written by {manifest.world_size} processes and this job starts "
+                f"{self.plan.world_size.value}: set spec.workers back, or resume: Never to start anew"
+            )
+        if manifest.strategy != self.plan.strategy.value:
+            raise JobError(
+                f"checkpoint {manifest.id} was written with {manifest.strategy} and this job uses "
+                f"{self.plan.strategy.value}: set spec.strategy back, or resume: Never to start anew"
+            )
+
+    def _progressed(self, work: Work) -> bool:
+        found = catalogue.committed(catalogue.list_checkpoints(self.store))
+        return any(identity.attempt == work.attempt for identity in found)
+
+
+def complete(store: Store) -> Manifest | None:
+    """The manifest of the run's final model, if the newest attempt ended with one."""
+    known = attempts.list_attempts(store)
+    if not known:
+        return None
+    try:
+        end = attempts.read_end(store, known[-1].number)
+        final = Manifest.from_json(store.get(f"{layout.FINAL}/{layout.MANIFEST}"))
+    except (NotFoundError, ValueError, TypeError, json.JSONDecodeError):
+        return None
+    return final if end.outcome == "Complete" and final.attempt == known[-1].number else None
+
+
+def check_storage(store: Store) -> None:
+    """Find a storage that cannot be written now, not at the first checkpoint. Raises StorageError."""
+    try:
+        store.check_writable()
+    except NotFoundError as error:
+        raise StorageError(str(error)) from error

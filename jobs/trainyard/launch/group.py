@@ -1,0 +1,210 @@
+"""One attempt as a Ray Train run: a group of Ray workers, each of which keeps one training process.
+
+Ray places the workers, tells them who they are, and takes the whole group down when one fails. Ray's own
+restarts are off (max_failures=0): its failure policy cannot tell a bad data set from a lost node, and the
+next attempt must be claimed and its checkpoint chosen first. That is the driver's work.
+
+DataParallelTrainer rather than TorchTrainer: with the process group made in our own process Ray's workers
+need no torch, which saves its import in each of them (bench/startup).
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train.collective
+from ray.train import RunConfig, ScalingConfig
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from trainyard.checkpoint import attempts
+from trainyard.launch.node import Node
+from trainyard.storage import layout
+from trainyard.storage.store import Store
+from trainyard.train.work import Result, Work
+
+_POLL_SECONDS = 0.25
+_LOG_SECONDS = 10.0
+_RANK_FAILED = "trainyard-rank-failed:"
+
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # Ray would rebuild the environment for each worker under `uv run`
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the manifest count from where the user stands
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(_POLL_SECONDS),
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class _AllGpusOfTheNode(Backend):
+    """torch picks its GPU by LOCAL_RANK among all that it sees."""
+
+    share_cuda_visible_devices = True
+
+
+@dataclass
+class _Processes(BackendConfig):
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """See ray.train.backend.BackendConfig."""
+        return _AllGpusOfTheNode
+
+
+@dataclass(frozen=True)
+class Group:
+    """The group of processes of one attempt."""
+
+    work: Work
+    workers: int
+    processes: int
+    gpus: int
+
+    def run(self, node: Node) -> Result:
+        """Run the attempt to its end, and say how it ended. Blocks; needs an initialised Ray."""
+        world_size = self.workers * self.processes
+        trainer = DataParallelTrainer(
+            _keep_process,
+            train_loop_config={"work": self.work.__dict__},
+            scaling_config=ScalingConfig(num_workers=world_size, use_gpu=self.gpus > 0, resources_per_worker=self._resources()),
+            run_config=RunConfig(name=f"{self.work.job.name}-{self.work.attempt}", storage_path=str(node.folder / "ray")),
+            backend_config=_Processes(),
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            return _root_cause(error)
+        except (TrainingFailedError, ray.exceptions.RayError) as error:
+            return Result("Infrastructure", f"Ray: {str(error).strip().splitlines()[-1][:300]}")
+        # Rank 0 may have been on another node: the end of its attempt is told in storage.
+        end = attempts.read_end(self.work.store, self.work.attempt)
+        return Result(end.outcome, end.message, end.step)
+
+    def _resources(self) -> dict[str, float]:
+        return {"CPU": 1, "GPU": self.gpus / self.processes} if self.gpus else {"CPU": 1}
+
+
+def _keep_process(config: dict[str, Any]) -> None:
+    """In a Ray worker: have a training process started, watch it, and raise when it fails."""
+    work, context, node = Work(**config["work"]), ray.train.get_context(), Node.here()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    meeting = ray.train.collective.broadcast_from_rank_zero(_meeting_point() if rank == 0 else None)
+    staging = Path(work.staging)
+    staging.mkdir(parents=True, exist_ok=True)
+    work_file, result_file = staging / f"work-{rank}.json", staging / f"result-{rank}.json"
+    work.write(work_file)
+    log = staging / f"rank-{rank}.log"
+    shared = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+    request = {
+        "work": str(work_file),
+        "result": str(result_file),
+        "log": str(log),
+        "threads": _threads(context.get_local_world_size()),
+        "env": {
+            **{name: os.environ[name] for name in shared if name in os.environ},
+            # torchrun's variables: accelerate, DeepSpeed and user code read these.
+            "RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_RANK": str(context.get_local_rank()),
+            "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
+            "GROUP_RANK": str(context.get_node_rank()),
+            "MASTER_ADDR": meeting["address"],
+            "MASTER_PORT": str(meeting["port"]),
+        },
+    }
+    with _LogUpload(work.store, layout.log_path(work.attempt, rank), log):
+        status = _until_it_ends(node, request)
+    result = Result.read(result_file) or _died(status, log)
+    if result.outcome in ("Complete", "Stopped"):
+        if rank == 0:
+            attempts.end(work.store, work.attempt, result.outcome, result.message, result.step)
+        return
+    if result.message.startswith("another rank went away"):
+        time.sleep(4 * _POLL_SECONDS)  # let the rank that failed first be seen first
+    raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
+
+
+def _until_it_ends(node: Node, request: dict[str, Any]) -> int:
+    # Ray kills this worker by ending its process; the closed connection then ends the training process.
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(node.warm_socket))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        lines = connection.makefile()
+        lines.readline()
+        ending = lines.readline()
+    return int(json.loads(ending)["status"]) if ending else -9
+
+
+def _died(status: int, log: Path) -> Result:
+    tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+    cause = {-9: "killed (SIGKILL; out of memory?)", -15: "terminated (SIGTERM)"}.get(status, f"ended with status {status}")
+    return Result("Infrastructure", f"the training process was {cause}" + (f"; its last line: {tail[0][:200]}" if tail and status > 0 else ""))
+
+
+def _root_cause(error: WorkerGroupError) -> Result:
+    """What failed first, of all that failed: a user's error before any other, a dead peer last."""
+    results = []
+    for failure in error.worker_failures.values():
+        text = str(failure)
+        _, found, told = text.partition(_RANK_FAILED)
+        if found:
+            document, _ = json.JSONDecoder().raw_decode(told)
+            results.append(Result(**document))
+        else:
+            results.append(Result("Infrastructure", text.strip().splitlines()[-1][:300] if text.strip() else type(failure).__name__))
+    order = {"UserError": 0, "Infrastructure": 1}
+    return min(results, key=lambda result: (order.get(result.outcome, 2), "another rank went away" in result.message))
+
+
+def _meeting_point() -> dict[str, Any]:
+    address = ray.util.get_node_ip_address()
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return {"address": address, "port": probe.getsockname()[1]}
+
+
+def _threads(processes: int) -> int:
+    cores = len(os.sched_getaffinity(0))
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // processes))
+
+
+class _LogUpload:
+    """Copies a growing log to storage now and then, and once at the end."""
+
+    def __init__(self, store: Store, path: str, log: Path) -> None:
+        self.store, self.path, self.log = store, path, log
+        self.size = -1
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._loop, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+        self._copy()
+
+    def _loop(self) -> None:
+        while not self.done.wait(_LOG_SECONDS):
+            self._copy()
+
+    def _copy(self) -> None:
+        try:
+            size = self.log.stat().st_size
+            if size != self.size:
+                self.store.put_file(self.path, self.log)
+                self.size = size
+        except Exception:  # noqa: BLE001 - a log that cannot be copied must not take the training down
+            return

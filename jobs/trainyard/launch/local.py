@@ -1,0 +1,211 @@
+"""`trainyard run`: a job on this machine, from the manifest to the end.
+
+The main thread owns signals and the screen; a second thread drives. The warm process starts first, because
+its imports are the longest wait, and everything else happens beside it.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.errors import ExitCode, JobError, ManifestError
+from trainyard.launch import runfile
+from trainyard.launch.node import Node, Warm, events_listener, only_run, open_node
+from trainyard.launch.progress import Display, open_display
+from trainyard.plan import inputs, plan
+from trainyard.plan.facts import gather
+from trainyard.plan.identity import identity
+from trainyard.plan.notes import notes
+from trainyard.plan.plan import Plan
+from trainyard.spec.manifest import Loaded, as_manifest
+from trainyard.spec.model import Resume, TrainerJob
+from trainyard.storage import layout
+from trainyard.storage.store import Store, open_store
+from trainyard.train.work import Result
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to."""
+
+    exit_code: ExitCode
+    final: str | None = None
+    metrics: dict[str, float] | None = None
+    message: str = ""
+
+
+def run(loaded: Loaded, quiet: bool = False) -> Finished:
+    """Run the job of a manifest. Raises TrainyardError for what is wrong before anything is trained."""
+    job = loaded.job
+    if problems := [*plan.check(job.spec), *inputs.check(job.spec)]:
+        raise loaded.error(problems)
+    if job.spec.suspend:
+        raise ManifestError(f"{loaded.source}: spec.suspend is true, so nothing runs; set it to false")
+    _check_gpus(job)
+    made = plan.plan(job, gather(job.spec))
+    store = open_run(job)
+    with only_run(store.uri), open_node() as node:
+        return _Session(job, made, store, node, open_display(job.name, quiet)).run()
+
+
+def open_run(job: TrainerJob) -> Store:
+    """The run's folder in storage."""
+    storage = job.spec.storage
+    return open_store(f"{storage.uri.rstrip('/')}/{job.name}", storage.endpoint, storage.region)
+
+
+class _Session:
+    def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display) -> None:
+        self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
+        self.warm = Warm(node)
+        self.stopping, self.killed = threading.Event(), threading.Event()
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.metrics: dict[str, float] = {}
+        self.already: Manifest | None = None
+
+    def run(self) -> Finished:
+        listener = events_listener(self.node)
+        ending_read, ending_write = socket.socketpair()
+        thread = threading.Thread(target=self._drive, args=(ending_write,), name="driver", daemon=True)
+        try:
+            with self._signals():
+                thread.start()
+                self._show(listener, ending_read)
+        finally:
+            self.display.close()
+            self.warm.close()
+        if self.killed.is_set():
+            # The driver's thread is inside Ray, whose processes end with this one.
+            return Finished(ExitCode.INTERRUPTED, message="stopped at once; steps since the last checkpoint are lost")
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self._finished(self.result)
+
+    def _finished(self, result: Result) -> Finished:
+        if result.outcome == "Complete":
+            return Finished(ExitCode.OK, self.store.url(layout.FINAL), self.metrics, "")
+        if result.outcome == "Stopped":
+            text = f"{result.message} (step {result.step}); run the same command again to go on"
+            return Finished(ExitCode.INTERRUPTED, message=text)
+        where = f"\n  at {result.where}" if result.where else ""
+        step = f" at step {result.step}" if result.step else ""
+        return Finished(ExitCode.JOB_FAILED, message=f"{result.message}{where}{step}\n  logs: {self.store.url('logs')}")
+
+    def _drive(self, ending: socket.socket) -> None:
+        try:
+            self.result = self._driven()
+        except BaseException as error:  # noqa: BLE001 - a thread's error is raised again by the main thread
+            self.error = error
+        finally:
+            ending.close()
+
+    def _driven(self) -> Result:
+        from trainyard.launch.driver import Driver, check_storage, complete
+
+        described = notes(self.plan)
+        check_storage(self.store)
+        who = identity(self.job.spec)
+        before = runfile.read(self.store)
+        manifest = as_manifest(self.job)
+        if before is not None:
+            runfile.check_same(self.store, before, who, self.job.name)
+            final = complete(self.store)
+            if final is not None and _same_training(before["manifest"], manifest) and self.job.spec.resume is not Resume.NEVER:
+                self.metrics = final.metrics
+                self._tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
+                return Result("Complete", self.store.url(layout.FINAL), final.step)
+        runfile.write(self.store, manifest, who, described)
+        for warning in self.plan.warnings:
+            self._tell({"event": "note", "text": f"warning: {warning}"})
+        with _ray(self.job, self.node):
+            return Driver(self.job, self.plan, self.store, self.node, described, self._tell, self.stopping).run()
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+            sender.sendto(json.dumps(event).encode(), str(self.node.events_socket))
+
+    def _show(self, listener: socket.socket, ending: socket.socket) -> None:
+        """Show events until the driver's thread ends."""
+        while not self.killed.is_set():
+            try:
+                ready, _, _ = select.select([listener, ending], [], [], 1.0)
+            except InterruptedError:
+                continue
+            if listener in ready:
+                event = json.loads(listener.recv(65536))
+                if event["event"] == "final":
+                    self.metrics = event["metrics"]
+                self.display.show(event)
+            elif ending in ready:
+                return
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: Any) -> None:
+        if self.stopping.is_set() and number != signal.SIGHUP:
+            self.killed.set()
+            return
+        self.stopping.set()
+        self.warm.save_and_stop()
+        text = "saving a checkpoint, then stopping; once more to stop at once"
+        self.display.show({"event": "note", "text": text})
+
+
+@contextlib.contextmanager
+def _ray(job: TrainerJob, node: Node) -> Iterator[None]:
+    from trainyard.launch.group import RAY_ENVIRONMENT
+
+    os.environ.update({**RAY_ENVIRONMENT, **{name: os.environ[name] for name in RAY_ENVIRONMENT if name in os.environ}})
+    import ray
+
+    workers = job.spec.workers
+    ray.init(
+        address="local",
+        num_cpus=workers.count * workers.processes,
+        num_gpus=workers.count * workers.gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        namespace="trainyard",
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _same_training(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a finished run is what the manifest asks for; other epochs, say, make it go on."""
+    keys = ("trainingArguments", "strategy", "accelerate")
+    return all(before["spec"].get(key) == now["spec"].get(key) for key in keys)
+
+
+def _check_gpus(job: TrainerJob) -> None:
+    wanted = job.spec.workers.count * job.spec.workers.gpus
+    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    if wanted > there:
+        raise JobError(
+            f"spec.workers wants {job.spec.workers.count} × {job.spec.workers.gpus} GPUs and this machine has {there}. "
+            "Set workers.gpus: 0 to train on CPU here (--set workers.gpus=0), or apply the job to a cluster"
+        )
+
+

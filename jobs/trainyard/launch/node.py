@@ -1,0 +1,141 @@
+"""What a node has for the jobs that run on it: a folder, the warm process, and a socket for events."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.errors import JobError
+
+_PREFIX = "trainyard-"
+_LOCK = "lock"
+FOLDER_ENV = "TRAINYARD_NODE"
+"""Environment variable by which Ray's workers find the folder of the node they are on."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """This machine, for the length of a run."""
+
+    folder: Path
+
+    @property
+    def warm_socket(self) -> Path:
+        """Where the warm process listens."""
+        return self.folder / "warm.sock"
+
+    @property
+    def events_socket(self) -> Path:
+        """Where progress events arrive."""
+        return self.folder / "events.sock"
+
+    def staging(self, attempt: int) -> Path:
+        """Folder in which an attempt puts its checkpoints together."""
+        return self.folder / f"attempt-{attempt:05d}"
+
+    @classmethod
+    def here(cls) -> "Node":
+        """The node that this process was started on."""
+        return cls(Path(os.environ[FOLDER_ENV]))
+
+
+class Warm:
+    """The warm process, from the side that owns it."""
+
+    def __init__(self, node: Node) -> None:
+        environment = {
+            **os.environ,
+            "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false"),
+            # torch.cuda.is_available() must not initialise CUDA: a forked process could not use it any more.
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        self.log = node.folder / "warm.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "trainyard.launch.warm", str(node.warm_socket)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def save_and_stop(self) -> None:
+        """Ask the training processes of this node to save a checkpoint and end."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """End the warm process and every training process of this node, at once."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def open_node() -> Iterator[Node]:
+    """A fresh folder for this machine's part of a run, removed at the end; those of dead runs are removed too."""
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    os.environ[FOLDER_ENV] = str(folder)
+    try:
+        with _locked(folder / _LOCK):
+            yield Node(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop(FOLDER_ENV, None)
+
+
+@contextlib.contextmanager
+def only_run(uri: str) -> Iterator[None]:
+    """Hold a run on this machine. Raises JobError when another process holds it."""
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    file = Path(tempfile.gettempdir()) / f"{_PREFIX}run-{os.getuid()}-{name}.lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(file))
+        except BlockingIOError:
+            raise JobError(f"{uri} is being run by another process of this machine; wait for it, or stop it") from None
+        stack.callback(file.unlink, missing_ok=True)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    # The kernel drops the lock with the process, however it ends. Not inheritable: children may outlive us.
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep() -> None:
+    """Remove the folders of runs that were killed: they may hold gigabytes of staged checkpoints."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
+            with contextlib.suppress(OSError), _locked(folder / _LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def events_listener(node: Node) -> socket.socket:
+    """The receiving end of the progress events."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(node.events_socket))
+    return listener

@@ -1,0 +1,160 @@
+"""A process that has imported everything a training process needs, and forks one on demand.
+
+Importing torch, transformers and datasets costs more than the first steps of most jobs. It is done once
+for each node, while Ray comes up; a restart pays nothing. The training function so also gets a process of
+its own: a main thread for signals, a clean kill, and an exit code.
+
+    python -m trainyard.launch.warm SOCKET
+
+A client connects to the Unix socket and sends one JSON line {"work", "result", "log", "env", "threads"};
+it gets {"pid"} and, when the process ends, {"status"} (negative: the signal that ended it). When the
+client goes away its process is killed; when standard input ends, so does everything.
+"""
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_IMPORTS = (
+    "trainyard.train.main",
+    "accelerate",
+    "deepspeed",
+    "safetensors.torch",
+    "sklearn.metrics",
+    "transformers.models.auto.modeling_auto",
+    "transformers.integrations.deepspeed",
+)
+
+
+@dataclass
+class _Child:
+    pid: int
+    connection: socket.socket
+
+
+def serve(path: str) -> None:
+    """Import, listen, fork and reap until standard input ends."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    # Clients may connect while the imports go on: they wait in the listen queue.
+    for name in _IMPORTS:
+        __import__(name)
+    _Server(listener).run()
+
+
+class _Server:
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.children: dict[int, _Child] = {}
+        self.selector = selectors.DefaultSelector()
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(wake_read, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # forwarded to the children in run()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the launcher, which decides
+        self.wake = wake_read
+        self.selector.register(listener, selectors.EVENT_READ, self.accept)
+        self.selector.register(wake_read, selectors.EVENT_READ, self.signalled)
+        self.selector.register(sys.stdin, selectors.EVENT_READ, self.finish)
+
+    def run(self) -> None:
+        while True:
+            for key, _ in self.selector.select():
+                key.data(key.fileobj)
+
+    def accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        request = connection.makefile().readline()
+        if not request:
+            connection.close()
+            return
+        pid = os.fork()
+        if pid == 0:
+            self.become_training_process(json.loads(request))
+        self.children[pid] = _Child(pid, connection)
+        self.selector.register(connection, selectors.EVENT_READ, self.client_gone)
+        _tell(connection, {"pid": pid})
+
+    def become_training_process(self, request: dict[str, Any]) -> None:
+        status = 1
+        try:
+            self.selector.close()
+            self.listener.close()
+            for child in self.children.values():
+                child.connection.close()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            status = train(request)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Not sys.exit: the atexit hooks are the parent's, and gloo's threads may still be winding down.
+            os._exit(status)
+
+    def client_gone(self, connection: socket.socket) -> None:
+        if connection.recv(1024):
+            return
+        for child in list(self.children.values()):
+            if child.connection is connection:
+                os.kill(child.pid, signal.SIGKILL)
+
+    def signalled(self, wake: int) -> None:
+        numbers = os.read(wake, 1024)
+        if signal.SIGTERM in numbers:
+            for child in self.children.values():
+                os.kill(child.pid, signal.SIGTERM)
+        for pid in list(self.children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                child = self.children.pop(pid)
+                self.selector.unregister(child.connection)
+                _tell(child.connection, {"status": os.waitstatus_to_exitcode(status)})
+                child.connection.close()
+
+    def finish(self, stdin: Any) -> None:
+        if os.read(stdin.fileno(), 1024):
+            return
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+        sys.exit(0)
+
+
+def train(request: dict[str, Any]) -> int:
+    """Run one training process with its environment and its log. Returns its exit status."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(request["env"])
+    import torch
+
+    from trainyard.train.main import run
+    from trainyard.train.work import Work
+
+    torch.set_num_threads(request["threads"])
+    result = run(Work.read(request["work"]))
+    result.write(Path(request["result"]))
+    return 0 if result.outcome in ("Complete", "Stopped") else 1
+
+
+def _tell(connection: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        connection.sendall(json.dumps(message).encode() + b"\n")
+    except OSError:
+        return  # the client has gone; client_gone() does the rest
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -1,0 +1,53 @@
+"""How much memory model states need, before anything is loaded.
+
+The formulas are those of DeepSpeed's estimators (deepspeed.runtime.zero.stage_1_and_2 and stage3), for
+AdamW in fp32: 4 bytes of weights, 4 of gradients, 8 of optimizer state a parameter. Activations come on top.
+"""
+
+from trainyard.plan.choice import Choice
+from trainyard.plan.facts import Facts
+from trainyard.plan.strategy import strategy_name
+from trainyard.spec.model import Spec
+
+GIB = 1024**3
+
+
+def model_states(spec: Spec, facts: Facts, world_size: int, mixed: bool) -> Choice[int | None]:
+    """Bytes of weights, gradients and optimizer state that one process holds."""
+    parameters = facts.parameters
+    if parameters is None:
+        return Choice(None, "not known: the model's weights are not on this machine")
+    shown = f"{parameters / 1e6:.1f} M parameters"
+    if strategy_name(spec) == "ddp":
+        # Mixed precision under DDP keeps fp32 weights; autocast's copies are activations.
+        return Choice(16 * parameters, f"{shown} × 16 bytes: weights, gradients and AdamW's two moments in fp32")
+    if strategy_name(spec) == "fsdp":
+        return Choice(16 * parameters // world_size, f"{shown} × 16 bytes ÷ {world_size} processes")
+    stage = spec.strategy.deepspeed.zero_stage if spec.strategy.deepspeed else 2
+    weights = 2 if mixed else 4
+    states = 18 if mixed else 16
+    if stage == 3:
+        largest = facts.largest_tensor or 0
+        return Choice(
+            4 * largest + states * parameters // world_size,
+            f"{shown} × {states} bytes ÷ {world_size} processes, and the largest layer gathered",
+        )
+    gradients = 4 if stage == 1 else 0
+    split = states - weights - gradients
+    return Choice(
+        (weights + gradients) * parameters + split * parameters // world_size,
+        f"{shown} × ({weights + gradients} bytes whole + {split} ÷ {world_size} processes)",
+    )
+
+
+def verdict(spec: Spec, facts: Facts, states: Choice[int | None], world_size: int) -> str | None:
+    """A warning when the processes of this machine will not fit into its memory; None when they may."""
+    if states.value is None or facts.memory_bytes is None or spec.workers.gpus:
+        return None
+    needed = states.value * world_size
+    if needed <= facts.memory_bytes:
+        return None
+    return (
+        f"model states need {needed / GIB:.1f} GiB on this machine and {facts.memory_bytes / GIB:.1f} GiB are free; "
+        "use fewer processes, a smaller model or a higher zeroStage"
+    )

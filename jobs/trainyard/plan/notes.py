@@ -1,0 +1,31 @@
+"""The plan as words: a value with its reason a line, for the terminal, run.json and the model card."""
+
+import math
+
+from trainyard.plan.memory import GIB
+from trainyard.plan.plan import Plan
+
+
+def notes(plan: Plan) -> dict[str, str]:
+    """What was decided, by its name; each value says what and why."""
+    batch = plan.batch
+    steps = f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all" if batch.total_steps else "known once the data is read"
+    if batch.total_steps and batch.steps_per_epoch is None:
+        steps = f"{batch.total_steps} in all (max_steps)"
+    rows = {
+        "processes": f"{plan.world_size.value}: {plan.world_size.reason}",
+        "strategy": f"{plan.strategy.value}: {plan.strategy.reason}",
+        "global batch": f"{batch.global_size} samples: {batch.per_device} a process × {batch.world_size} processes × "
+        f"{batch.accumulation} accumulation",
+        "optimizer steps": steps,
+        "checkpoints": f"{plan.cadence.value}: {plan.cadence.reason}",
+        "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}" if plan.memory.value else plan.memory.reason,
+    }
+    for name, choice in sorted(plan.chosen.items()):
+        shown = "see `trainyard plan -o yaml`" if isinstance(choice.value, dict) else choice.value
+        rows[name] = f"{shown}: {choice.reason}"
+    return rows
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{math.ceil(size / 1024**2)} MiB"

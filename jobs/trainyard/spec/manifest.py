@@ -1,0 +1,186 @@
+"""A manifest file to a TrainerJob: every mistake at once, each with its line, its column and the fix."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from trainyard.errors import ManifestError, NotFoundError
+from trainyard.spec import arguments
+from trainyard.spec.model import TrainerJob
+from trainyard.spec.yamltext import Path, Problem, YamlText, parse, resolve
+
+_SECRET_KEY = re.compile(
+    r"(^|_|\b)(password|passwd|token|api_?key|secret_?(access_?)?key|access_?key(_?id)?|credentials?)$", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{20,})")
+_SECRET_URI = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
+_NOT_SECRETS = {"spec.storage.secret"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A job and the file that it came from."""
+
+    job: TrainerJob
+    source: str
+    text: YamlText
+
+    def error(self, problems: list[Problem]) -> ManifestError:
+        """The error that shows the problems with this file's lines."""
+        return ManifestError(describe(self.source, problems, self.text))
+
+
+def load(path: str | FilePath, overrides: tuple[str, ...] = ()) -> Loaded:
+    """The job of a file.
+
+    `overrides` are `a.b=c` as of `--set`; they count from `spec` unless they begin with spec or metadata.
+    Raises ManifestError with all mistakes, or NotFoundError.
+    """
+    file = FilePath(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFoundError(f"{path}: no such file. `trainyard init > job.yaml` writes one to start from") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    return loads(text, str(path), overrides)
+
+
+def loads(text: str, source: str = "job.yaml", overrides: tuple[str, ...] = ()) -> Loaded:
+    """The job of a text. As load()."""
+    parsed = parse(text)
+    problems = list(parsed.problems)
+    if not any(problem.path == () for problem in problems):
+        problems += _apply(parsed, overrides)
+        job, found = validate(parsed.value)
+        problems += found
+        if job is not None and not problems:
+            return Loaded(job, source, parsed)
+    raise ManifestError(describe(source, problems, parsed))
+
+
+def validate(value: Any) -> tuple[TrainerJob | None, list[Problem]]:
+    """The job of a parsed manifest, and every problem found in it; the job is None when there are any."""
+    if not isinstance(value, dict):
+        return None, [Problem((), "a manifest is a mapping: apiVersion, kind, metadata, spec")]
+    problems: list[Problem] = []
+    job = None
+    try:
+        job = TrainerJob.model_validate(value)
+    except ValidationError as error:
+        problems += [_problem(details) for details in error.errors()]
+    problems += _literal_secrets(value, ())
+    spec = value.get("spec")
+    block = spec.get("trainingArguments") if isinstance(spec, dict) else None
+    if isinstance(block, dict):
+        prefix = ("spec", "trainingArguments")
+        problems += [Problem((*prefix, *path), message) for path, message in arguments.check(block)]
+    if job is None or problems:
+        return None, problems
+    spec_with_numbers = job.spec.model_copy(
+        update={"training_arguments": arguments.normalised(job.spec.training_arguments)}
+    )
+    return job.model_copy(update={"spec": spec_with_numbers}), []
+
+
+def as_yaml(manifest: dict[str, Any]) -> str:
+    """A manifest as YAML, in the order of its fields."""
+    return str(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100))
+
+
+def as_manifest(job: TrainerJob) -> dict[str, Any]:
+    """The manifest of a job: what load() would read again."""
+    return job.model_dump(by_alias=True, exclude_unset=True, mode="json")
+
+
+def describe(source: str, problems: list[Problem], text: YamlText) -> str:
+    """The problems in the order of the file, a line each: `job.yaml:14:5 spec.a.b: what and the fix`."""
+    rows = []
+    for problem in problems:
+        line, column = (problem.line, problem.column) if problem.line else text.position(problem.path)
+        where = ".".join(str(part) for part in problem.path)
+        rows.append((line, column, f"{source}:{line}:{column} {where + ': ' if where else ''}{problem.message}"))
+    return "\n".join(dict.fromkeys(row for _, _, row in sorted(rows)))
+
+
+def _apply(parsed: YamlText, overrides: tuple[str, ...]) -> Iterator[Problem]:
+    for override in overrides:
+        dotted, equals, raw = override.partition("=")
+        keys = dotted.split(".")
+        if not equals or not all(keys):
+            yield Problem((), f"--set {override}: write it as --set trainingArguments.max_steps=10")
+            continue
+        keys = keys if keys[0] in ("spec", "metadata") else ["spec", *keys]
+        target = parsed.value if isinstance(parsed.value, dict) else {}
+        for key in keys[:-1]:
+            child = target.setdefault(key, {})
+            if not isinstance(child, dict):
+                target[key] = child = {}
+            target = child
+        value = parse(raw) if raw[:1] in "[{\"'" and raw else None
+        target[keys[-1]] = resolve(raw) if value is None else value.value
+
+
+def _problem(details: ErrorDetails) -> Problem:
+    path = tuple(details["loc"])
+    kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
+    messages = {
+        "missing": "missing, and has no default",
+        "extra_forbidden": f"unknown field. {_did_you_mean(path)}",
+        "string_pattern_mismatch": f"{given!r} does not fit {context.get('pattern')}",
+        "string_type": f"{given!r} is not a text; put it in quotes",
+        "int_type": f"{given!r} is not a whole number",
+        "float_type": f"{given!r} is not a number",
+        "bool_type": f"{given!r} is neither true nor false",
+        "dict_type": f"{given!r} is not a mapping (key: value)",
+        "model_type": f"{given!r} is not a mapping (key: value)",
+        "model_attributes_type": f"{given!r} is not a mapping (key: value)",
+        "literal_error": f"{given!r} is none of {context.get('expected')}. {_near(given, str(context.get('expected')))}",
+        "enum": f"{given!r} is none of {context.get('expected')}",
+        "value_error": str(context.get("error", "")),
+    }
+    message = messages.get(kind, details["msg"] + ("" if given is None else f" (found {given!r})"))
+    return Problem(path, message.strip())
+
+
+def _near(given: Any, expected: str) -> str:
+    words = re.findall(r"'([^']+)'", expected)
+    near = difflib.get_close_matches(str(given), words, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def _did_you_mean(path: Path) -> str:
+    model: type[BaseModel] = TrainerJob
+    for part in path[:-1]:
+        found = next((f.annotation for f in model.model_fields.values() if f.alias == part), None)
+        candidates = [kind for kind in (found, *getattr(found, "__args__", ())) if isinstance(kind, type)]
+        model = next((kind for kind in candidates if issubclass(kind, BaseModel)), model)
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    word = str(path[-1])
+    snake_to_camel = "".join(piece.capitalize() if index else piece for index, piece in enumerate(word.split("_")))
+    near = difflib.get_close_matches(snake_to_camel, names, n=1, cutoff=0.6)
+    return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(names)}."
+
+
+def _literal_secrets(value: Any, path: Path) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _literal_secrets(child, (*path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _literal_secrets(child, (*path, index))
+    elif isinstance(value, str) and value and ".".join(map(str, path)) not in _NOT_SECRETS:
+        key = str(path[-1]) if path else ""
+        if _SECRET_KEY.search(key) or _SECRET_VALUE.search(value) or _SECRET_URI.match(value):
+            yield Problem(
+                path,
+                "looks like a secret, and everyone who can read the job would read it. Remove it: credentials come "
+                "from the environment, or on a cluster from the Secret that spec.storage.secret names",
+            )

@@ -1,0 +1,341 @@
+"""The manifest as pydantic models. A field's docstring is its help: `trainyard explain`, `kubectl explain`,
+the JSON Schema for editors and docs/manifest.md all show the words written here.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+API_VERSION = "trainyard.dev/v1alpha1"
+KIND = "TrainerJob"
+MAX_NAME = 50
+"""A pod is called <job>-<index> and a host name has at most 63 characters."""
+
+
+def _integral(value: Any) -> Any:
+    # JSON has one kind of number: kubectl sends 1e3 as 1000, and the API server takes it as an integer.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _real(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Int = Annotated[int, BeforeValidator(_integral)]
+Float = Annotated[float, BeforeValidator(_real)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)]
+Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
+ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+Foreign = dict[str, Any]
+"""A block in another project's words, passed on verbatim and checked by our own code, not by the CRD."""
+
+TaskName = Literal[
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "fill-mask",
+    "text-generation",
+    "summarization",
+    "translation",
+    "image-classification",
+    "audio-classification",
+    "automatic-speech-recognition",
+]
+TASKS: tuple[str, ...] = get_args(TaskName)
+
+
+class Part(BaseModel):
+    """A part of the manifest: unknown fields are mistakes, names are camelCase as everywhere in Kubernetes."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Metadata(Part):
+    """Kubernetes object metadata."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name
+    """Name of the job, and of its folder in storage. Lower-case letters, digits and dashes, at most 50."""
+    namespace: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """Namespace on a cluster; without meaning for `trainyard run`."""
+    labels: dict[str, str] = {}
+    """Labels, as on any Kubernetes object."""
+    annotations: dict[str, str] = {}
+    """Annotations, as on any Kubernetes object."""
+
+
+class Model(Part):
+    """The model that is trained."""
+
+    source: Uri | None = None
+    """Where the model comes from: a hub id (`distilbert/distilbert-base-uncased`), a folder
+    (`./data/minilm`) or an object-store URI (`s3://bucket/minilm`). May be left out with fromConfig when
+    config names a model_type."""
+    revision: Text | None = None
+    """Branch, tag or commit on the hub. Default: main. Required with trustRemoteCode."""
+    class_: ClassName | None = Field(None, alias="class")
+    """Class that loads the model: an Auto class or a concrete one (`BertForSequenceClassification`).
+    Default: the Auto class of the task."""
+    config: Foreign = {}
+    """Overrides of the model's Config, in its own words (`hidden_dropout_prob: 0.1`)."""
+    from_config: bool = False
+    """Build the model from its Config alone, with random weights: training from scratch."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code; needs revision."""
+
+    @model_validator(mode="after")
+    def _has_origin(self) -> "Model":
+        if self.source is None and not (self.from_config and "model_type" in self.config):
+            raise ValueError("give source; or fromConfig: true and config: {model_type: …} to train from scratch")
+        return self
+
+    @model_validator(mode="after")
+    def _pinned_code(self) -> "Model":
+        if self.trust_remote_code and not self.revision:
+            raise ValueError("trustRemoteCode runs code of the model's author; pin what you read with revision: <commit>")
+        return self
+
+
+class Processor(Part):
+    """Tokenizer, image processor, feature extractor or processor."""
+
+    source: Uri | None = None
+    """Where it comes from, as model.source. Default: model.source."""
+    revision: Text | None = None
+    """Branch, tag or commit on the hub. Default: model.revision."""
+    class_: ClassName | None = Field(None, alias="class")
+    """Class that loads it (`AutoTokenizer`, `BertTokenizerFast`, `AutoImageProcessor`). Default: by the task."""
+    call: Foreign = {}
+    """Arguments of its __call__, verbatim (`{max_length: 128, truncation: true}`). Padding is the collator's work."""
+
+
+class Source(Part):
+    """A data set."""
+
+    source: Uri
+    """JSON Lines, CSV or Parquet file, a glob of them, a folder saved by `datasets`, a hub name, or an
+    object-store URI of any of these."""
+    format: Literal["json", "csv", "parquet", "datasets", "hub"] | None = None
+    """How to read it. Default: by the file's ending."""
+    name: Text | None = None
+    """Configuration of a hub data set (`mrpc` of `glue`)."""
+    split: Text | None = None
+    """Split of a hub data set or of a `datasets` folder. Default: train, or validation or test for evaluation."""
+    revision: Text | None = None
+    """Branch, tag or commit of a hub data set."""
+    columns: dict[str, Text] = {}
+    """Which column plays which part: `{text: body, label: category}`. `trainyard explain data.train.columns`
+    lists the parts of each task. Default: columns named like the parts."""
+    max_samples: Annotated[Int, Field(ge=1)] | None = None
+    """Use at most this many rows, from the first."""
+
+
+class Evaluation(Part):
+    """The evaluation data: a source of its own, or a fraction split from the training data."""
+
+    source: Uri | None = None
+    """A data set of its own, as data.train.source."""
+    format: Literal["json", "csv", "parquet", "datasets", "hub"] | None = None
+    """As data.train.format."""
+    name: Text | None = None
+    """As data.train.name."""
+    split: Text | None = None
+    """As data.train.split."""
+    revision: Text | None = None
+    """As data.train.revision."""
+    columns: dict[str, Text] = {}
+    """As data.train.columns. Default: those of data.train."""
+    max_samples: Annotated[Int, Field(ge=1)] | None = None
+    """As data.train.maxSamples."""
+    fraction: Annotated[Float, Field(gt=0, lt=1)] | None = None
+    """Part of the training data that is kept for evaluation, between 0 and 1."""
+    seed: Annotated[Int, Field(ge=0)] = 42
+    """Seed of that split."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Evaluation":
+        if (self.source is None) == (self.fraction is None):
+            raise ValueError("give either source (a data set of its own) or fraction (a part of data.train)")
+        return self
+
+
+class Data(Part):
+    """What the model learns from."""
+
+    train: Source
+    """The training data."""
+    evaluation: Evaluation | None = None
+    """The evaluation data. Without it nothing is evaluated."""
+
+
+class Ddp(Part):
+    """DistributedDataParallel: a whole model in each process."""
+
+    config: Foreign = {}
+    """Overrides of accelerate's DistributedDataParallelKwargs (`find_unused_parameters: true`)."""
+
+
+class DeepSpeed(Part):
+    """DeepSpeed's ZeRO."""
+
+    zero_stage: Literal[1, 2, 3] = 2
+    """What is split over the processes: 1 optimizer state, 2 and gradients, 3 and parameters."""
+    config: Foreign = {}
+    """A DeepSpeed configuration, verbatim; its keys win over what zeroStage sets."""
+
+
+class Fsdp(Part):
+    """PyTorch's FullyShardedDataParallel 2."""
+
+    config: Foreign = {}
+    """transformers' fsdp_config, verbatim (`reshard_after_forward: true`)."""
+
+
+class Strategy(Part):
+    """How the model is spread over the processes: exactly one of ddp, deepspeed and fsdp."""
+
+    ddp: Ddp | None = None
+    """A whole model in each process. The default."""
+    deepspeed: DeepSpeed | None = None
+    """ZeRO: optimizer state, gradients or parameters in parts."""
+    fsdp: Fsdp | None = None
+    """FullyShardedDataParallel 2. Needs GPUs."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Strategy":
+        chosen = [name for name in ("ddp", "deepspeed", "fsdp") if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            found = " and ".join(chosen) if chosen else "none"
+            raise ValueError(f"exactly one strategy is wanted (ddp, deepspeed or fsdp); found {found}")
+        return self
+
+
+class Resources(Part):
+    """Resources of one worker."""
+
+    cpu: Quantity | None = None
+    """CPU cores, a Kubernetes quantity (`"4"`, `500m`)."""
+    memory: Quantity | None = None
+    """Memory, a Kubernetes quantity (`16Gi`)."""
+
+
+class Workers(Part):
+    """The pods of the job, and the training processes in each."""
+
+    count: Annotated[Int, Field(ge=1, le=1024)] = 1
+    """Number of workers: pods on a cluster, processes' groups on one machine."""
+    processes_per_worker: Annotated[Int, Field(ge=1, le=64)] | None = None
+    """Training processes in each worker. Default: gpus, or 1 without GPUs."""
+    gpus: Annotated[Int, Field(ge=0, le=64)] = 0
+    """GPUs of each worker."""
+    resources: Resources = Resources()
+    """CPU and memory of each worker on a cluster."""
+    template: Foreign = {}
+    """Overlay on the pod template, merged strategically. Without meaning for `trainyard run`."""
+
+    @property
+    def processes(self) -> int:
+        """Training processes in each worker."""
+        return self.processes_per_worker or self.gpus or 1
+
+
+class Storage(Part):
+    """Where runs are kept. A run's folder is <uri>/<job>, on a cluster <uri>/<namespace>/<job>."""
+
+    uri: Uri
+    """`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…` or a local path."""
+    endpoint: Uri | None = None
+    """URL of an S3-compatible server, such as `http://127.0.0.1:8333`. Default: the provider's."""
+    region: Text | None = None
+    """Region of the bucket. Default: AWS_REGION, or us-east-1."""
+    secret: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """Name of the Secret with the credentials on a cluster (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …).
+    `trainyard run` takes them from the environment."""
+
+
+class Checkpoint(Part):
+    """Which checkpoints are kept."""
+
+    keep_last: Annotated[Int, Field(ge=1, le=1000)] = 3
+    """Newest checkpoints that are kept."""
+    keep_best: Annotated[Int, Field(ge=0, le=1000)] = 1
+    """Best checkpoints that are kept, by metric_for_best_model."""
+    staging: Literal["Auto", "Memory", "Disk"] = "Auto"
+    """Where a checkpoint is put together before it is uploaded."""
+
+
+class Restart(Part):
+    """What happens after a fault."""
+
+    max_restarts: Annotated[Int, Field(ge=0, le=10000)] = 10
+    """Restarts of the training processes after faults that are not the job's own."""
+
+
+class Resume(StrEnum):
+    """Whether a run goes on from what is in storage."""
+
+    AUTO = "Auto"
+    NEVER = "Never"
+    REQUIRED = "Required"
+
+
+class Spec(Part):
+    """What is trained, on what, how and where."""
+
+    task: TaskName
+    """The task, by transformers' name: picks the Auto class, the processor, the collator and the metrics."""
+    model: Model
+    """The model that is trained."""
+    processor: Processor = Processor()
+    """Tokenizer, image processor, feature extractor or processor. Default: the model's."""
+    data: Data
+    """What the model learns from."""
+    training_arguments: Foreign = {}
+    """transformers.TrainingArguments, verbatim. `trainyard explain trainingArguments.<name>` shows each."""
+    strategy: Strategy = Strategy(ddp=Ddp())
+    """How the model is spread over the processes. Default: ddp."""
+    accelerate: Foreign = {}
+    """What `accelerate config` writes, verbatim (`mixed_precision: "no"`)."""
+    workers: Workers = Workers()
+    """The pods of the job, and the training processes in each."""
+    storage: Storage = Storage(uri="./runs")
+    """Where checkpoints, metrics, logs and the final model are kept. Default: ./runs."""
+    checkpoint: Checkpoint = Checkpoint()
+    """Which checkpoints are kept."""
+    restart: Restart = Restart()
+    """What happens after a fault."""
+    resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO
+    """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew beside it.
+    Required: fail if there is none."""
+    suspend: bool = False
+    """Nothing runs while this is true."""
+
+
+class TrainerJob(Part):
+    """A training job: one manifest for `kubectl apply` and `trainyard run`."""
+
+    api_version: Literal["trainyard.dev/v1alpha1"]
+    """Always trainyard.dev/v1alpha1."""
+    kind: Literal["TrainerJob"]
+    """Always TrainerJob."""
+    metadata: Metadata
+    """Name, labels and annotations."""
+    spec: Spec
+    """What is trained, on what, how and where."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.metadata.name

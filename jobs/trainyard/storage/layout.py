@@ -1,0 +1,67 @@
+"""Where each thing of a run lies, below the run's folder.
+
+    run.json                       resolved manifest, plan with reasons, versions, fingerprint of model and data
+    attempts/00003.json            claimed by conditional create
+    attempts/00003-end.json        how it ended
+    checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, and manifest.json, written last
+    logs/attempt-00003/rank-1.log
+    metrics.jsonl                  every logged value
+    final/                         the model to use, and manifest.json
+"""
+
+import re
+from dataclasses import dataclass
+
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+FINAL = "final"
+ATTEMPTS = "attempts"
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"
+SET_ASIDE = "set-aside.json"
+
+_CHECKPOINT = re.compile(r"(\d{8,})-(\d{5,})\Z")
+_ATTEMPT = re.compile(rf"{ATTEMPTS}/(\d{{5,}})\.json\Z")
+
+
+@dataclass(frozen=True, order=True)
+class CheckpointId:
+    """A checkpoint's name: the optimizer step it holds, and the attempt that wrote it."""
+
+    step: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.step:08d}-{self.attempt:05d}"
+
+    @property
+    def folder(self) -> str:
+        """Its folder below the run's."""
+        return f"{CHECKPOINTS}/{self}"
+
+    @classmethod
+    def parse(cls, text: str) -> "CheckpointId | None":
+        """The id written in a name, or None when the name is no checkpoint's."""
+        match = _CHECKPOINT.match(text)
+        return cls(int(match[1]), int(match[2])) if match else None
+
+
+def attempt_path(number: int) -> str:
+    """Where an attempt is claimed."""
+    return f"{ATTEMPTS}/{number:05d}.json"
+
+
+def attempt_end_path(number: int) -> str:
+    """Where an attempt's end is told."""
+    return f"{ATTEMPTS}/{number:05d}-end.json"
+
+
+def attempt_number(path: str) -> int | None:
+    """The attempt that a path claims, or None."""
+    match = _ATTEMPT.match(path)
+    return int(match[1]) if match else None
+
+
+def log_path(attempt: int, rank: int) -> str:
+    """The log of one training process."""
+    return f"logs/attempt-{attempt:05d}/rank-{rank}.log"

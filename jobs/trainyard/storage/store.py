@@ -1,0 +1,203 @@
+"""One object store for every place that a run can be kept: S3, GCS, Azure, or a folder.
+
+obstore does the work; this module adds what a training job needs on top: explicit retries and deadlines,
+three outcomes a caller can tell apart (there, not there, storage broken), and messages with the fix.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
+
+from trainyard import errors
+
+CHUNK_BYTES = 8 * 1024 * 1024
+_RETRIES = {
+    "max_retries": 8,
+    "retry_timeout": timedelta(seconds=120),
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2},
+}
+_DEADLINES = {"connect_timeout": "10 seconds", "timeout": "300 seconds"}
+_HINTS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and check spec.storage.uri and endpoint",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, and check spec.storage.uri",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, and check spec.storage.uri",
+    "file": "check that the folder exists and can be written",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object: its path below the store's root, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of objects. Paths are relative, with `/`."""
+
+    uri: str
+    scheme: str
+    backend: ObjectStore
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object whole: a reader sees the old one or the new one."""
+        with self._explained("write", path):
+            obstore.put(self.backend, path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write an object only if none is there; False if there was one. Atomic among racing callers."""
+        try:
+            obstore.put(self.backend, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except BaseError as error:
+            raise self._error("write", path, error) from error
+        return True
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Upload a file, in parts when it is large; a reader never sees a part of it."""
+        with self._explained("write", path), file.open("rb") as stream:
+            obstore.put(self.backend, path, stream, chunk_size=CHUNK_BYTES)
+
+    def get(self, path: str) -> bytes:
+        """The bytes of an object. Raises errors.NotFoundError if there is none."""
+        with self._explained("read", path):
+            return bytes(obstore.get(self.backend, path).bytes())
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The bytes of an object in chunks of about CHUNK_BYTES, without holding it whole."""
+        with self._explained("read", path):
+            for chunk in obstore.get(self.backend, path).stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object at the path."""
+        try:
+            with self._explained("read", path):
+                obstore.head(self.backend, path)
+        except errors.NotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        """Every object below a prefix, in the order of their paths."""
+        with self._explained("list", prefix):
+            found = [
+                Entry(meta["path"], meta["size"]) for batch in obstore.list(self.backend, prefix or None) for meta in batch
+            ]
+        return sorted(found, key=lambda entry: entry.path)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete objects; one that is already gone is no error."""
+        for path in paths:
+            try:
+                with self._explained("delete", path):
+                    obstore.delete(self.backend, path)
+            except errors.NotFoundError:
+                continue
+
+    def local_path(self, path: str = "") -> Path | None:
+        """The path on this machine's disk, or None when the store is not a folder."""
+        return Path(urlsplit(self.uri).path) / path if self.scheme == "file" else None
+
+    def url(self, path: str = "") -> str:
+        """What a person types to get there: a path for folders, a URI for the rest."""
+        local = self.local_path(path)
+        return str(local) if local is not None else f"{self.uri}/{path}".rstrip("/")
+
+    def check_writable(self) -> None:
+        """Write, read and delete a probe, so that a storage that cannot be written is found before training.
+
+        Raises errors.StorageError that says what to mend.
+        """
+        probe = f".trainyard-probe-{os.getpid()}"
+        self.put(probe, b"trainyard")
+        if self.get(probe) != b"trainyard":
+            raise errors.StorageError(f"{self.url(probe)}: what was read is not what was written")
+        self.delete([probe])
+
+    def _explained(self, verb: str, path: str) -> "_Explained":
+        return _Explained(self, verb, path)
+
+    def _error(self, verb: str, path: str, error: BaseException) -> errors.TrainyardError:
+        where = self.url(path)
+        if isinstance(error, NotFoundError | FileNotFoundError) and not _is_missing_bucket(error):
+            return errors.NotFoundError(f"{where}: there is no such object")
+        reason = _reason(error)
+        if "No space left" in reason:
+            return errors.StorageError(f"cannot {verb} {where}: the disk is full; free space and run again")
+        what = "access denied" if isinstance(error, PermissionDeniedError | PermissionError) else reason
+        return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {_HINTS[self.scheme]}")
+
+
+class _Explained:
+    """Turns obstore's errors into ours, with where and the fix."""
+
+    def __init__(self, store: Store, verb: str, path: str) -> None:
+        self.store, self.verb, self.path = store, verb, path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, BaseError | OSError):
+            raise self.store._error(self.verb, self.path, error) from error
+
+
+def open_store(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:
+    """The store of a URI (s3://, gs://, az://, file://) or of a local path; a folder is made if it is not there.
+
+    Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*) or from workload identity. Nothing is
+    contacted yet. Raises errors.StorageError for a URI that cannot be understood or a folder that cannot be made.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("", "file"):
+        root = Path(parts.path if parts.scheme else uri).expanduser().absolute()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            return Store(root.as_uri(), "file", LocalStore(str(root)))
+        except OSError as error:
+            raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {_HINTS['file']}") from error
+    if parts.scheme not in ("s3", "gs", "az") or not parts.netloc:
+        raise errors.StorageError(f"{uri}: not a storage URI. Write s3://bucket/prefix, gs://…, az://…, or a path")
+    prefix = parts.path.strip("/") or None
+    try:
+        backend = _remote(parts.scheme, parts.netloc, prefix, endpoint, region)
+    except (BaseError, ValueError) as error:
+        raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
+    return Store(uri.rstrip("/"), parts.scheme, backend)
+
+
+def _remote(scheme: str, bucket: str, prefix: str | None, endpoint: str | None, region: str | None) -> ObjectStore:
+    plain_http = endpoint is not None and endpoint.startswith("http://")
+    client: Any = {**_DEADLINES, **({"allow_http": True} if plain_http else {})}
+    retries: Any = _RETRIES
+    if scheme == "gs":
+        return GCSStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
+    if scheme == "az":
+        return AzureStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
+    config: Any = {"region": region or os.environ.get("AWS_REGION") or "us-east-1"}
+    if endpoint or os.environ.get("AWS_ENDPOINT_URL"):
+        config["endpoint"] = endpoint or os.environ["AWS_ENDPOINT_URL"]
+        client["allow_http"] = str(config["endpoint"]).startswith("http://")
+    return S3Store(bucket, prefix=prefix, config=config, client_options=client, retry_config=retries)
+
+
+def _reason(error: BaseException) -> str:
+    """The sentence inside obstore's report, which goes on with a debug dump of the Rust error."""
+    text = str(error).split("\n\nDebug source:")[0].strip()
+    return " ".join(text.split())[:400]
+
+
+def _is_missing_bucket(error: BaseException) -> bool:
+    return "NoSuchBucket" in str(error)

@@ -1,0 +1,172 @@
+"""What happens beside the training steps: progress, checkpoints, and stopping when asked."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from trainyard.checkpoint.saver import Saver
+from trainyard.train.events import Events
+from trainyard.train.metrics import MetricsLog
+
+_EVENT_INTERVAL = 0.1
+PICKLES = ("training_args.bin",)
+"""Files of Trainer that resuming does not need and that only a pickle loader can open."""
+
+
+class ProgressCallback(TrainerCallback):
+    """Tells rank 0's progress: an event for the screen, a row for metrics.jsonl."""
+
+    def __init__(self, events: Events, log: MetricsLog, batch_size: int, tokens_per_sample: float | None) -> None:
+        self._events, self._log = events, log
+        self._batch_size, self._tokens = batch_size, tokens_per_sample
+        self._start_step, self._start = 0, time.monotonic()
+        self._paused, self._pause_start = 0.0, 0.0
+        self._next_event = 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The clock of the throughput starts here."""
+        self._start_step, self._start = state.global_step, time.monotonic()
+        self._pause_start = 0.0
+        self._events.send("train", step=state.global_step, total=state.max_steps)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Time between a step's end and the next one's begin went to saving and evaluating."""
+        if self._pause_start:
+            self._paused += time.monotonic() - self._pause_start
+            self._pause_start = 0.0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Tell the step, at most ten times a second."""
+        now = self._pause_start = time.monotonic()
+        if now >= self._next_event or state.global_step == state.max_steps:
+            self._next_event = now + _EVENT_INTERVAL
+            self._events.send("step", step=state.global_step, total=state.max_steps, **self._throughput(state))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """Keep what Trainer logs, with the step and the time."""
+        row = {"step": state.global_step, **(logs or {}), "time": round(time.time(), 3)}
+        if "loss" in row:
+            row |= self._throughput(state)
+        self._events.send("log", **row)
+        self._log.add(row)
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Tell that an evaluation is under way."""
+        now = time.monotonic()
+        if now >= self._next_event:
+            self._next_event = now + _EVENT_INTERVAL
+            self._events.send("evaluating", step=state.global_step)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Rows up to a checkpoint are in storage before the checkpoint is: a resumed run keeps them."""
+        self._log.write()
+
+    def _throughput(self, state: TrainerState) -> dict[str, float]:
+        steps = state.global_step - self._start_step
+        seconds = time.monotonic() - self._start - self._paused
+        if not steps or seconds <= 0:
+            return {}
+        samples = steps * self._batch_size / seconds
+        tokens = {"tokens_per_second": round(samples * self._tokens, 1)} if self._tokens else {}
+        return {"samples_per_second": round(samples, 2), **tokens}
+
+
+class CheckpointCallback(TrainerCallback):
+    """Commits what Trainer has staged."""
+
+    def __init__(self, saver: Saver, events: Events) -> None:
+        self._saver, self._events = saver, events
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Upload and commit the staged folder, then free the folders that nobody needs any more."""
+        folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if args.process_index == 0:
+            for name in PICKLES:
+                (folder / name).unlink(missing_ok=True)
+        started = time.monotonic()
+        identity = self._saver.save(state.global_step, folder, _metrics_at(state))
+        if self._saver.place.local_rank == 0:
+            _free(folder, state.best_model_checkpoint if args.load_best_model_at_end else None)
+        seconds = round(time.monotonic() - started, 3)
+        self._events.send("checkpoint", id=str(identity), step=state.global_step, seconds=seconds)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """What was saved is committed before the process may end."""
+        self._saver.wait()
+
+
+class StopCallback(TrainerCallback):
+    """SIGTERM: save at the same step on every rank, commit, and end.
+
+    A signal reaches the ranks at different steps, so they agree: an all-reduce of one flag is started at a
+    step's end and read at the next one's, when it has long finished and nobody waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._flag = torch.zeros(1)
+        self._pending: Any = None
+        self.stopped = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """From here on SIGTERM means: save and stop."""
+        signal.signal(signal.SIGTERM, self._want)
+        self._flag = torch.zeros(1, device=args.device)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Read the agreement of the step before, and start the next one."""
+        if self._agreed() and state.global_step < state.max_steps:
+            self.stopped = control.should_training_stop = control.should_save = True
+        return control
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Leave no collective behind, and let SIGTERM end the process again: the last step is saved."""
+        if self._pending is not None:
+            self._pending.wait()
+            self._pending = None
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _want(self, number: int, frame: Any) -> None:
+        self._wanted = True
+
+    def _agreed(self) -> bool:
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return self._wanted
+        agreed = False
+        if self._pending is not None:
+            self._pending.wait()
+            agreed = bool(self._flag.item())
+        self._flag.fill_(float(self._wanted))
+        self._pending = dist.all_reduce(self._flag, op=dist.ReduceOp.MAX, async_op=True)
+        return agreed
+
+
+def _metrics_at(state: TrainerState) -> dict[str, float]:
+    """What was measured at the step that is saved, for keepBest."""
+    rows = [row for row in state.log_history if row.get("step") == state.global_step]
+    return {
+        name: float(value)
+        for row in rows
+        for name, value in row.items()
+        if name not in ("step", "epoch") and isinstance(value, int | float)
+    }
+
+
+def _free(newest: Path, best: str | None) -> None:
+    keep = {newest.name} | ({Path(best).name} if best else set())
+    for folder in newest.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if folder.name not in keep:
+            shutil.rmtree(folder, ignore_errors=True)

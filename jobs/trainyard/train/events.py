@@ -1,0 +1,35 @@
+"""Progress events: JSON lines from rank 0 to whoever shows them, over a Unix socket.
+
+A listener that is slow or gone must never hold training up, so the socket does not block and an event
+that finds no place is dropped: the next one says the same and more.
+"""
+
+import json
+import socket
+from typing import Any
+
+
+class Events:
+    """The sending end."""
+
+    def __init__(self, path: str | None) -> None:
+        self._socket: socket.socket | None = None
+        if path is None:
+            return
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.connect(path)
+            self._socket.setblocking(False)
+        except OSError:
+            self._socket = None
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Tell an event; silent when nobody listens."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.send(json.dumps({"event": event, **fields}).encode())
+        except BlockingIOError:
+            return
+        except OSError:
+            self._socket = None

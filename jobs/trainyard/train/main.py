@@ -1,0 +1,120 @@
+"""A training process, from processor to exported model: what every rank runs, in its main thread."""
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch.distributed as dist
+import transformers
+
+from trainyard.errors import JobError, StorageError
+from trainyard.train import arguments, data, export, model, processor, trainer
+from trainyard.train.events import Events
+from trainyard.train.tasks import TABLE
+from trainyard.train.tasks.base import Encoding
+from trainyard.train.work import Result, Work
+
+_PEER_SIGNS = ("Connection closed by peer", "Connection reset", "gloo", "NCCL", "Broken pipe", "Timed out waiting")
+
+
+def run(work: Work) -> Result:
+    """One attempt in this process, as the rank that the environment names. Never raises: the result tells."""
+    step = 0
+    built: transformers.Trainer | None = None
+    events = Events(work.events if _rank() == 0 else None)
+    try:
+        _quiet()
+        built, stop = _build(work, events)
+        trainer.train(work, built)
+        step = built.state.global_step
+        if stop.stopped:
+            return Result("Stopped", "stopped when asked; the step is committed", step)
+        events.send("phase", text="evaluating")
+        metrics = export.evaluate(built)
+        events.send("phase", text="exporting")
+        final = export.export(work, built, metrics)
+        events.send("final", url=final.url, metrics=final.metrics)
+        return Result("Complete", final.url, step)
+    except Exception as error:  # noqa: BLE001 - the boundary of user code: whatever it raises is told, not lost
+        traceback.print_exc()
+        step = built.state.global_step if built is not None else 0
+        return _failed(error, step, Path(work.staging))
+    finally:
+        with contextlib.suppress(Exception):
+            # Left alone, gloo's threads can abort the process after success.
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
+    spec = work.job.spec
+    task = TABLE[spec.task]
+    events.send("phase", text="preparing")
+    args = arguments.make(work)
+    encoder = processor.load(spec, task)
+    with args.main_process_first(local=True, desc="reading the data"):
+        raw = data.load(spec, task)
+    labels = model.in_model_order(spec, raw.labels)
+    config = model.load_config(spec, labels, encoder)
+    block = data.block_size(spec, task, encoder, config) if spec.task == "text-generation" else 0
+    encoding = Encoding(encoder, spec.processor.call, labels, block)
+    events.send("phase", text="encoding the data")
+    with args.main_process_first(local=True, desc="encoding the data"):
+        train_data = data.encode(raw.train, task, encoding)
+        evaluation = data.encode(raw.evaluation, task, encoding) if raw.evaluation is not None else None
+    events.send("phase", text="loading the model")
+    transformers.set_seed(args.seed)  # a new head is the same on every rank and in every run
+    net = model.load(spec, task, config)
+    parts = trainer.Parts(task, labels, encoder, net, train_data, evaluation)
+    return trainer.build(work, parts, args, events)
+
+
+def _failed(error: Exception, step: int, staging: Path) -> Result:
+    where = _where(error)
+    if isinstance(error, JobError):
+        return Result("UserError", str(error), step)
+    if _disk_full(error, staging):
+        message = f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk; then run again"
+        return Result("UserError", message, step)
+    if isinstance(error, StorageError):
+        return Result("Infrastructure", str(error), step)
+    message = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if any(sign in str(error) for sign in _PEER_SIGNS):
+        return Result("Infrastructure", f"another rank went away: {message}", step, where)
+    # Before the first step nothing but the job's own data and code has been at work.
+    return Result("UserError" if step == 0 else "Infrastructure", message, step, where)
+
+
+def _disk_full(error: BaseException | None, staging: Path) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return True
+        if "No space left" in str(error):
+            return True
+        # PyTorch's zip writer says only that a write failed; the disk knows why.
+        if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):
+            usage = os.statvfs(staging if staging.exists() else "/")
+            return usage.f_bavail * usage.f_frsize < 64 * 1024 * 1024
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _quiet() -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()

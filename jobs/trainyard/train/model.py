@@ -1,0 +1,105 @@
+"""Stage 3: the model, from weights or from its Config alone, with the data's labels in its config."""
+
+from dataclasses import replace
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from trainyard.errors import JobError
+from trainyard.spec.model import Spec
+from trainyard.train.processor import first_line
+from trainyard.train.sources import local_folder
+from trainyard.train.tasks.base import Labels, Task
+
+
+def in_model_order(spec: Spec, labels: Labels) -> Labels:
+    """The labels in the order that the model already has them, when it was trained on the same ones."""
+    if spec.model.source is None or spec.model.from_config or not labels.names or labels.ids:
+        return labels
+    try:
+        config = AutoConfig.from_pretrained(
+            local_folder(spec.model.source, spec.storage),
+            revision=spec.model.revision or "main",
+            trust_remote_code=spec.model.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError):
+        return labels  # load_config() meets the same error, and tells it
+    known = tuple(name for _, name in sorted(config.id2label.items()))
+    return replace(labels, names=known) if set(known) == set(labels.names) else labels
+
+
+def load_config(spec: Spec, labels: Labels, processor: Any) -> PretrainedConfig:
+    """The model's Config, with the labels and the manifest's overrides. Raises JobError."""
+    overrides = {**_label_fields(labels), **spec.model.config}
+    try:
+        if spec.model.source is None:
+            model_type = overrides.pop("model_type")
+            config = AutoConfig.for_model(model_type, **overrides)
+        else:
+            config = AutoConfig.from_pretrained(
+                local_folder(spec.model.source, spec.storage),
+                revision=spec.model.revision or "main",
+                trust_remote_code=spec.model.trust_remote_code,
+                **overrides,
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobError(f"spec.model: no Config from {spec.model.source or spec.model.config}: {first_line(error)}") from error
+    unknown = [key for key in spec.model.config if key != "model_type" and not hasattr(config, key)]
+    if unknown:
+        raise JobError(f"spec.model.config.{unknown[0]}: {type(config).__name__} has no such field")
+    if spec.model.from_config:
+        _fit_to_tokenizer(config, processor, spec.model.config)
+    return config
+
+
+def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
+    """The model. With ZeRO-3 TrainingArguments must exist by now: from_pretrained then shards while it loads.
+
+    Raises JobError when there are no weights, or the model is none for the task.
+    """
+    name = spec.model.class_ or task.auto_class
+    loader = getattr(transformers, name, None)
+    if loader is None:
+        raise JobError(f"spec.model.class: transformers {transformers.__version__} has no {name}")
+    try:
+        if spec.model.from_config:
+            model = loader.from_config(config) if name.startswith("Auto") else loader._from_config(config)
+        else:
+            model = loader.from_pretrained(
+                local_folder(str(spec.model.source), spec.storage),
+                config=config,
+                revision=spec.model.revision or "main",
+                trust_remote_code=spec.model.trust_remote_code,
+                # A head with another number of labels is trained anew, which is what fine-tuning means.
+                ignore_mismatched_sizes=task.label_kind != "none",
+            )
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            message = f"spec.model: a {config.model_type} model cannot do {task.name}: {name} does not take it"
+            raise JobError(f"{message}. Choose a model for the task, or another task") from error
+        raise JobError(f"spec.model: {name} cannot be made: {first_line(error)}") from error
+    except (OSError, RuntimeError, TypeError, AttributeError) as error:
+        raise JobError(f"spec.model: {name} cannot be loaded from {spec.model.source}: {first_line(error)}") from error
+    return model
+
+
+def _label_fields(labels: Labels) -> dict[str, Any]:
+    if labels.problem_type == "regression":
+        return {"num_labels": 1, "problem_type": "regression"}
+    if not labels.names:
+        return {}
+    fields: dict[str, Any] = {
+        "id2label": dict(enumerate(labels.names)),
+        "label2id": {name: index for index, name in enumerate(labels.names)},
+    }
+    return fields | ({"problem_type": labels.problem_type} if labels.problem_type else {})
+
+
+def _fit_to_tokenizer(config: PretrainedConfig, processor: Any, given: dict[str, Any]) -> None:
+    """A model from scratch has as many embeddings as its tokenizer has tokens, and the same special ones."""
+    if hasattr(processor, "__len__") and hasattr(config, "vocab_size") and "vocab_size" not in given:
+        config.vocab_size = len(processor)
+    for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if field not in given and hasattr(processor, field) and hasattr(config, field):
+            setattr(config, field, getattr(processor, field))

@@ -1,0 +1,93 @@
+"""fill-mask and text-generation: the text is its own label."""
+
+import zlib
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DataCollatorForLanguageModeling
+
+from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Labels, Task
+
+_TEXT = (ColumnPart("text", aliases=("content", "sentence", "body")),)
+
+
+def encode_rows(rows: Columns, encoding: Encoding) -> Columns:
+    """Token ids of each text; the collator masks some of them."""
+    return dict(encoding.processor(rows["text"], return_special_tokens_mask=True, **encoding.call))
+
+
+def encode_blocks(rows: Columns, encoding: Encoding) -> Columns:
+    """Token ids of running text, cut into blocks of equal length.
+
+    Texts are joined with the end-of-text token and the rest that fills no block is dropped, as in
+    transformers' run_clm example; a data set shorter than one block becomes one shorter block.
+    """
+    processor, block = encoding.processor, encoding.block
+    call = {key: value for key, value in encoding.call.items() if key not in ("max_length", "truncation", "padding")}
+    end = [processor.eos_token_id] if processor.eos_token_id is not None else []
+    ids = list(chain.from_iterable(text + end for text in processor(rows["text"], **call)["input_ids"]))
+    usable = len(ids) // block * block or len(ids)
+    blocks = [ids[start : min(start + block, usable)] for start in range(0, usable, block)]
+    return {"input_ids": blocks, "attention_mask": [[1] * len(each) for each in blocks]}
+
+
+@dataclass
+class ContentSeededMasking(DataCollatorForLanguageModeling):
+    """Masks tokens at random, with a seed from the batch itself.
+
+    A resumed run must mask what the unbroken one would have masked. The global RNG cannot give that: batches
+    are fetched one ahead of the step that is saved.
+    """
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        """A batch of masked input ids, and labels for the masked ones (others -100)."""
+        seed = zlib.crc32(repr([feature["input_ids"] for feature in features]).encode())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return super().__call__(features, return_tensors)
+
+
+def _next_token_metrics(labels: Labels) -> Any:
+    return _accuracy(shift=1)
+
+
+def _mask_metrics(labels: Labels) -> Any:
+    return _accuracy(shift=0)
+
+
+def _accuracy(shift: int) -> Any:
+    def compute(prediction: Any) -> dict[str, float]:
+        ids, truth = prediction.predictions, prediction.label_ids
+        if shift:
+            ids, truth = ids[:, :-shift], truth[:, shift:]
+        counted = truth != -100
+        return {"accuracy": float(np.mean(ids[counted] == truth[counted])) if counted.any() else 0.0}
+
+    return compute
+
+
+TASKS = (
+    Task(
+        name="fill-mask",
+        auto_class="AutoModelForMaskedLM",
+        processor_class="AutoTokenizer",
+        parts=_TEXT,
+        encode=encode_rows,
+        collator=lambda processor, model: ContentSeededMasking(processor, mlm=True, mlm_probability=0.15),
+        metrics=_mask_metrics,
+        predicts_ids=True,
+    ),
+    Task(
+        name="text-generation",
+        auto_class="AutoModelForCausalLM",
+        processor_class="AutoTokenizer",
+        parts=_TEXT,
+        encode=encode_blocks,
+        collator=lambda processor, model: DataCollatorForLanguageModeling(processor, mlm=False),
+        metrics=_next_token_metrics,
+        predicts_ids=True,
+    ),
+)

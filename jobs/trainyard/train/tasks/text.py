@@ -1,0 +1,74 @@
+"""text-classification: one label, several labels, or a number."""
+
+from typing import Any
+
+import numpy as np
+from transformers import DataCollatorWithPadding
+
+from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Labels, Task
+
+
+def encode(rows: Columns, encoding: Encoding) -> Columns:
+    """Token ids of a text or a pair of texts, and its label."""
+    texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
+    encoded = dict(encoding.processor(*texts, **encoding.call))
+    encoded["labels"] = label_ids(rows["label"], encoding.labels)
+    return encoded
+
+
+def label_ids(values: list[Any], labels: Labels) -> list[Any]:
+    """Labels as the model's loss wants them: ids, vectors of 0 and 1, or numbers."""
+    if labels.problem_type == "regression":
+        return [float(value) for value in values]
+    if labels.problem_type == "multi_label_classification":
+        chosen = [{labels.index(label) for label in value} for value in values]
+        return [[float(index in row) for index in range(len(labels.names))] for row in chosen]
+    return [labels.index(value) for value in values]
+
+
+def class_metrics(labels: Labels) -> Any:
+    """Accuracy and F1 for classes, F1 for several labels, error and correlation for numbers."""
+    from sklearn import metrics
+
+    def single(prediction: Any) -> dict[str, float]:
+        ids = np.argmax(prediction.predictions, axis=-1)
+        return {
+            "accuracy": float(metrics.accuracy_score(prediction.label_ids, ids)),
+            "f1": float(metrics.f1_score(prediction.label_ids, ids, average="macro", zero_division=0)),
+        }
+
+    def multi(prediction: Any) -> dict[str, float]:
+        chosen = prediction.predictions > 0  # a logit above 0 is a probability above one half
+        truth = prediction.label_ids.astype(bool)
+        return {
+            "f1": float(metrics.f1_score(truth, chosen, average="micro", zero_division=0)),
+            "accuracy": float(metrics.accuracy_score(truth, chosen)),
+        }
+
+    def regression(prediction: Any) -> dict[str, float]:
+        values, truth = prediction.predictions.squeeze(-1), prediction.label_ids
+        return {
+            "mse": float(metrics.mean_squared_error(truth, values)),
+            "r2": float(metrics.r2_score(truth, values)) if len(truth) > 1 else 0.0,
+        }
+
+    kinds = {"regression": regression, "multi_label_classification": multi}
+    return kinds.get(labels.problem_type or "", single)
+
+
+TASKS = (
+    Task(
+        name="text-classification",
+        auto_class="AutoModelForSequenceClassification",
+        processor_class="AutoTokenizer",
+        parts=(
+            ColumnPart("text", aliases=("sentence", "content", "review", "sentence1")),
+            ColumnPart("text_pair", required=False, aliases=("sentence2",)),
+            ColumnPart("label", aliases=("labels", "category", "class", "target")),
+        ),
+        encode=encode,
+        collator=lambda processor, model: DataCollatorWithPadding(processor),
+        metrics=class_metrics,
+        label_kind="class",
+    ),
+)

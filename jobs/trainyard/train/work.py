@@ -1,0 +1,84 @@
+"""What the launcher tells a training process: one JSON file, the same for all ranks."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainyard.checkpoint.attempts import Outcome
+from trainyard.spec.model import TrainerJob
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Work:
+    """One attempt of one job."""
+
+    manifest: dict[str, Any]
+    arguments: dict[str, Any]
+    """TrainingArguments in full, from the plan."""
+    run_uri: str
+    attempt: int
+    staging: str
+    """Folder of this attempt on the node's disk."""
+    keep_last: int
+    strategy: str
+    global_batch_size: int
+    resume_from: str | None = None
+    """Id of the checkpoint to go on from, already verified and lying in resume_folder."""
+    resume_folder: str | None = None
+    events: str | None = None
+    """Unix socket that takes progress events; None where nobody listens."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the model card and the report show of the plan."""
+
+    @property
+    def job(self) -> TrainerJob:
+        """The manifest as models."""
+        return TrainerJob.model_validate(self.manifest)
+
+    @property
+    def store(self) -> Store:
+        """The run's folder in storage."""
+        storage = self.job.spec.storage
+        return open_store(self.run_uri, storage.endpoint, storage.region)
+
+    @property
+    def resumed(self) -> CheckpointId | None:
+        """The checkpoint to go on from."""
+        return CheckpointId.parse(self.resume_from) if self.resume_from else None
+
+    def write(self, file: Path) -> None:
+        """Save it where read() finds it."""
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: str | Path) -> "Work":
+        """What write() saved."""
+        return cls(**json.loads(Path(file).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training process ended; written to a file, because an exit code holds no words."""
+
+    outcome: Outcome
+    message: str = ""
+    step: int = 0
+    where: str = ""
+    """File and line of the exception, for a UserError."""
+
+    def write(self, file: Path) -> None:
+        """Save it where read() finds it."""
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        partial.replace(file)
+
+    @classmethod
+    def read(cls, file: Path) -> "Result | None":
+        """What write() saved; None when the process died before it could."""
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
