@@ -45,7 +45,7 @@ def load(spec: Spec, task: Task) -> RawData:
     elif wanted is not None:
         columns = spec.data.train.columns
         evaluation = _select(spec, task, wanted, "data.evaluation", columns, "validation")
-        _known_labels(evaluation, task, labels)
+        check_labels(evaluation, task, labels)
     return RawData(train, evaluation, labels)
 
 
@@ -82,6 +82,19 @@ def tokens_per_sample(data: Dataset) -> float | None:
     import pyarrow.compute
 
     return float(pyarrow.compute.mean(pyarrow.compute.list_value_length(data.data.column("input_ids"))).as_py() or 0)
+
+
+def check_labels(data: Dataset, task: Task, labels: Labels) -> None:
+    """Raises JobError when rows have a label that is not among the labels."""
+    if not labels.names or (labels.ids and _class_names(data.features[task.label_part]) == labels.names):
+        return
+    for index, row in enumerate(data[task.label_part]):
+        for value in row if isinstance(row, list) else [row]:
+            if str(value) not in labels.names:
+                raise JobError(
+                    f"spec.data.evaluation: row {index + 1} has the label {value!r}, which the model was not trained on "
+                    f"({', '.join(labels.names[:10])})"
+                )
 
 
 def _select(
@@ -220,18 +233,6 @@ def _sorted(values: set[str]) -> tuple[str, ...]:
     if all(value.lstrip("-").isdigit() for value in values):
         return tuple(sorted(values, key=int))
     return tuple(sorted(values))
-
-
-def _known_labels(data: Dataset, task: Task, labels: Labels) -> None:
-    if not labels.names or (labels.ids and _class_names(data.features[task.label_part]) == labels.names):
-        return
-    for index, row in enumerate(data[task.label_part]):
-        for value in row if isinstance(row, list) else [row]:
-            if str(value) not in labels.names:
-                raise JobError(
-                    f"spec.data.evaluation: row {index + 1} has the label {value!r}, which the training data has not "
-                    f"({', '.join(labels.names[:10])})"
-                )
 
 
 def _fingerprint(data: Dataset, task: Task, encoding: Encoding) -> str:

@@ -24,6 +24,7 @@ from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
 from trainyard.train.metrics import MetricsLog
 from trainyard.train.tasks.base import Labels, Task
+from trainyard.train.tasks.sequence import ids_only
 from trainyard.train.work import Work
 
 
@@ -105,7 +106,7 @@ def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> 
         processing_class=parts.processor,
         data_collator=parts.task.collator(parts.processor, parts.model),
         compute_metrics=parts.task.metrics(parts.labels),
-        preprocess_logits_for_metrics=_arg_max if parts.task.predicts_ids else None,
+        preprocess_logits_for_metrics=ids_only if parts.task.predicts_ids else None,
         callbacks=callbacks,
     )
     return trainer, stop
@@ -185,8 +186,3 @@ def _divides_its_loss(model: PreTrainedModel, labels: Labels) -> bool:
     if labels.problem_type in ("regression", "multi_label_classification"):
         return False
     return "self.loss_function(" in inspect.getsource(inspect.unwrap(type(model).forward))
-
-
-def _arg_max(logits: Any, labels: Any) -> Any:
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    return logits.argmax(dim=-1)

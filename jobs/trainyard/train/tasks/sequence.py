@@ -50,6 +50,12 @@ class ContentSeededMasking(DataCollatorForLanguageModeling):
             return super().__call__(features, return_tensors)
 
 
+def ids_only(logits: Any, labels: Any) -> Any:
+    """The arg max of logits of shape (batch, length, vocabulary): ids of shape (batch, length)."""
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    return logits.argmax(dim=-1)
+
+
 def _next_token_metrics(labels: Labels) -> Any:
     return _accuracy(shift=1)
 

@@ -1,0 +1,56 @@
+"""`trainyard predict`."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from trainyard.cli.output import format_option, print_json, print_table
+
+
+@click.command()
+@click.argument("model")
+@click.argument("inputs", nargs=-1)
+@click.option("--task", help="The model's task, where its folder does not tell.")
+@click.option("--endpoint", envvar="AWS_ENDPOINT_URL", help="URL of an S3-compatible server, for a model at an s3:// URI.")
+@format_option("table", "json")
+def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str | None, output: str) -> None:
+    """Use MODEL (a run's final folder or one of its checkpoints, or a URI of these) on INPUTS.
+
+    Without INPUTS each line of standard input is one. Images are given as paths.
+    """
+    texts = list(inputs) or [line.rstrip("\n") for line in _lines()]
+    if not texts:
+        raise click.UsageError("there is nothing to predict: give a text, or lines on standard input")
+    from trainyard.cli.output import quiet_libraries
+    from trainyard.spec.model import Storage
+
+    quiet_libraries()
+    from trainyard.train import evaluate
+
+    trained = evaluate.find(model, Storage(uri=os.curdir, endpoint=endpoint), task)
+    answers = list(evaluate.predict(trained, texts))
+    if output == "json":
+        print_json([{"input": text, "output": answer} for text, answer in answers])
+    else:
+        print_table(("INPUT", "OUTPUT"), [(_short(text), _words(answer)) for text, answer in answers])
+
+
+def _lines() -> list[str]:
+    return [] if sys.stdin.isatty() else [line for line in sys.stdin if line.strip()]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _words(answer: Any) -> str:
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    if isinstance(first, dict) and "label" in first:
+        return f"{first['label']} ({first['score']:.3f})"
+    if isinstance(first, dict) and "generated_text" in first:
+        return str(first["generated_text"])
+    if isinstance(answer, list) and isinstance(first, dict):
+        return "  ".join(f"{item.get('word') or item.get('token_str')}={item.get('entity') or format(item['score'], '.3f')}" for item in answer)
+    return str(answer)

@@ -1,0 +1,120 @@
+"""JSON Schema for editors and the CustomResourceDefinition, both from the models of spec/model.py."""
+
+from typing import Any
+
+from trainyard.spec.catalogue import arguments
+from trainyard.spec.model import API_VERSION, KIND, TrainerJob
+
+_FOREIGN = ("trainingArguments", "accelerate", "config", "call", "template")
+"""Blocks in another project's words: Kubernetes keeps them as they are, and our own code checks them."""
+_MAX_LENGTH, _MAX_PROPERTIES = 2048, 64
+_PARTS = ("task", "model", "data", "storage")
+_COLUMNS = (
+    ("State", "string", ".status.state", 0),
+    ("Workers", "integer", ".spec.workers.count", 0),
+    ("Step", "string", ".status.step", 0),
+    ("Progress", "string", ".status.progress", 0),
+    ("ETA", "string", ".status.eta", 0),
+    ("Loss", "string", ".status.loss", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Reason", "string", ".status.reason", 1),
+    ("Checkpoint", "string", ".status.checkpoint", 1),
+    ("Restarts", "integer", ".status.restarts", 1),
+)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a manifest, with the TrainingArguments of the catalogue."""
+    schema = TrainerJob.model_json_schema(by_alias=True, mode="validation")
+    block = schema["$defs"]["Spec"]["properties"]["trainingArguments"]
+    block["properties"] = {argument.name: _argument(argument) for argument in arguments().values()}
+    block["additionalProperties"] = False
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": KIND, **schema}
+
+
+def crd() -> dict[str, Any]:
+    """The CustomResourceDefinition (apiextensions.k8s.io/v1), structural, with its rules in CEL."""
+    schema = TrainerJob.model_json_schema(by_alias=True, mode="validation")
+    spec = _structural(schema["$defs"]["Spec"], schema["$defs"], "spec")
+    spec["x-kubernetes-validations"] = [
+        {"rule": f"self.{part} == oldSelf.{part}", "message": f"{part} cannot be changed: make a job of another name"}
+        for part in _PARTS
+    ]
+    version = API_VERSION.partition("/")[2]
+    columns = [
+        {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
+        for name, kind, path, priority in _COLUMNS
+    ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"trainerjobs.{API_VERSION.partition('/')[0]}"},
+        "spec": {
+            "group": API_VERSION.partition("/")[0],
+            "scope": "Namespaced",
+            "names": {"kind": KIND, "listKind": f"{KIND}List", "plural": "trainerjobs", "singular": "trainerjob", "shortNames": ["tj"], "categories": ["training"]},
+            "versions": [
+                {
+                    "name": version,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": columns,
+                    "schema": {"openAPIV3Schema": _root(spec)},
+                }
+            ],
+        },
+    }
+
+
+def _root(spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "A training job: one manifest for kubectl apply and trainyard run.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Always trainyard.dev/v1alpha1."},
+            "kind": {"type": "string", "description": "Always TrainerJob."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": {"type": "object", "description": "What the operator observed.", "x-kubernetes-preserve-unknown-fields": True},
+        },
+    }
+
+
+def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) -> dict[str, Any]:
+    """A pydantic schema as Kubernetes wants it: no $ref, no anyOf with null, no additionalProperties: false."""
+    words = {"description": " ".join(node["description"].split())} if "description" in node else {}
+    if "$ref" in node:
+        target = definitions[node["$ref"].rpartition("/")[2]]
+        return {**_structural(target, definitions, name), **words}
+    if "anyOf" in node:
+        chosen = next(part for part in node["anyOf"] if part.get("type") != "null")
+        return {**_structural(chosen, definitions, name), **words}
+    if name in _FOREIGN:
+        return {"type": "object", **words, "x-kubernetes-preserve-unknown-fields": True}
+    kept = {key: node[key] for key in ("type", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength") if key in node}
+    for exclusive, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if exclusive in node:
+            kept |= {plain: node[exclusive], exclusive: True}
+    if "const" in node:
+        kept["enum"] = [node["const"]]
+    if kept.get("enum") and "type" not in kept:
+        kept["type"] = "string" if isinstance(kept["enum"][0], str) else "integer"
+    if kept.get("type") == "string" and "enum" not in kept:
+        kept.setdefault("maxLength", _MAX_LENGTH)
+    if "properties" in node:
+        kept["properties"] = {key: _structural(child, definitions, key) for key, child in node["properties"].items()}
+        if node.get("required"):
+            kept["required"] = node["required"]
+    elif isinstance(node.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _structural(node["additionalProperties"], definitions, "")
+        kept["maxProperties"] = _MAX_PROPERTIES
+    return {**kept, **words}
+
+
+def _argument(argument: Any) -> dict[str, Any]:
+    names = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "list": "array", "dict": "object", "null": "null"}
+    kinds = sorted({names[kind] for kind in argument.types})
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds, "description": argument.doc, "default": argument.default}
+    return schema | ({"enum": list(argument.choices)} if argument.choices else {})
