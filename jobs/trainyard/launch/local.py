@@ -32,6 +32,8 @@ from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
 
+_WATCHERS_NICE = 10
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -67,6 +69,8 @@ class _Session:
     def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display) -> None:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
         self.warm = Warm(node)
+        # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
+        os.nice(_WATCHERS_NICE)
         self.stopping, self.killed = threading.Event(), threading.Event()
         self.result: Result | None = None
         self.error: BaseException | None = None

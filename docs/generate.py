@@ -1,0 +1,86 @@
+"""Writes the generated files, or checks that they are current: `python -m docs.generate [--check]`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from trainyard.spec.catalogue import arguments, transformers_version
+from trainyard.spec.fields import COLUMN_PARTS, entries
+from trainyard.spec.schema import crd, json_schema
+
+ROOT = Path(__file__).parent.parent
+
+
+def manifest_page() -> str:
+    """docs/manifest.md: every field of the manifest, and the TrainingArguments that are not plain."""
+    lines = [
+        "# The manifest",
+        "",
+        "<!-- Written by `make generate` from jobs/trainyard/spec/model.py. -->",
+        "",
+        "One file for `trainyard run` and `kubectl apply`. `trainyard explain FIELD` shows the same words in the terminal, and "
+        "`trainyard schema` prints the JSON Schema for your editor.",
+        "",
+        "| field | type | default | |",
+        "|---|---|---|---|",
+    ]
+    for entry in entries():
+        default = "**required**" if entry.required else f"`{entry.default}`" if entry.default is not None else ""
+        cells = [f"`{'.'.join(entry.path)}`", entry.type, default, entry.help]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += ["", "## Columns", "", "| task | parts |", "|---|---|"]
+    lines += [f"| {task} | {parts} |" for task, parts in COLUMN_PARTS.items()]
+    lines += [
+        "",
+        "## TrainingArguments",
+        "",
+        f"The {len(arguments())} arguments of transformers {transformers_version()} are taken verbatim; "
+        "`trainyard explain trainingArguments.NAME` shows each. What trainyard sets by itself, or cannot let pass, is refused with the reason.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def crd_text() -> str:
+    """The CustomResourceDefinition: what `trainyard schema --crd` prints."""
+    return "# Written by `make generate` from jobs/trainyard/spec/model.py.\n" + yaml.safe_dump(
+        crd(), sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+def catalogue_text() -> str:
+    """The catalogue of TrainingArguments, from the installed transformers."""
+    from trainyard.train.catalogue import text
+
+    return text()
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "jobs/trainyard/spec/training_arguments.json": catalogue_text,
+    "docs/manifest.md": manifest_page,
+    "docs/manifest.schema.json": lambda: json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n",
+    "docs/trainerjob.crd.yaml": crd_text,
+}
+
+
+def main(check: bool) -> int:
+    """Write every generated file; with `check` only compare. Returns the exit code."""
+    stale = []
+    for name, make in GENERATED.items():
+        file, text = ROOT / name, make()
+        if file.exists() and file.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if not check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"{'stale' if check else 'written'}: {', '.join(stale)}" + (". Run: make generate" if check else ""))
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv))

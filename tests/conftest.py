@@ -1,0 +1,148 @@
+"""Fixtures: a real S3 server, tiny models and data, and the command as a user runs it."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.bed.s3 import S3Server, s3_server
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+WORDS = ["red", "green", "cat", "dog", "sun", "moon", "river", "stone", "runs", "sleeps", "over", "under"]
+
+os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"})
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A SeaweedFS server for the whole session; tests take folders of their own in it."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_env(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with its credentials in the environment."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The `trainyard` command, run in the test's folder."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "", timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BIN / "trainyard"), *arguments],
+            cwd=tmp_path, env={**os.environ, **(env or {})}, input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A folder with tiny random models and data."""
+
+    folder: Path
+
+    def model(self, name: str) -> str:
+        """Path of a model: bert, gpt2 or vit."""
+        return str(self.folder / name)
+
+    def rows(self, name: str) -> str:
+        """Path of a data set."""
+        return str(self.folder / f"{name}.jsonl")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Tiny models with random weights, and data that fits each task."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessor, ViTModel
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate([*special, *WORDS])}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", eos_token="[SEP]", bos_token="[CLS]", model_max_length=64,
+    )  # fmt: skip
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(fast), max_position_embeddings=64, **sizes)).save_pretrained(folder / "bert")
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(fast), n_positions=64, n_embd=32, n_layer=2, n_head=2)).save_pretrained(folder / "gpt2")
+    ViTModel(ViTConfig(image_size=16, patch_size=4, **sizes)).save_pretrained(folder / "vit")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
+    for name in ("bert", "gpt2"):
+        fast.save_pretrained(folder / name)
+    _write_data(folder)
+    return Tiny(folder)
+
+
+def _write_data(folder: Path) -> None:
+    from PIL import Image
+
+    rng = random.Random(0)
+    sentences = [" ".join(rng.choices(WORDS, k=rng.randint(4, 12))) for _ in range(64)]
+    colours = [(index % 2, (200 if index % 2 else 30, rng.randint(0, 255), 90)) for index in range(16)]
+    for index, (_, colour) in enumerate(colours):
+        Image.new("RGB", (20, 20), colour).save(folder / f"{index}.png")
+    data = {
+        "classes": [{"text": text, "label": ["animal", "sky", "ground"][index % 3]} for index, text in enumerate(sentences)],
+        "scores": [{"text": text, "label": len(text) / 50} for text in sentences],
+        "topics": [{"text": text, "label": sorted({text.split()[0], text.split()[-1]})} for text in sentences],
+        "pairs": [{"text": text, "text_pair": sentences[-index], "label": index % 2} for index, text in enumerate(sentences)],
+        "tags": [{"tokens": text.split(), "tags": ["B-X" if word in ("cat", "dog") else "O" for word in text.split()]} for text in sentences],
+        "texts": [{"text": text} for text in sentences],
+        "images": [{"image": f"{index}.png", "label": ["dark", "light"][kind]} for index, (kind, _) in enumerate(colours)],
+    }
+    for name, rows in data.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def manifest(**changes: object) -> dict[str, object]:
+    """A manifest as a mapping, with parts of its spec replaced."""
+    spec: dict[str, object] = {
+        "task": "text-classification",
+        "model": {"source": "./model"},
+        "data": {"train": {"source": "./data.jsonl"}},
+        **changes,
+    }
+    return {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainerJob", "metadata": {"name": "job"}, "spec": spec}
+
+
+def tiny_manifest(tiny: Tiny, folder: Path, **changes: object) -> Path:
+    """A manifest file for a tiny classification job with its storage in a folder."""
+    import yaml
+
+    spec: dict[str, object] = {
+        "model": {"source": tiny.model("bert")},
+        "data": {"train": {"source": tiny.rows("classes")}},
+        "trainingArguments": {"max_steps": 8, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2, "learning_rate": 1e-3},
+        "workers": {"count": 2},
+        "storage": {"uri": str(folder / "runs")},
+        **changes,
+    }
+    file = folder / "job.yaml"
+    file.write_text(yaml.safe_dump(manifest(**spec)))
+    return file
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Loss of each logged step of a run, from its metrics.jsonl."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
