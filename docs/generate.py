@@ -5,11 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from trainyard.spec.catalogue import arguments, transformers_version
 from trainyard.spec.fields import COLUMN_PARTS, entries
 from trainyard.spec.schema import crd, json_schema
+from trainyard.spec.yamltext import dump
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,9 +45,7 @@ def manifest_page() -> str:
 
 def crd_text() -> str:
     """The CustomResourceDefinition: what `trainyard schema --crd` prints."""
-    return "# Written by `make generate` from jobs/trainyard/spec/model.py.\n" + yaml.safe_dump(
-        crd(), sort_keys=False, allow_unicode=True, width=100
-    )
+    return "# Written by `make generate` from jobs/trainyard/spec/model.py.\n" + dump(crd())
 
 
 def catalogue_text() -> str:

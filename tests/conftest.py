@@ -127,7 +127,7 @@ def manifest(**changes: object) -> dict[str, object]:
 
 def tiny_manifest(tiny: Tiny, folder: Path, **changes: object) -> Path:
     """A manifest file for a tiny classification job with its storage in a folder."""
-    import yaml
+    from trainyard.spec.yamltext import dump
 
     spec: dict[str, object] = {
         "model": {"source": tiny.model("bert")},
@@ -138,7 +138,7 @@ def tiny_manifest(tiny: Tiny, folder: Path, **changes: object) -> Path:
         **changes,
     }
     file = folder / "job.yaml"
-    file.write_text(yaml.safe_dump(manifest(**spec)))
+    file.write_text(dump(manifest(**spec)))
     return file
 
 

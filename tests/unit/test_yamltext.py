@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BIN
-from trainyard.spec.yamltext import MAX_VALUES, parse
+from trainyard.spec.yamltext import MAX_VALUES, dump, parse
 
 SCALARS = [
     "2e-5", "2.e-5", "2E-5", "2.0e-05", "1e5", "1e+5", "1E3", ".5", "5.", "+.5", "+1", "-1", "-0", "0", "08", "1e400",
@@ -89,3 +89,8 @@ def test_a_cycle_is_refused() -> None:
 
 def test_the_golden_table_needs_kubectl() -> None:
     assert Path(BIN / "kubectl").exists()
+
+
+@pytest.mark.parametrize("text", ["2e-5", "0o10", "on", "1_000", "12:30:00", "", "null", "plain", "a: b", "1.0"])
+def test_a_text_that_looks_like_something_else_is_written_in_quotes(text: str) -> None:
+    assert parse(dump({"value": text})).value == {"value": text}

@@ -31,9 +31,9 @@ def print_json(value: Any) -> None:
 
 def print_yaml(value: Any) -> None:
     """Print a value as YAML."""
-    import yaml
+    from trainyard.spec.yamltext import dump
 
-    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100), nl=False)
+    click.echo(dump(value), nl=False)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -9,8 +9,9 @@ from trainyard.cli.output import format_option, print_json, print_table, set_opt
 from trainyard.plan.facts import gather
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan, check, plan
-from trainyard.spec.manifest import as_yaml, load
+from trainyard.spec.manifest import load
 from trainyard.spec.model import TrainerJob
+from trainyard.spec.yamltext import dump
 
 
 @click.command()
@@ -29,7 +30,7 @@ def command(file: str, output: str, overrides: tuple[str, ...]) -> None:
     if output == "json":
         print_json(asdict(made))
     elif output == "yaml":
-        click.echo(_comments(made) + as_yaml(resolved(loaded.job, made)), nl=False)
+        click.echo(_comments(made) + dump(resolved(loaded.job, made)), nl=False)
     else:
         rows = [(name, *_parted(text)) for name, text in notes(made).items()]
         print_table(("WHAT", "VALUE", "REASON"), rows)

@@ -7,6 +7,7 @@ from trainyard.plan import accelerate, memory, strategy
 from trainyard.plan.batch import Batch, batch, value
 from trainyard.plan.choice import Choice
 from trainyard.plan.facts import Facts
+from trainyard.spec.fields import COLUMN_PARTS
 from trainyard.spec.model import Spec, TrainerJob
 from trainyard.spec.yamltext import Problem
 
@@ -33,7 +34,10 @@ class Plan:
 def check(spec: Spec) -> list[Problem]:
     """What is well-formed but cannot be done, with the fix."""
     problems = [Problem(("spec", "accelerate", key), message) for key, message in accelerate.check(spec)]
-    name, world_size = strategy.strategy_name(spec), spec.workers.count * spec.workers.processes
+    name = strategy.strategy_name(spec)
+    if spec.task not in COLUMN_PARTS:
+        message = f"{spec.task} does not train yet in this version; what does: {', '.join(COLUMN_PARTS)}"
+        problems.append(Problem(("spec", "task"), message))
     if name == "fsdp" and not spec.workers.gpus:
         message = "FSDP2 needs GPUs: accelerate replaces it by DDP on CPU without a word. Set workers.gpus, or use ddp"
         problems.append(Problem(("spec", "strategy", "fsdp"), message))
@@ -51,7 +55,7 @@ def check(spec: Spec) -> list[Problem]:
         message = f"{limit}, but spec.checkpoint.keepLast is {spec.checkpoint.keep_last}; keep one of them"
         problems.append(Problem(("spec", "trainingArguments", "save_total_limit"), message))
     offload = name == "deepspeed" and "offload" in str(spec.strategy.deepspeed)
-    if offload and world_size > 0 and not spec.workers.gpus:
+    if offload and not spec.workers.gpus:
         message = "offloading to the CPU means nothing without GPUs; remove the offload_ keys"
         problems.append(Problem(("spec", "strategy", "deepspeed", "config"), message))
     return problems

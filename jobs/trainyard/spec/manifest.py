@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -88,11 +87,6 @@ def validate(value: Any) -> tuple[TrainerJob | None, list[Problem]]:
         update={"training_arguments": arguments.normalised(job.spec.training_arguments)}
     )
     return job.model_copy(update={"spec": spec_with_numbers}), []
-
-
-def as_yaml(manifest: dict[str, Any]) -> str:
-    """A manifest as YAML, in the order of its fields."""
-    return str(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100))
 
 
 def as_manifest(job: TrainerJob) -> dict[str, Any]:

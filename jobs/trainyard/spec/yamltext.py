@@ -111,6 +111,23 @@ def parse(text: str) -> YamlText:
     return result
 
 
+def dump(value: Any) -> str:
+    """YAML that parse() and kubectl read back as the same value; mappings keep their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what PyYAML takes for a string and kubectl for a number, such as `2e-5`."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = not text or isinstance(resolve(text), str)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def _documents(text: str) -> Iterator[yaml.Node | None]:
     # The pure Python loader: libyaml's composer recurses in C and can overflow the stack on hostile input.
     return yaml.compose_all(text, Loader=yaml.SafeLoader)

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from transformers import TrainerState
 
-from trainyard.spec.manifest import as_yaml
+from trainyard.spec.yamltext import dump
 from trainyard.train.arguments import versions
 from trainyard.train.work import Work
 
@@ -73,7 +73,7 @@ def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[
         "epochs": round(float(state.epoch or 0), 3),
         "attempt": work.attempt,
         "versions": versions(),
-        "manifest": as_yaml(work.manifest),
+        "manifest": dump(work.manifest),
         "final": work.store.url("final"),
         "front": json.dumps,
     }

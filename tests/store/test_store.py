@@ -1,0 +1,82 @@
+"""The store on a folder and on a real S3 server, and what a broken one says."""
+
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.bed.s3 import S3Server
+from trainyard.errors import NotFoundError, StorageError
+from trainyard.storage.store import Store, open_store
+
+MakeStore = Callable[[], Store]
+
+
+@pytest.fixture(params=["file", "s3"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+    if request.param == "file":
+        return lambda: open_store(str(tmp_path / "store"))
+    server: S3Server = request.getfixturevalue("s3_env")
+    return lambda: open_store(f"s3://bucket/{tmp_path.name}", server.endpoint)
+
+
+def test_what_is_written_is_read(make: MakeStore, tmp_path: Path) -> None:
+    store = make()
+    big = os.urandom(20 * 1024 * 1024 + 7)
+    (tmp_path / "big").write_bytes(big)
+    store.put("a/small", b"x")
+    store.put_file("a/big", tmp_path / "big")
+    assert store.get("a/small") == b"x"
+    assert b"".join(store.stream("a/big")) == big
+    assert [(entry.path, entry.size) for entry in store.list("a")] == [("a/big", len(big)), ("a/small", 1)]
+    assert store.exists("a/small")
+    assert not store.exists("a/none")
+    store.delete(["a/small", "a/none"])
+    assert [entry.path for entry in store.list()] == ["a/big"]
+    with pytest.raises(NotFoundError):
+        store.get("a/small")
+
+
+def test_of_racing_creates_one_wins(make: MakeStore) -> None:
+    stores = [make() for _ in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda numbered: numbered[1].create("claim", str(numbered[0]).encode()), enumerate(stores)))
+    assert won.count(True) == 1
+    assert stores[0].get("claim") == str(won.index(True)).encode()
+
+
+def test_a_store_that_can_be_written_leaves_no_probe(make: MakeStore) -> None:
+    store = make()
+    store.check_writable()
+    assert store.list() == []
+
+
+def test_wrong_credentials_are_told_without_the_secret(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(StorageError, match="AWS_ACCESS_KEY_ID") as caught:
+        open_store("s3://bucket/x", s3_env.endpoint).check_writable()
+    assert "wrong-secret" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_told(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("trainyard.storage.store", fromlist=["_RETRIES"])._RETRIES, "max_retries", 1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(StorageError, match=r"s3://bucket/x.*Fix:"):
+            open_store("s3://bucket/x", endpoint).check_writable()
+
+
+@pytest.mark.parametrize("uri", ["s3:///prefix", "ftp://host/x", "http://host"], ids=repr)
+def test_a_uri_that_is_none_is_told(uri: str) -> None:
+    with pytest.raises(StorageError, match="Write s3://bucket/prefix"):
+        open_store(uri)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a folder that root cannot write either: /proc")
+def test_a_folder_that_cannot_be_made_is_told() -> None:
+    with pytest.raises(StorageError, match="check that the folder exists"):
+        open_store("/proc/none/store")

@@ -1,0 +1,63 @@
+"""Commit, restore and corruption, on a folder and on a real S3 server."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bed.s3 import S3Server
+from trainyard.checkpoint import attempts, catalogue
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.checkpoint.saver import Place, Retention, Saver
+from trainyard.checkpoint.transfer import CorruptCheckpoint, download, verify
+from trainyard.storage.store import Store, open_store
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "file":
+        return open_store(str(tmp_path / "store"))
+    server: S3Server = request.getfixturevalue("s3_env")
+    return open_store(f"s3://bucket/{tmp_path.name}", server.endpoint)
+
+
+@pytest.fixture
+def committed(store: Store, tmp_path: Path) -> Manifest:
+    """A checkpoint of two files, saved by the real saver."""
+    attempts.claim(store, None, 1, after=0)
+    folder = tmp_path / "staged"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"w" * 10_000)
+    (folder / "sub" / "optimizer.pt").write_bytes(b"o" * 5_000)
+    place = Place(0, 0, lambda mine: [mine])
+    saver = Saver(store, 1, 1, "ddp", 8, {}, Retention(3, 1, None, False), place)
+    return catalogue.read_manifest(store, saver.save(10, folder, {"loss": 1.0}))
+
+
+def test_a_committed_checkpoint_comes_back_as_it_was(store: Store, committed: Manifest, tmp_path: Path) -> None:
+    verify(store, committed, committed.id.folder)
+    download(store, committed, committed.id.folder, tmp_path / "back")
+    assert (tmp_path / "back/model.safetensors").read_bytes() == b"w" * 10_000
+    assert (tmp_path / "back/sub/optimizer.pt").read_bytes() == b"o" * 5_000
+    assert committed.size == 15_000
+    assert committed.metrics == {"loss": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(b"w" * 9_999, "9,999 bytes instead of 10,000"), (b"w" * 9_999 + b"x", "another SHA-256"), (None, "is missing"), (b"", "0 bytes")],
+    ids=["truncated", "flipped", "missing", "empty"],
+)
+def test_a_corrupt_object_is_never_taken(store: Store, committed: Manifest, tmp_path: Path, change: bytes | None, message: str) -> None:
+    path = f"{committed.id.folder}/model.safetensors"
+    store.delete([path]) if change is None else store.put(path, change)
+    with pytest.raises(CorruptCheckpoint, match=message):
+        download(store, committed, committed.id.folder, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert not (tmp_path / "back.partial").exists()
+
+
+def test_a_checkpoint_that_was_set_aside_is_not_chosen_and_says_why(store: Store, committed: Manifest) -> None:
+    catalogue.set_aside(store, committed.id, "another SHA-256 than committed")
+    (found,) = catalogue.list_checkpoints(store)
+    assert (found.state, found.reason) == ("SetAside", "another SHA-256 than committed")
+    assert catalogue.committed([found]) == []

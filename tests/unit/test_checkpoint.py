@@ -1,0 +1,122 @@
+"""Lineage, choice and retention: functions from data to data, and over a store on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainyard.checkpoint import attempts, catalogue, retain
+from trainyard.checkpoint.attempts import Attempt
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.launch.retry import Ended, decide
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store, open_store
+from trainyard.train.work import Result
+
+
+def attempt(number: int, resumed: tuple[int, int] | None = None) -> Attempt:
+    return Attempt(number, CheckpointId(*resumed) if resumed else None, 2, "")
+
+
+def commit(store: Store, step: int, number: int, **metrics: float) -> CheckpointId:
+    identity = CheckpointId(step, number)
+    store.put(f"{identity.folder}/model.safetensors", b"x")
+    store.put(f"{identity.folder}/manifest.json", Manifest(step, number, 2, "ddp", 8, (), metrics).to_json())
+    return identity
+
+
+@pytest.mark.parametrize(
+    ("known", "valid"),
+    [
+        ([], {}),
+        ([attempt(1)], {1: None}),
+        ([attempt(1), attempt(2, (400, 1))], {2: None, 1: 400}),
+        ([attempt(1), attempt(2, (400, 1)), attempt(3, (200, 1))], {3: None, 1: 200}),
+        ([attempt(1), attempt(2, (400, 1)), attempt(3, (600, 2))], {3: None, 2: 600, 1: 400}),
+        ([attempt(1), attempt(2)], {2: None}),
+    ],
+    ids=["none", "first", "child", "sibling", "chain", "anew"],
+)
+def test_lineage(known: list[Attempt], valid: dict[int, int | None]) -> None:
+    assert attempts.lineage(known) == valid
+
+
+def test_a_zombies_checkpoint_is_never_chosen(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+    first = commit(store, 100, 1)
+    attempts.claim(store, first, 2, after=1)
+    commit(store, 200, 1)  # attempt 1 was frozen, woke up, and committed what nobody will go on from
+    mine = commit(store, 150, 2)
+    found = catalogue.list_checkpoints(store)
+    assert catalogue.committed(found) == [mine, first]
+    assert {str(each.id): each.state for each in found}["00000200-00001"] == "Superseded"
+
+
+def test_a_folder_without_a_manifest_is_no_checkpoint(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+    whole = commit(store, 100, 1)
+    store.put("checkpoints/00000200-00001/model.safetensors", b"half")
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [whole]
+
+
+def test_an_attempt_is_claimed_once(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    assert attempts.claim(store, None, 2, after=0) is not None
+    assert attempts.claim(store, None, 2, after=0) is None
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "keep_best", "in_use", "gone"),
+    [(3, 0, [], [10, 20]), (1, 0, [], [10, 20, 30, 40]), (1, 1, [], [10, 30, 40]), (1, 2, [10], [30, 40]), (9, 0, [], [])],
+    ids=["last", "one", "best", "best-and-in-use", "all"],
+)
+def test_retention(keep_last: int, keep_best: int, in_use: list[int], gone: list[int]) -> None:
+    accuracy = {10: 0.5, 20: 0.9, 30: 0.7, 40: 0.8, 50: 0.9}
+    manifests = [Manifest(step, 1, 2, "ddp", 8, (), {"eval_accuracy": value}) for step, value in accuracy.items()]
+    used = [CheckpointId(step, 1) for step in in_use]
+    expired = retain.expired(manifests, keep_last, keep_best, "eval_accuracy", greater_is_better=True, in_use=used)
+    assert [identity.step for identity in expired] == gone
+
+
+def test_leftovers_of_dead_attempts_are_swept_and_a_save_in_progress_is_not(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+    first = commit(store, 100, 1)
+    store.put("checkpoints/00000200-00001/half", b"x")
+    attempts.claim(store, first, 2, after=1)
+    commit(store, 150, 2)
+    store.put("checkpoints/00000250-00002/half", b"x")
+    retain.retain(store, 5, 0, None, greater_is_better=False)
+    assert [str(each.id) for each in catalogue.list_checkpoints(store)] == ["00000100-00001", "00000150-00002", "00000250-00002"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}', json.dumps({"format": 2}).encode()], ids=repr)
+def test_a_torn_manifest_is_told_from_a_whole_one(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"manifest|version"):
+        Manifest.from_json(data)
+
+
+def failed(outcome: str = "Infrastructure", message: str = "lost", step: int = 5, where: str = "", progressed: bool = False) -> Ended:
+    return Ended(Result(outcome, message, step, where), progressed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("history", "delay"),
+    [
+        ([failed("UserError")], None),
+        ([failed()], 0.0),
+        ([failed(step=1), failed(step=2)], 1.0),
+        ([failed(step=1), failed(step=2), failed(step=3)], 2.0),
+        ([failed(step=1, progressed=True), failed(step=9, progressed=True)], 0.0),
+        ([failed(where="a.py:3"), failed(where="a.py:3")], None),
+        ([failed(), failed()], 1.0),
+        ([failed(), failed(), failed()], None),
+        ([failed(progressed=True), failed(progressed=True), failed(progressed=True)], 0.0),
+        ([failed(step=n, progressed=True) for n in range(11)], None),
+    ],
+    ids=["user", "first", "second", "third", "progress", "same-line", "twice", "thrice", "same-with-progress", "budget"],
+)
+def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> None:
+    assert decide(history, max_restarts=10).delay == delay
