@@ -59,14 +59,17 @@ class Warm:
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
-        self.log = node.folder / "warm.log"
-        with self.log.open("wb") as log:
+        # Bound here, not there: who connects before the imports are done waits, and never finds no socket.
+        with socket.socket(socket.AF_UNIX) as listener, (node.folder / "warm.log").open("wb") as log:
+            listener.bind(str(node.warm_socket))
+            listener.listen()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainyard.launch.warm", str(node.warm_socket)],
+                [sys.executable, "-m", "trainyard.launch.warm", str(listener.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
+                pass_fds=[listener.fileno()],
                 start_new_session=True,
             )
 
@@ -77,14 +80,9 @@ class Warm:
 
     def close(self) -> None:
         """End the warm process and every training process of this node, at once."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # Its children asked the kernel to die with it.
+        self.process.kill()
+        self.process.wait()
 
 
 @contextlib.contextmanager

@@ -4,9 +4,9 @@ Importing torch, transformers and datasets costs more than the first steps of mo
 for each node, while Ray comes up; a restart pays nothing. The training function so also gets a process of
 its own: a main thread for signals, a clean kill, and an exit code.
 
-    python -m trainyard.launch.warm SOCKET
+    python -m trainyard.launch.warm DESCRIPTOR
 
-A client connects to the Unix socket and sends one JSON line {"work", "result", "log", "env", "threads"};
+DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "result", "log", "env", "threads"};
 it gets {"pid"} and, when the process ends, {"status"} (negative: the signal that ended it). When the
 client goes away its process is killed; when standard input ends, so does everything.
 """
@@ -40,15 +40,11 @@ class _Child:
     connection: socket.socket
 
 
-def serve(path: str) -> None:
-    """Import, listen, fork and reap until standard input ends."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen()
-    # Clients may connect while the imports go on: they wait in the listen queue.
+def serve(descriptor: int) -> None:
+    """Import, accept, fork and reap until standard input ends."""
     for name in _IMPORTS:
         __import__(name)
-    _Server(listener).run()
+    _Server(socket.socket(fileno=descriptor)).run()
 
 
 class _Server:
@@ -157,4 +153,4 @@ def _tell(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(int(sys.argv[1]))

@@ -72,6 +72,14 @@ class ProgressCallback(TrainerCallback):
         """Rows up to a checkpoint are in storage before the checkpoint is: a resumed run keeps them."""
         self._log.write()
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """An evaluation is rare and worth a write."""
+        self._log.write()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Nothing that was logged is left in memory."""
+        self._log.write()
+
     def _throughput(self, state: TrainerState) -> dict[str, float]:
         steps = state.global_step - self._start_step
         seconds = time.monotonic() - self._start - self._paused

@@ -11,6 +11,7 @@ from transformers import DataCollatorForLanguageModeling
 
 from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Labels, Task
 
+_IGNORED = -100
 _TEXT = (ColumnPart("text", aliases=("content", "sentence", "body")),)
 
 
@@ -47,7 +48,17 @@ class ContentSeededMasking(DataCollatorForLanguageModeling):
         seed = zlib.crc32(repr([feature["input_ids"] for feature in features]).encode())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return super().__call__(features, return_tensors)
+            batch = super().__call__(features, return_tensors)
+        if not (batch["labels"] != _IGNORED).any():
+            # Few short texts may get no mask at all, and the mean loss over nothing is nan: mask one token.
+            text = batch["attention_mask"].bool() & ~self._special(batch["input_ids"])
+            row, column = (int(index) for index in text.nonzero()[0]) if text.any() else (0, 0)
+            batch["labels"][row, column] = batch["input_ids"][row, column]
+            batch["input_ids"][row, column] = self.tokenizer.mask_token_id
+        return batch
+
+    def _special(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
 
 
 def ids_only(logits: Any, labels: Any) -> Any:
@@ -69,7 +80,7 @@ def _accuracy(shift: int) -> Any:
         ids, truth = prediction.predictions, prediction.label_ids
         if shift:
             ids, truth = ids[:, :-shift], truth[:, shift:]
-        counted = truth != -100
+        counted = truth != _IGNORED
         return {"accuracy": float(np.mean(ids[counted] == truth[counted])) if counted.any() else 0.0}
 
     return compute

@@ -1,0 +1,98 @@
+"""Training processes without Ray: forked by a real warm process, as many as a test wants."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import manifest
+from trainyard.checkpoint import attempts, catalogue
+from trainyard.checkpoint.transfer import download
+from trainyard.launch.node import Node, Warm, open_node
+from trainyard.plan.facts import gather
+from trainyard.plan.plan import check, keep_last, plan
+from trainyard.spec.manifest import as_manifest, loads
+from trainyard.storage.store import open_store
+from trainyard.train.work import Result, Work
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """A node with its warm process."""
+    with open_node() as opened:
+        warm = Warm(opened)
+        yield opened
+        warm.close()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An attempt that has ended."""
+
+    result: Result
+    run: Path
+    log: str
+
+
+Train = Callable[..., Trained]
+
+
+@pytest.fixture
+def train(node: Node, tmp_path: Path) -> Train:
+    """Train a spec in one attempt; again with the same name goes on from the newest checkpoint."""
+
+    def start(ranks: int = 1, name: str = "job", **changes: object) -> Trained:
+        document = manifest(**{"trainingArguments": {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2}, "workers": {"count": ranks}, **changes})
+        loaded = loads(json.dumps(document))
+        assert check(loaded.job.spec) == []
+        made = plan(loaded.job, gather(loaded.job.spec))
+        store = open_store(str(tmp_path / name))
+        known = attempts.list_attempts(store)
+        newest = next(iter(catalogue.committed(catalogue.list_checkpoints(store))), None)
+        attempt = attempts.claim(store, newest, ranks, catalogue.newest_attempt(known))
+        assert attempt is not None
+        restored = tmp_path / f"{name}-restored-{attempt.number}" / f"checkpoint-{newest.step if newest else 0}"
+        if newest is not None:
+            download(store, catalogue.read_manifest(store, newest), newest.folder, restored)
+        work = Work(
+            manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
+            staging=str(tmp_path / f"{name}-staging-{attempt.number}"), keep_last=keep_last(loaded.job.spec),
+            strategy=made.strategy.value, global_batch_size=made.batch.global_size,
+            resume_from=str(newest) if newest else None, resume_folder=str(restored) if newest else None,
+        )  # fmt: skip
+        return _run(node, work, ranks, tmp_path / name)
+
+    return start
+
+
+def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
+    staging = Path(work.staging)
+    staging.mkdir(parents=True)
+    work.write(staging / "work.json")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+
+    def one(rank: int) -> Result | None:
+        env = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        request = {
+            "work": str(staging / "work.json"), "result": str(staging / f"result-{rank}.json"), "log": str(staging / f"{rank}.log"),
+            "threads": max(1, (os.cpu_count() or 1) // ranks), "env": {key: str(value) for key, value in env.items()} if ranks > 1 else {},
+        }  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(node.warm_socket))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            lines = connection.makefile()
+            assert len([lines.readline(), lines.readline()]) == 2
+        return Result.read(Path(request["result"]))
+
+    with ThreadPoolExecutor(ranks) as pool:
+        results = list(pool.map(one, range(ranks)))
+    log = "\n".join((staging / f"{rank}.log").read_text() for rank in range(ranks))
+    assert results[0] is not None, log
+    return Trained(results[0], run, log)
