@@ -44,6 +44,12 @@ class StorageError(TrainyardError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class StorageFullError(StorageError):
+    """The disk of a storage folder is full: trying again does not mend it."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
 class JobError(TrainyardError):
     """The job failed for a reason that trying again does not mend: bad data, bad code, a full disk."""
 

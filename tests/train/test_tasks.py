@@ -83,7 +83,7 @@ def test_data_of_every_format(tiny: Tiny, train: Train, tmp_path: Path, kind: st
 def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
     arguments = {
         "max_steps": 6, "per_device_train_batch_size": 4, "save_steps": 2, "eval_steps": 2, "eval_strategy": "steps", "logging_steps": 1,
-        "load_best_model_at_end": True, "metric_for_best_model": "loss", "learning_rate": 1.0,
+        "load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True, "learning_rate": 1.0,
     }  # fmt: skip
     data = {"train": {"source": tiny.rows("classes")}, "evaluation": EVALUATION}
     done = train(model={"source": tiny.model("bert")}, data=data, trainingArguments=arguments, checkpoint={"keepLast": 1})
@@ -91,8 +91,8 @@ def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
     rows = [json.loads(line) for line in (done.run / "metrics.jsonl").read_text().splitlines()]
     measured = {row["step"]: row["eval_loss"] for row in rows[:-1] if "eval_loss" in row}
     final = json.loads((done.run / "final/manifest.json").read_text())["metrics"]["eval_loss"]
-    assert final == pytest.approx(min(measured.values()), rel=1e-5)
-    assert final < measured[6], "a learning rate of 1 makes it worse with every step"
+    assert final == pytest.approx(max(measured.values()), rel=1e-5)
+    assert final > measured[6], "the best by this measure is not the last"
 
 
 @pytest.mark.parametrize(

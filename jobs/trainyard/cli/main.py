@@ -67,10 +67,9 @@ def trainyard() -> None:
 def main() -> None:
     """The entry point: runs a verb, and turns errors that are meant for people into a line and an exit code."""
     try:
-        trainyard(standalone_mode=False)
-        code = ExitCode.OK
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code  # type: ignore[assignment]
+        # Without standalone mode click returns the code of ctx.exit() and of click.exceptions.Exit.
+        returned = trainyard(standalone_mode=False)
+        code = ExitCode(returned) if isinstance(returned, int) else ExitCode.OK
     except click.UsageError as error:
         error.show()
         code = ExitCode.USAGE

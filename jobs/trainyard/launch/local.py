@@ -102,9 +102,10 @@ class _Session:
         if result.outcome == "Stopped":
             text = f"{result.message} (step {result.step}); run the same command again to go on"
             return Finished(ExitCode.INTERRUPTED, message=text)
-        where = f"\n  at {result.where}" if result.where else ""
-        step = f" at step {result.step}" if result.step else ""
-        return Finished(ExitCode.JOB_FAILED, message=f"{result.message}{where}{step}\n  logs: {self.store.url('logs')}")
+        where = f"\n  at:   {result.where}" if result.where else ""
+        step = f"\n  step: {result.step}" if result.step else ""
+        logs = f"\n  logs: {self.store.url('logs')}"
+        return Finished(ExitCode.JOB_FAILED, message=f"{result.message}{where}{step}{logs}")
 
     def _drive(self, ending: socket.socket) -> None:
         try:

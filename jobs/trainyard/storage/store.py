@@ -135,7 +135,7 @@ class Store:
             return errors.NotFoundError(f"{where}: there is no such object")
         reason = _reason(error)
         if "No space left" in reason:
-            return errors.StorageError(f"cannot {verb} {where}: the disk is full; free space and run again")
+            return errors.StorageFullError(f"cannot {verb} {where}: the disk is full; free space there, then run again")
         what = "access denied" if isinstance(error, PermissionDeniedError | PermissionError) else reason
         return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {_HINTS[self.scheme]}")
 

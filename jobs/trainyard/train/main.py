@@ -13,7 +13,7 @@ import datasets
 import torch.distributed as dist
 import transformers
 
-from trainyard.errors import JobError, StorageError
+from trainyard.errors import JobError, StorageError, StorageFullError
 from trainyard.train import arguments, data, export, model, processor, trainer
 from trainyard.train.events import Events
 from trainyard.train.tasks import TABLE
@@ -77,7 +77,7 @@ def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
 
 def _failed(error: Exception, step: int, staging: Path) -> Result:
     where = _where(error)
-    if isinstance(error, JobError):
+    if isinstance(error, JobError | StorageFullError):
         return Result("UserError", str(error), step)
     if _disk_full(error, staging):
         message = f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk; then run again"

@@ -1,0 +1,75 @@
+"""The whole command, with Ray and real processes."""
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import BIN
+
+
+@dataclass
+class Running:
+    """A `trainyard run` that goes on while the test looks on."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    def wait_for(self, text: str) -> str:
+        """Read stderr up to the line that holds a text, and return it; fail when the command ends before."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if text in line:
+                return line
+        pytest.fail(f"ended with {self.process.wait()} before {text!r}:\n{''.join(self.lines)}")
+
+    def kill_all(self) -> None:
+        """SIGKILL to the command and to everything that it started, as a power cut would."""
+        tree = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
+        random.Random(0).shuffle(tree)
+        for each in tree:
+            try:
+                each.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(tree, timeout=20)
+        self.process.communicate()
+
+    def training_processes(self) -> list[psutil.Process]:
+        """The processes that train: children of the warm process."""
+        warm = [child for child in psutil.Process(self.process.pid).children() if "trainyard.launch.warm" in " ".join(child.cmdline())]
+        return warm[0].children() if warm else []
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end: exit code, stdout, and all of stderr."""
+        out, err = self.process.communicate(timeout=240)
+        return self.process.returncode, out, "".join(self.lines) + err
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start `trainyard run FILE …` in the test's folder; what is still there at the end is killed."""
+    started: list[Running] = []
+
+    def run(file: Path, *arguments: str, env: dict[str, str] | None = None) -> Running:
+        process = subprocess.Popen(
+            [str(BIN / "trainyard"), "run", str(file), *arguments],
+            cwd=tmp_path, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(Running(process))
+        return started[-1]
+
+    yield run
+    for each in started:
+        if each.process.poll() is None:
+            each.kill_all()

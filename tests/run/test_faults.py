@@ -1,0 +1,184 @@
+"""Kills, interruptions, corruption and full disks: real ones, against the whole command."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tiny, losses, tiny_manifest
+from tests.run.conftest import Start
+
+LONG = {"max_steps": 40, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 5, "learning_rate": 1e-3}
+STRATEGIES = {"ddp": {"ddp": {}}, "zero2": {"deepspeed": {"zeroStage": 2}}}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(tiny: Tiny, tmp_path: Path, start: Start, strategy: str) -> None:
+    file = tiny_manifest(tiny, tmp_path, trainingArguments=LONG, strategy=STRATEGIES[strategy])
+    code, _, told = start(file, "--set", "metadata.name=unbroken").end()
+    assert code == 0, told
+    broken = start(file)
+    for _ in range(random.Random(strategy).randint(1, 4)):
+        broken.wait_for("committed")
+    broken.kill_all()
+    assert not (tmp_path / "runs/job/final/manifest.json").exists()
+
+    again = start(file)
+    told = again.wait_for("going on from checkpoint")
+    resumed = int(told.split("checkpoint ")[1][:8])
+    assert resumed >= 5
+    code, _, told = again.end()
+    assert code == 0, told
+    unbroken, survived = losses(tmp_path / "runs/unbroken"), losses(tmp_path / "runs/job")
+    assert set(survived) == set(range(1, 41))
+    assert survived == pytest.approx(unbroken, abs=1e-6)
+
+
+def test_a_killed_rank_costs_an_attempt_and_no_committed_step(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 60}))
+    running.wait_for("committed")
+    running.training_processes()[-1].send_signal(signal.SIGKILL)
+    assert "SIGKILL" in running.wait_for("attempt failed")
+    running.wait_for("attempt 2, going on from checkpoint")
+    code, _, told = running.end()
+    assert code == 0, told
+    assert set(losses(tmp_path / "runs/job")) == set(range(1, 61))
+    end = json.loads((tmp_path / "runs/job/attempts/00001-end.json").read_text())
+    assert end["outcome"] == "Infrastructure"
+
+
+def test_ctrl_c_saves_and_stops_and_the_same_command_goes_on(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    file = tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000, "save_steps": 50_000})
+    running = start(file)
+    running.wait_for("step 1")
+    running.process.send_signal(signal.SIGINT)
+    running.wait_for("saving a checkpoint, then stopping")
+    running.wait_for("committed")
+    code, _, told = running.end()
+    assert code == 130, told
+    assert "run the same command again to go on" in told
+    (checkpoint,) = (tmp_path / "runs/job/checkpoints").iterdir()
+    step = int(checkpoint.name[:8])
+    again = start(file, "--set", f"trainingArguments.max_steps={step + 3}")
+    again.wait_for(f"going on from checkpoint {checkpoint.name}")
+    code, _, told = again.end()
+    assert code == 0, told
+
+
+def test_a_second_ctrl_c_stops_at_once(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000, "save_steps": 50_000}))
+    running.wait_for("step 1")
+    for process in running.training_processes():
+        process.send_signal(signal.SIGSTOP)  # a save that hangs
+    running.process.send_signal(signal.SIGINT)
+    running.wait_for("once more to stop at once")
+    children = running.training_processes()
+    running.process.send_signal(signal.SIGINT)
+    code, _, told = running.end()
+    assert code == 130, told
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_corrupt_checkpoint_is_set_aside_and_the_one_before_is_used(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    file = tiny_manifest(tiny, tmp_path)
+    code, _, told = start(file, "--set", "trainingArguments.max_steps=6").end()
+    assert code == 0, told
+    weights = tmp_path / "runs/job/checkpoints/00000006-00001/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    again = start(file)
+    assert "00000006-00001 is corrupt and was set aside" in again.wait_for("set aside")
+    again.wait_for("going on from checkpoint 00000004-00001")
+    code, _, told = again.end()
+    assert code == 0, told
+
+
+def test_a_users_exception_fails_at_once_with_its_words(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "a", "label": "x"}\n' * 5)
+    code, _, told = start(tiny_manifest(tiny, tmp_path, data={"train": {"source": str(data)}})).end()
+    assert code == 5
+    assert "label has a single value, 'x'" in told
+    assert "attempt 2" not in told
+
+
+def test_another_model_under_the_same_name_is_refused(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    file = tiny_manifest(tiny, tmp_path, trainingArguments={"max_steps": 2, "per_device_train_batch_size": 4})
+    code, _, told = start(file).end()
+    assert code == 0, told
+    before = (tmp_path / "runs/job/run.json").read_bytes()
+    code, _, told = start(file, "--set", "task=fill-mask", "--set", f"data.train.source={tiny.rows('texts')}").end()
+    assert code == 5
+    assert "spec.task was text-classification, now fill-mask" in told
+    assert (tmp_path / "runs/job/run.json").read_bytes() == before
+
+    code, out, told = start(file).end()
+    assert code == 0
+    assert "already complete" in told
+    assert "job is complete" in out
+    assert len(list((tmp_path / "runs/job/attempts").iterdir())) == 2, "one attempt, and its end"
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ({"uri": "/proc/nowhere"}, "check that the folder exists"),
+        ({"uri": "s3://bucket/x", "endpoint": "http://127.0.0.1:9"}, "check spec.storage.uri and endpoint"),
+    ],
+    ids=["folder", "s3"],
+)
+def test_a_storage_that_cannot_be_written_is_found_before_training(tiny: Tiny, tmp_path: Path, start: Start, storage: dict[str, str], message: str) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "TRAINYARD_STORAGE_RETRIES": "1"}
+    code, _, told = start(tiny_manifest(tiny, tmp_path, storage=storage), env=env).end()
+    assert code == 7
+    assert message in told
+    assert "preparing" not in told
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 6 MB."""
+    if os.getuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_storage_disk_is_told_and_loses_nothing(tiny: Tiny, tmp_path: Path, small_disk: Path, start: Start) -> None:
+    arguments = {"max_steps": 60, "per_device_train_batch_size": 4, "save_steps": 2}
+    file = tiny_manifest(tiny, tmp_path, storage={"uri": str(small_disk)}, trainingArguments=arguments, checkpoint={"keepLast": 100}, restart={"maxRestarts": 1})
+    code, _, told = start(file).end()
+    assert code == 5, told
+    assert "the disk is full" in told
+    assert f"cannot write {small_disk}" in told
+    committed = [folder for folder in (small_disk / "job/checkpoints").iterdir() if (folder / "manifest.json").exists()]
+    assert committed, "what was committed before is still there"
+
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    again = start(file)
+    again.wait_for("going on from checkpoint")
+    code, _, told = again.end()
+    assert code == 0, told
+
+
+def test_a_full_staging_disk_is_told_and_loses_nothing(tiny: Tiny, tmp_path: Path, small_disk: Path, start: Start) -> None:
+    subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
+    running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 4000}), env={"TMPDIR": str(small_disk), "RAY_TMPDIR": "/tmp"})
+    running.wait_for("committed")
+    with (small_disk / "fill").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while stream.write(b"x" * 4096):
+            pass
+    code, _, told = running.end()
+    assert code == 5, told
+    assert "no space left on the disk of" in told
+    assert list((tmp_path / "runs/job/checkpoints").glob("*/manifest.json"))
