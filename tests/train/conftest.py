@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import manifest
 from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.transfer import download
+from trainyard.launch.group import run_process
 from trainyard.launch.node import Node, Warm, open_node
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import check, keep_last, plan
@@ -81,15 +82,11 @@ def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
     def one(rank: int) -> Result | None:
         env = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         request = {
-            "work": str(staging / "work.json"), "result": str(staging / f"result-{rank}.json"), "log": str(staging / f"{rank}.log"),
+            "work": str(staging / "work.json"), "log": str(staging / f"{rank}.log"),
             "threads": max(1, (os.cpu_count() or 1) // ranks), "env": {key: str(value) for key, value in env.items()} if ranks > 1 else {},
         }  # fmt: skip
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(node.warm_socket))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            lines = connection.makefile()
-            assert len([lines.readline(), lines.readline()]) == 2
-        return Result.read(Path(request["result"]))
+        ended = run_process(node, request)
+        return ended if isinstance(ended, Result) else None
 
     with ThreadPoolExecutor(ranks) as pool:
         results = list(pool.map(one, range(ranks)))

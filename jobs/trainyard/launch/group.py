@@ -108,13 +108,12 @@ def _keep_process(config: dict[str, Any]) -> None:
     meeting = ray.train.collective.broadcast_from_rank_zero(_meeting_point() if rank == 0 else None)
     staging = Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
-    work_file, result_file = staging / f"work-{rank}.json", staging / f"result-{rank}.json"
+    work_file = staging / f"work-{rank}.json"
     work.write(work_file)
     log = staging / f"rank-{rank}.log"
     shared = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
     request = {
         "work": str(work_file),
-        "result": str(result_file),
         "log": str(log),
         "threads": _threads(context.get_local_world_size()),
         "env": {
@@ -130,8 +129,8 @@ def _keep_process(config: dict[str, Any]) -> None:
         },
     }
     with _LogUpload(work.store, layout.log_path(work.attempt, rank), log):
-        status = _until_it_ends(node, request)
-    result = Result.read(result_file) or _died(status, log)
+        ended = run_process(node, request)
+    result = ended if isinstance(ended, Result) else _died(ended, log)
     if result.outcome in ("Complete", "Stopped"):
         if rank == 0:
             attempts.end(work.store, work.attempt, result.outcome, result.message, result.step)
@@ -141,15 +140,21 @@ def _keep_process(config: dict[str, Any]) -> None:
     raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
 
 
-def _until_it_ends(node: Node, request: dict[str, Any]) -> int:
+def run_process(node: Node, request: dict[str, Any]) -> Result | int:
+    """Have the node's warm process start a training process, and wait for its end.
+
+    Returns its result, or its exit status when it died without one.
+    """
     # Ray kills this worker by ending its process; the closed connection then ends the training process.
+    status, result = -9, None
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(node.warm_socket))
         connection.sendall(json.dumps(request).encode() + b"\n")
-        lines = connection.makefile()
-        lines.readline()
-        ending = lines.readline()
-    return int(json.loads(ending)["status"]) if ending else -9
+        for line in connection.makefile():
+            told = json.loads(line)
+            result = Result(**told) if "outcome" in told else result
+            status = told.get("status", status)
+    return result if result is not None else status
 
 
 def _died(status: int, log: Path) -> Result:

@@ -6,11 +6,13 @@ its own: a main thread for signals, a clean kill, and an exit code.
 
     python -m trainyard.launch.warm DESCRIPTOR
 
-DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "result", "log", "env", "threads"};
-it gets {"pid"} and, when the process ends, {"status"} (negative: the signal that ended it). When the
-client goes away its process is killed; when standard input ends, so does everything.
+DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "log", "env", "threads"}; it gets
+{"pid"}, the training process's own {"outcome", …} unless it died without a word, and {"status"} (negative:
+the signal that ended it). When the client goes away its process is killed; when standard input ends, so
+does everything. The result goes through the socket, because a disk that is full could not hold it.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -18,9 +20,11 @@ import selectors
 import signal
 import socket
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainyard.train.work import Result
 
 _PR_SET_PDEATHSIG = 1
 _IMPORTS = (
@@ -77,12 +81,12 @@ class _Server:
             return
         pid = os.fork()
         if pid == 0:
-            self.become_training_process(json.loads(request))
+            self.become_training_process(json.loads(request), connection)
         self.children[pid] = _Child(pid, connection)
         self.selector.register(connection, selectors.EVENT_READ, self.client_gone)
         _tell(connection, {"pid": pid})
 
-    def become_training_process(self, request: dict[str, Any]) -> None:
+    def become_training_process(self, request: dict[str, Any], connection: socket.socket) -> None:
         status = 1
         try:
             self.selector.close()
@@ -93,10 +97,13 @@ class _Server:
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            status = train(request)
+            result = train(request)
+            _tell(connection, asdict(result))
+            status = 0 if result.outcome in ("Complete", "Stopped") else 1
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             # Not sys.exit: the atexit hooks are the parent's, and gloo's threads may still be winding down.
             os._exit(status)
 
@@ -128,8 +135,8 @@ class _Server:
         os._exit(0)  # torch's teardown would take two seconds, and there is nothing to tear down
 
 
-def train(request: dict[str, Any]) -> int:
-    """Run one training process with its environment and its log. Returns its exit status."""
+def train(request: dict[str, Any]) -> "Result":
+    """Run one training process with its environment and its log. Returns how it ended."""
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -140,9 +147,7 @@ def train(request: dict[str, Any]) -> int:
     from trainyard.train.work import Work
 
     torch.set_num_threads(request["threads"])
-    result = run(Work.read(request["work"]))
-    result.write(Path(request["result"]))
-    return 0 if result.outcome in ("Complete", "Stopped") else 1
+    return run(Work.read(request["work"]))
 
 
 def _tell(connection: socket.socket, message: dict[str, Any]) -> None:

@@ -42,7 +42,8 @@ def run(work: Work) -> Result:
         events.send("final", url=final.url, metrics=final.metrics)
         return Result("Complete", final.url, step)
     except Exception as error:  # noqa: BLE001 - the boundary of user code: whatever it raises is told, not lost
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
         step = built.state.global_step if built is not None else 0
         return _failed(error, step, Path(work.staging))
     finally:

@@ -61,24 +61,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Result:
-    """How a training process ended; written to a file, because an exit code holds no words."""
+    """How a training process ended; an exit code holds no words."""
 
     outcome: Outcome
     message: str = ""
     step: int = 0
     where: str = ""
     """File and line of the exception, for a UserError."""
-
-    def write(self, file: Path) -> None:
-        """Save it where read() finds it."""
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        partial.replace(file)
-
-    @classmethod
-    def read(cls, file: Path) -> "Result | None":
-        """What write() saved; None when the process died before it could."""
-        try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
