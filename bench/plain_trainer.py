@@ -59,7 +59,9 @@ def main():
         data = data.map(encode, batched=True, remove_columns=data.column_names)
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=len(labels))
     times = StepTimes(sys.argv[3] if len(sys.argv) > 3 else None)
-    trainer = Trainer(model, args, DataCollatorWithPadding(tokenizer), data, processing_class=tokenizer, callbacks=[times])
+    trainer = Trainer(
+        model, args, DataCollatorWithPadding(tokenizer), data, processing_class=tokenizer, callbacks=[times]
+    )
     trainer.train()
     trainer.save_model()
     if dist.is_initialized():

@@ -24,7 +24,9 @@ def main(repeats: int = 5) -> None:
         torchrun = [str(BIN / "torchrun"), "--nproc-per-node=2", script, str(folder), "5"]
         timed(torchrun, folder / "warm-up.log")  # the data set's cache, for both sides
         for repeat in range(repeats):
-            ours.append(timed([str(BIN / "trainyard"), "run", str(job(folder, f"run-{repeat}", 5))], folder / "ours.log"))
+            ours.append(
+                timed([str(BIN / "trainyard"), "run", str(job(folder, f"run-{repeat}", 5))], folder / "ours.log")
+            )
             plain.append(timed(torchrun, folder / "plain.log"))
             print(f"  {repeat + 1}/{repeats}: trainyard {ours[-1]:.1f} s, torchrun {plain[-1]:.1f} s", file=sys.stderr)
     ratio = statistics.median(ours) / statistics.median(plain)

@@ -33,7 +33,9 @@ def main(repeats: int = 5) -> None:
             timed(torchrun, folder / "plain.log")
             ends = json.loads(times.read_text())
             plain.append((_STEPS - _FIRST) / (ends[_STEPS - 1] - ends[_FIRST - 1]))
-            print(f"  {repeat + 1}/{repeats}: trainyard {ours[-1]:.2f}, torchrun {plain[-1]:.2f} steps/s", file=sys.stderr)
+            print(
+                f"  {repeat + 1}/{repeats}: trainyard {ours[-1]:.2f}, torchrun {plain[-1]:.2f} steps/s", file=sys.stderr
+            )
     ratio = statistics.median(ours) / statistics.median(plain)
     print(f"Steps per second, 2 processes, median (range) of {repeats}")
     print(f"  torchrun + Trainer   {spread(plain)}")

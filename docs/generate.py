@@ -20,8 +20,8 @@ def manifest_page() -> str:
         "",
         "<!-- Written by `make generate` from jobs/trainyard/spec/model.py. -->",
         "",
-        "One file for `trainyard run` and `kubectl apply`. `trainyard explain FIELD` shows the same words in the terminal, and "
-        "`trainyard schema` prints the JSON Schema for your editor.",
+        "One file for `trainyard run` and `kubectl apply`. `trainyard explain FIELD` shows the same words in the "
+        "terminal, and `trainyard schema` prints the JSON Schema for your editor.",
         "",
         "| field | type | default | |",
         "|---|---|---|---|",
@@ -37,7 +37,8 @@ def manifest_page() -> str:
         "## TrainingArguments",
         "",
         f"The {len(arguments())} arguments of transformers {transformers_version()} are taken verbatim; "
-        "`trainyard explain trainingArguments.NAME` shows each. What trainyard sets by itself, or cannot let pass, is refused with the reason.",
+        "`trainyard explain trainingArguments.NAME` shows each. What trainyard sets by itself, or cannot let pass, "
+        "is refused with the reason.",
         "",
     ]
     return "\n".join(lines)

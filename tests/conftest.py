@@ -39,7 +39,9 @@ def s3_env(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The `trainyard` command, run in the test's folder."""
 
-    def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "", timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, env: dict[str, str] | None = None, stdin: str = "", timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BIN / "trainyard"), *arguments],
             cwd=tmp_path, env={**os.environ, **(env or {})}, input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
@@ -68,12 +70,23 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Tiny models with random weights, and data that fits each task."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessor, ViTModel
+    from transformers import (
+        BertConfig,
+        BertModel,
+        GPT2Config,
+        GPT2LMHeadModel,
+        PreTrainedTokenizerFast,
+        ViTConfig,
+        ViTImageProcessor,
+        ViTModel,
+    )
 
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate([*special, *WORDS])}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate([*special, *WORDS])}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -84,7 +97,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     )  # fmt: skip
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     BertModel(BertConfig(vocab_size=len(fast), max_position_embeddings=64, **sizes)).save_pretrained(folder / "bert")
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(fast), n_positions=64, n_embd=32, n_layer=2, n_head=2)).save_pretrained(folder / "gpt2")
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(fast), n_positions=64, n_embd=32, n_layer=2, n_head=2)).save_pretrained(
+        folder / "gpt2"
+    )
     ViTModel(ViTConfig(image_size=16, patch_size=4, **sizes)).save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
     for name in ("bert", "gpt2"):
@@ -102,13 +117,22 @@ def _write_data(folder: Path) -> None:
     for index, (_, colour) in enumerate(colours):
         Image.new("RGB", (20, 20), colour).save(folder / f"{index}.png")
     data = {
-        "classes": [{"text": text, "label": ["animal", "sky", "ground"][index % 3]} for index, text in enumerate(sentences)],
+        "classes": [
+            {"text": text, "label": ["animal", "sky", "ground"][index % 3]} for index, text in enumerate(sentences)
+        ],
         "scores": [{"text": text, "label": len(text) / 50} for text in sentences],
         "topics": [{"text": text, "label": sorted({text.split()[0], text.split()[-1]})} for text in sentences],
-        "pairs": [{"text": text, "text_pair": sentences[-index], "label": index % 2} for index, text in enumerate(sentences)],
-        "tags": [{"tokens": text.split(), "tags": ["B-X" if word in ("cat", "dog") else "O" for word in text.split()]} for text in sentences],
+        "pairs": [
+            {"text": text, "text_pair": sentences[-index], "label": index % 2} for index, text in enumerate(sentences)
+        ],
+        "tags": [
+            {"tokens": text.split(), "tags": ["B-X" if word in ("cat", "dog") else "O" for word in text.split()]}
+            for text in sentences
+        ],
         "texts": [{"text": text} for text in sentences],
-        "images": [{"image": f"{index}.png", "label": ["dark", "light"][kind]} for index, (kind, _) in enumerate(colours)],
+        "images": [
+            {"image": f"{index}.png", "label": ["dark", "light"][kind]} for index, (kind, _) in enumerate(colours)
+        ],
     }
     for name, rows in data.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -132,7 +156,13 @@ def tiny_manifest(tiny: Tiny, folder: Path, **changes: object) -> Path:
     spec: dict[str, object] = {
         "model": {"source": tiny.model("bert")},
         "data": {"train": {"source": tiny.rows("classes")}},
-        "trainingArguments": {"max_steps": 8, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2, "learning_rate": 1e-3},
+        "trainingArguments": {
+            "max_steps": 8,
+            "per_device_train_batch_size": 4,
+            "logging_steps": 1,
+            "save_steps": 2,
+            "learning_rate": 1e-3,
+        },
         "workers": {"count": 2},
         "storage": {"uri": str(folder / "runs")},
         **changes,

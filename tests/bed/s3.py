@@ -43,10 +43,23 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     """Start a server that keeps its data in a folder; it ends with the block."""
     access, secret = "test", secrets.token_hex(16)
     config = folder / "s3.json"
-    identity = {"name": "test", "credentials": [{"accessKey": access, "secretKey": secret}], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": access, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
     config.write_text(json.dumps({"identities": [identity]}))
     ports = _free_ports(8)
-    names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc"]
+    names = [
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+        "s3.port",
+        "s3.port.grpc",
+    ]
     command = [
         str(WEED), "server", "-s3", f"-s3.config={config}", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=200",
@@ -67,7 +80,12 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
 def _wait_ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
     store = S3Store(
         "ready",
-        config={"endpoint": server.endpoint, "access_key_id": server.access_key, "secret_access_key": server.secret_key, "region": "us-east-1"},
+        config={
+            "endpoint": server.endpoint,
+            "access_key_id": server.access_key,
+            "secret_access_key": server.secret_key,
+            "region": "us-east-1",
+        },
         client_options={"allow_http": True, "timeout": "5 seconds"},
         retry_config={"max_retries": 0},
     )

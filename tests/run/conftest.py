@@ -44,7 +44,11 @@ class Running:
 
     def training_processes(self) -> list[psutil.Process]:
         """The processes that train: children of the warm process."""
-        warm = [child for child in psutil.Process(self.process.pid).children() if "trainyard.launch.warm" in " ".join(child.cmdline())]
+        warm = [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "trainyard.launch.warm" in " ".join(child.cmdline())
+        ]
         return warm[0].children() if warm else []
 
     def end(self) -> tuple[int, str, str]:

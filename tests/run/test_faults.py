@@ -19,7 +19,9 @@ STRATEGIES = {"ddp": {"ddp": {}}, "zero2": {"deepspeed": {"zeroStage": 2}}}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(tiny: Tiny, tmp_path: Path, start: Start, strategy: str) -> None:
+def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
+    tiny: Tiny, tmp_path: Path, start: Start, strategy: str
+) -> None:
     file = tiny_manifest(tiny, tmp_path, trainingArguments=LONG, strategy=STRATEGIES[strategy])
     code, _, told = start(file, "--set", "metadata.name=unbroken").end()
     assert code == 0, told
@@ -72,7 +74,9 @@ def test_ctrl_c_saves_and_stops_and_the_same_command_goes_on(tiny: Tiny, tmp_pat
 
 
 def test_a_second_ctrl_c_stops_at_once(tiny: Tiny, tmp_path: Path, start: Start) -> None:
-    running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000, "save_steps": 50_000}))
+    running = start(
+        tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000, "save_steps": 50_000})
+    )
     running.wait_for("step 1")
     for process in running.training_processes():
         process.send_signal(signal.SIGSTOP)  # a save that hangs
@@ -134,7 +138,9 @@ def test_another_model_under_the_same_name_is_refused(tiny: Tiny, tmp_path: Path
     ],
     ids=["folder", "s3"],
 )
-def test_a_storage_that_cannot_be_written_is_found_before_training(tiny: Tiny, tmp_path: Path, start: Start, storage: dict[str, str], message: str) -> None:
+def test_a_storage_that_cannot_be_written_is_found_before_training(
+    tiny: Tiny, tmp_path: Path, start: Start, storage: dict[str, str], message: str
+) -> None:
     env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "TRAINYARD_STORAGE_RETRIES": "1"}
     code, _, told = start(tiny_manifest(tiny, tmp_path, storage=storage), env=env).end()
     assert code == 7
@@ -154,9 +160,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_storage_disk_is_told_and_loses_nothing(tiny: Tiny, tmp_path: Path, small_disk: Path, start: Start) -> None:
+def test_a_full_storage_disk_is_told_and_loses_nothing(
+    tiny: Tiny, tmp_path: Path, small_disk: Path, start: Start
+) -> None:
     arguments = {"max_steps": 60, "per_device_train_batch_size": 4, "save_steps": 2}
-    file = tiny_manifest(tiny, tmp_path, storage={"uri": str(small_disk)}, trainingArguments=arguments, checkpoint={"keepLast": 100}, restart={"maxRestarts": 1})
+    file = tiny_manifest(
+        tiny,
+        tmp_path,
+        storage={"uri": str(small_disk)},
+        trainingArguments=arguments,
+        checkpoint={"keepLast": 100},
+        restart={"maxRestarts": 1},
+    )
     code, _, told = start(file).end()
     assert code == 5, told
     assert "the disk is full" in told
@@ -171,9 +186,14 @@ def test_a_full_storage_disk_is_told_and_loses_nothing(tiny: Tiny, tmp_path: Pat
     assert code == 0, told
 
 
-def test_a_full_staging_disk_is_told_and_loses_nothing(tiny: Tiny, tmp_path: Path, small_disk: Path, start: Start) -> None:
+def test_a_full_staging_disk_is_told_and_loses_nothing(
+    tiny: Tiny, tmp_path: Path, small_disk: Path, start: Start
+) -> None:
     subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
-    running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 4000}), env={"TMPDIR": str(small_disk), "RAY_TMPDIR": "/tmp"})
+    running = start(
+        tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 4000}),
+        env={"TMPDIR": str(small_disk), "RAY_TMPDIR": "/tmp"},
+    )
     running.wait_for("committed")
     with (small_disk / "fill").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
         while stream.write(b"x" * 4096):

@@ -58,7 +58,14 @@ def test_the_demo_with_its_storage_on_s3(cli: Cli, tmp_path: Path, s3: S3Server)
     done = cli("run", str(RECIPES / "bbc-minilm.yaml"), *where, env=s3.environment)
     assert done.returncode == 0, done.stderr
     assert "model:  s3://demo/runs/bbc-minilm/final" in done.stdout
-    told = cli("predict", "s3://demo/runs/bbc-minilm/final", "The striker scored twice in the cup final", "-o", "json", env={**s3.environment, "TRAINYARD_CACHE": str(tmp_path / "cache")})
+    told = cli(
+        "predict",
+        "s3://demo/runs/bbc-minilm/final",
+        "The striker scored twice in the cup final",
+        "-o",
+        "json",
+        env={**s3.environment, "TRAINYARD_CACHE": str(tmp_path / "cache")},
+    )
     assert json.loads(told.stdout)[0]["output"][0]["label"] == "sports", told.stderr
     assert not (tmp_path / "runs").exists()
     again = cli("run", str(RECIPES / "bbc-minilm.yaml"), *where, env=s3.environment)
@@ -70,7 +77,9 @@ SHORT = {"bbc-minilm-zero2": "10", "tiny-lm": "20", "bbc-names": "12"}
 
 @pytest.mark.parametrize("recipe", SHORT)
 def test_a_recipe_runs(cli: Cli, tmp_path: Path, recipe: str) -> None:
-    done = cli("run", str(RECIPES / f"{recipe}.yaml"), "--set", f"trainingArguments.max_steps={SHORT[recipe]}", "-o", "json")
+    done = cli(
+        "run", str(RECIPES / f"{recipe}.yaml"), "--set", f"trainingArguments.max_steps={SHORT[recipe]}", "-o", "json"
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["metrics"]["eval_loss"] > 0

@@ -44,10 +44,17 @@ def test_a_committed_checkpoint_comes_back_as_it_was(store: Store, committed: Ma
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(b"w" * 9_999, "9,999 bytes instead of 10,000"), (b"w" * 9_999 + b"x", "another SHA-256"), (None, "is missing"), (b"", "0 bytes")],
+    [
+        (b"w" * 9_999, "9,999 bytes instead of 10,000"),
+        (b"w" * 9_999 + b"x", "another SHA-256"),
+        (None, "is missing"),
+        (b"", "0 bytes"),
+    ],
     ids=["truncated", "flipped", "missing", "empty"],
 )
-def test_a_corrupt_object_is_never_taken(store: Store, committed: Manifest, tmp_path: Path, change: bytes | None, message: str) -> None:
+def test_a_corrupt_object_is_never_taken(
+    store: Store, committed: Manifest, tmp_path: Path, change: bytes | None, message: str
+) -> None:
     path = f"{committed.id.folder}/model.safetensors"
     store.delete([path]) if change is None else store.put(path, change)
     with pytest.raises(CorruptCheckpoint, match=message):

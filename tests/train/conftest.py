@@ -48,7 +48,18 @@ def train(node: Node, tmp_path: Path) -> Train:
     """Train a spec in one attempt; again with the same name goes on from the newest checkpoint."""
 
     def start(ranks: int = 1, name: str = "job", **changes: object) -> Trained:
-        document = manifest(**{"trainingArguments": {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2}, "workers": {"count": ranks}, **changes})
+        document = manifest(
+            **{
+                "trainingArguments": {
+                    "max_steps": 3,
+                    "per_device_train_batch_size": 4,
+                    "logging_steps": 1,
+                    "save_steps": 2,
+                },
+                "workers": {"count": ranks},
+                **changes,
+            }
+        )
         loaded = loads(json.dumps(document))
         assert check(loaded.job.spec) == []
         made = plan(loaded.job, gather(loaded.job.spec))
@@ -80,7 +91,14 @@ def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
         port = str(probe.getsockname()[1])
 
     def one(rank: int) -> Result | None:
-        env = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        env = {
+            "RANK": rank,
+            "WORLD_SIZE": ranks,
+            "LOCAL_RANK": rank,
+            "LOCAL_WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
         request = {
             "work": str(staging / "work.json"), "log": str(staging / f"{rank}.log"),
             "threads": max(1, (os.cpu_count() or 1) // ranks), "env": {key: str(value) for key, value in env.items()} if ranks > 1 else {},

@@ -7,7 +7,13 @@ import pytest
 from tests.conftest import Tiny, losses
 from tests.train.conftest import Train
 
-ARGUMENTS = {"max_steps": 6, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 3, "learning_rate": 1e-3}
+ARGUMENTS = {
+    "max_steps": 6,
+    "per_device_train_batch_size": 4,
+    "logging_steps": 1,
+    "save_steps": 3,
+    "learning_rate": 1e-3,
+}
 STRATEGIES = {"ddp": {"ddp": {}}, **{f"zero{stage}": {"deepspeed": {"zeroStage": stage}} for stage in (1, 2, 3)}}
 
 
@@ -80,5 +86,7 @@ def test_a_run_resumed_at_its_last_step_takes_no_step_more(tiny: Tiny, train: Tr
 def test_metrics_of_steps_that_were_lost_are_not_kept_twice(tiny: Tiny, train: Train) -> None:
     train(name="job", **spec(tiny, max_steps=5, save_steps=3, lr_scheduler_type="constant"))
     again = train(name="job", **spec(tiny, max_steps=8, save_steps=3, lr_scheduler_type="constant"))
-    steps = [row["step"] for row in map(json.loads, (again.run / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
+    steps = [
+        row["step"] for row in map(json.loads, (again.run / "metrics.jsonl").read_text().splitlines()) if "loss" in row
+    ]
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8]

@@ -32,10 +32,18 @@ def test_a_task_trains_and_its_model_is_used(tiny: Tiny, train: Train, name: str
     final = done.run / "final"
     manifest = json.loads((final / "manifest.json").read_text())
     assert metric in manifest["metrics"]
-    assert {"model.safetensors", "config.json", "README.md", "curves.png", "report.html"} <= {entry["path"] for entry in manifest["files"]}
+    assert {"model.safetensors", "config.json", "README.md", "curves.png", "report.html"} <= {
+        entry["path"] for entry in manifest["files"]
+    }
     assert not list(final.glob("*.bin"))
     pipe = pipeline(task, str(final))
-    assert pipe(str(Path(tiny.folder) / "0.png") if name == "images" else "cat [MASK] sun" if name == "masks" else "cat runs over sun")
+    assert pipe(
+        str(Path(tiny.folder) / "0.png")
+        if name == "images"
+        else "cat [MASK] sun"
+        if name == "masks"
+        else "cat runs over sun"
+    )
 
 
 def test_labels_are_found_and_written_into_the_config(tiny: Tiny, train: Train) -> None:
@@ -47,7 +55,11 @@ def test_labels_are_found_and_written_into_the_config(tiny: Tiny, train: Train) 
 
 def test_concrete_classes_and_config_overrides(tiny: Tiny, train: Train) -> None:
     done = train(
-        model={"source": tiny.model("bert"), "class": "BertForSequenceClassification", "config": {"hidden_dropout_prob": 0.3}},
+        model={
+            "source": tiny.model("bert"),
+            "class": "BertForSequenceClassification",
+            "config": {"hidden_dropout_prob": 0.3},
+        },
         processor={"class": "PreTrainedTokenizerFast", "call": {"max_length": 8, "truncation": True}},
         data={"train": {"source": tiny.rows("classes")}},
     )
@@ -58,7 +70,10 @@ def test_concrete_classes_and_config_overrides(tiny: Tiny, train: Train) -> None
 def test_from_config_alone_fits_the_tokenizer(tiny: Tiny, train: Train) -> None:
     done = train(
         task="text-generation",
-        model={"fromConfig": True, "config": {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 32}},
+        model={
+            "fromConfig": True,
+            "config": {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 32},
+        },
         processor={"source": tiny.model("gpt2"), "call": {"max_length": 16}},
         data={"train": {"source": tiny.rows("texts")}},
     )
@@ -86,7 +101,9 @@ def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
         "load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True, "learning_rate": 1.0,
     }  # fmt: skip
     data = {"train": {"source": tiny.rows("classes")}, "evaluation": EVALUATION}
-    done = train(model={"source": tiny.model("bert")}, data=data, trainingArguments=arguments, checkpoint={"keepLast": 1})
+    done = train(
+        model={"source": tiny.model("bert")}, data=data, trainingArguments=arguments, checkpoint={"keepLast": 1}
+    )
     assert done.result.outcome == "Complete", done.log
     rows = [json.loads(line) for line in (done.run / "metrics.jsonl").read_text().splitlines()]
     measured = {row["step"]: row["eval_loss"] for row in rows[:-1] if "eval_loss" in row}
@@ -116,12 +133,21 @@ def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
     ],
     ids=["file", "json", "empty", "column", "part", "no-label", "one-label", "null", "unknown-label", "task", "model", "class", "config", "processor", "package"],
 )  # fmt: skip
-def test_bad_input_is_the_users_error_with_where_and_what(tiny: Tiny, train: Train, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_bad_input_is_the_users_error_with_where_and_what(
+    tiny: Tiny, train: Train, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
     files = {"BAD": '{"text": "a", "label": \n', "EMPTY": "", "ONE": '{"text": "x", "label": "a"}\n' * 4, "NULL": '{"text": "x", "label": "a"}\n{"text": "y", "label": null}\n', "OTHER": '{"text": "x", "label": "unheard"}\n'}  # fmt: skip
     for name, text in files.items():
         (tmp_path / f"{name}.jsonl").write_text(text)
     known = {name: str(tmp_path / f"{name}.jsonl") for name in files} | {"ROWS": tiny.rows("classes"), "TEXTS": tiny.rows("texts"), "VIT": tiny.model("vit"), "BERT": tiny.model("bert")}  # fmt: skip
-    text = json.dumps({"model": {"source": tiny.model("bert")}, "processor": {"source": tiny.model("bert")}, "data": {"train": {"source": tiny.rows("classes")}}, **changes})
+    text = json.dumps(
+        {
+            "model": {"source": tiny.model("bert")},
+            "processor": {"source": tiny.model("bert")},
+            "data": {"train": {"source": tiny.rows("classes")}},
+            **changes,
+        }
+    )
     for name, path in known.items():
         text = text.replace(f'"{name}"', f'"{path}"')
     done = train(**json.loads(text))
@@ -132,6 +158,12 @@ def test_bad_input_is_the_users_error_with_where_and_what(tiny: Tiny, train: Tra
 
 def test_a_loss_that_is_no_number_fails_the_job(tiny: Tiny, train: Train) -> None:
     arguments = {"max_steps": 5, "learning_rate": 1e38, "logging_steps": 1, "max_grad_norm": 0}
-    done = train(task="text-generation", model={"source": tiny.model("gpt2")}, processor={"call": {"max_length": 16}}, data={"train": {"source": tiny.rows("texts")}}, trainingArguments=arguments)
+    done = train(
+        task="text-generation",
+        model={"source": tiny.model("gpt2")},
+        processor={"call": {"max_length": 16}},
+        data={"train": {"source": tiny.rows("texts")}},
+        trainingArguments=arguments,
+    )
     assert done.result.outcome == "UserError"
     assert "training has diverged" in done.result.message

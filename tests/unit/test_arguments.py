@@ -44,7 +44,14 @@ def test_the_quick_tour_is_taken_or_answered() -> None:
 
 def test_a_v4_tutorial_is_answered_with_the_successors() -> None:
     told = answers(V4_TUTORIAL)
-    assert set(told) == {"output_dir", "evaluation_strategy", "logging_dir", "warmup_ratio", "group_by_length", "overwrite_output_dir"}
+    assert set(told) == {
+        "output_dir",
+        "evaluation_strategy",
+        "logging_dir",
+        "warmup_ratio",
+        "group_by_length",
+        "overwrite_output_dir",
+    }
     assert "write eval_strategy" in told["evaluation_strategy"]
     assert "TENSORBOARD_LOGGING_DIR" in told["logging_dir"]
     assert "warmup_steps" in told["warmup_ratio"]
@@ -53,7 +60,16 @@ def test_a_v4_tutorial_is_answered_with_the_successors() -> None:
 
 def test_no_successor_is_itself_unknown() -> None:
     assert not set(REMOVED) & set(arguments())
-    for name in ("eval_strategy", "use_cpu", "optim", "include_for_metrics", "hub_token", "hub_model_id", "warmup_steps", "debug"):
+    for name in (
+        "eval_strategy",
+        "use_cpu",
+        "optim",
+        "include_for_metrics",
+        "hub_token",
+        "hub_model_id",
+        "warmup_steps",
+        "debug",
+    ):
         assert name in arguments()
 
 
@@ -85,6 +101,14 @@ def test_what_cannot_work_is_told_why(values: dict[str, object], message: str) -
 
 def test_a_default_written_out_is_no_mistake() -> None:
     owned = {"output_dir", "local_rank", "ddp_backend", "resume_from_checkpoint", "deepspeed", "fsdp", "fsdp_config"}
-    quiet = owned | {"save_on_each_node", "do_train", "do_predict", "disable_tqdm", "restore_callback_states_from_checkpoint", "ignore_data_skip", "hub_token"}
+    quiet = owned | {
+        "save_on_each_node",
+        "do_train",
+        "do_predict",
+        "disable_tqdm",
+        "restore_callback_states_from_checkpoint",
+        "ignore_data_skip",
+        "hub_token",
+    }
     values = {name: argument.default for name, argument in arguments().items() if name not in quiet}
     assert answers(values) == {}

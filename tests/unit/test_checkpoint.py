@@ -69,7 +69,13 @@ def test_an_attempt_is_claimed_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep_last", "keep_best", "in_use", "gone"),
-    [(3, 0, [], [10, 20]), (1, 0, [], [10, 20, 30, 40]), (1, 1, [], [10, 30, 40]), (1, 2, [10], [30, 40]), (9, 0, [], [])],
+    [
+        (3, 0, [], [10, 20]),
+        (1, 0, [], [10, 20, 30, 40]),
+        (1, 1, [], [10, 30, 40]),
+        (1, 2, [10], [30, 40]),
+        (9, 0, [], []),
+    ],
     ids=["last", "one", "best", "best-and-in-use", "all"],
 )
 def test_retention(keep_last: int, keep_best: int, in_use: list[int], gone: list[int]) -> None:
@@ -89,7 +95,11 @@ def test_leftovers_of_dead_attempts_are_swept_and_a_save_in_progress_is_not(tmp_
     commit(store, 150, 2)
     store.put("checkpoints/00000250-00002/half", b"x")
     retain.retain(store, 5, 0, None, greater_is_better=False)
-    assert [str(each.id) for each in catalogue.list_checkpoints(store)] == ["00000100-00001", "00000150-00002", "00000250-00002"]
+    assert [str(each.id) for each in catalogue.list_checkpoints(store)] == [
+        "00000100-00001",
+        "00000150-00002",
+        "00000250-00002",
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}', json.dumps({"format": 2}).encode()], ids=repr)
@@ -98,7 +108,9 @@ def test_a_torn_manifest_is_told_from_a_whole_one(data: bytes) -> None:
         Manifest.from_json(data)
 
 
-def failed(outcome: str = "Infrastructure", message: str = "lost", step: int = 5, where: str = "", progressed: bool = False) -> Ended:
+def failed(
+    outcome: str = "Infrastructure", message: str = "lost", step: int = 5, where: str = "", progressed: bool = False
+) -> Ended:
     return Ended(Result(outcome, message, step, where), progressed)  # type: ignore[arg-type]
 
 
@@ -116,7 +128,18 @@ def failed(outcome: str = "Infrastructure", message: str = "lost", step: int = 5
         ([failed(progressed=True), failed(progressed=True), failed(progressed=True)], 0.0),
         ([failed(step=n, progressed=True) for n in range(11)], None),
     ],
-    ids=["user", "first", "second", "third", "progress", "same-line", "twice", "thrice", "same-with-progress", "budget"],
+    ids=[
+        "user",
+        "first",
+        "second",
+        "third",
+        "progress",
+        "same-line",
+        "twice",
+        "thrice",
+        "same-with-progress",
+        "budget",
+    ],
 )
 def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> None:
     assert decide(history, max_restarts=10).delay == delay

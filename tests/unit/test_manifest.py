@@ -36,7 +36,13 @@ spec:
   workers: {cuont: 2}
 """
     ).splitlines()
-    assert [line.partition(" ")[0] for line in told] == ["job.yaml:4:3", "job.yaml:6:3", "job.yaml:11:5", "job.yaml:12:5", "job.yaml:13:13"]
+    assert [line.partition(" ")[0] for line in told] == [
+        "job.yaml:4:3",
+        "job.yaml:6:3",
+        "job.yaml:11:5",
+        "job.yaml:12:5",
+        "job.yaml:13:13",
+    ]
     assert "Did you mean text-classification?" in told[1]
     assert "spec.trainingArguments.learnin_rate: unknown argument. Did you mean learning_rate?" in told[2]
     assert "warmup_steps: 0.1" in told[3]
@@ -46,7 +52,10 @@ spec:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": {"ddp": {}, "deepspeed": {}}}, "exactly one strategy is wanted (ddp, deepspeed or fsdp); found ddp and deepspeed"),
+        (
+            {"strategy": {"ddp": {}, "deepspeed": {}}},
+            "exactly one strategy is wanted (ddp, deepspeed or fsdp); found ddp and deepspeed",
+        ),
         ({"strategy": {}}, "found none"),
         ({"strategy": {"deepspeed": {"zeroStage": 4}}}, "4 is none of 1, 2 or 3"),
         ({"workers": {"count": "two"}}, "'two' is not a whole number"),
@@ -84,7 +93,10 @@ def test_a_literal_secret_is_refused_and_not_printed(changes: dict[str, object])
 
 
 def test_the_name_of_a_secret_is_no_secret() -> None:
-    assert loads(text_of(storage={"uri": "s3://b/p", "secret": "s3-credentials"})).job.spec.storage.secret == "s3-credentials"
+    assert (
+        loads(text_of(storage={"uri": "s3://b/p", "secret": "s3-credentials"})).job.spec.storage.secret
+        == "s3-credentials"
+    )
 
 
 @pytest.mark.parametrize("written", ["2e-5", "2.0e-5", "2E-5", "0.00002", ".00002"])
@@ -98,14 +110,20 @@ def test_a_quoted_number_is_told_to_lose_its_quotes() -> None:
 
 
 def test_yamls_accidents_are_mended() -> None:
-    text = text_of(trainingArguments={"eval_strategy": "NO", "max_steps": "MANY"}).replace("NO", "no").replace("MANY", "1e3")
+    text = (
+        text_of(trainingArguments={"eval_strategy": "NO", "max_steps": "MANY"})
+        .replace("NO", "no")
+        .replace("MANY", "1e3")
+    )
     arguments = loads(text).job.spec.training_arguments
     assert arguments == {"eval_strategy": "no", "max_steps": 1000}
     assert isinstance(arguments["max_steps"], int)
 
 
 def test_set_changes_a_field_and_keeps_the_rules() -> None:
-    loaded = loads(text_of(), overrides=("workers.count=3", "trainingArguments.learning_rate=2e-5", "metadata.name=other"))
+    loaded = loads(
+        text_of(), overrides=("workers.count=3", "trainingArguments.learning_rate=2e-5", "metadata.name=other")
+    )
     assert (loaded.job.spec.workers.count, loaded.job.name) == (3, "other")
     with pytest.raises(ManifestError, match="unknown argument"):
         loads(text_of(), overrides=("trainingArguments.nothing=1",))
@@ -114,7 +132,11 @@ def test_set_changes_a_field_and_keeps_the_rules() -> None:
 
 
 def test_a_manifest_written_out_is_read_the_same() -> None:
-    job = loads(text_of(workers={"count": 2}, strategy={"deepspeed": {"zeroStage": 3}}, trainingArguments={"learning_rate": 2e-5})).job
+    job = loads(
+        text_of(
+            workers={"count": 2}, strategy={"deepspeed": {"zeroStage": 3}}, trainingArguments={"learning_rate": 2e-5}
+        )
+    ).job
     assert loads(dump(as_manifest(job))).job == job
 
 

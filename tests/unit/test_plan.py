@@ -34,7 +34,9 @@ def planned(facts: Facts | None = None, **changes: object) -> Plan:
     ],
     ids=["epochs", "accumulation", "drop-last", "half", "max-steps", "unknown-rows", "unknown"],
 )
-def test_steps_are_trainers(arguments: dict[str, object], world: int, rows: int | None, per_epoch: int | None, total: int | None) -> None:
+def test_steps_are_trainers(
+    arguments: dict[str, object], world: int, rows: int | None, per_epoch: int | None, total: int | None
+) -> None:
     found = batch(arguments, world, rows)
     assert (found.steps_per_epoch, found.total_steps) == (per_epoch, total)
 
@@ -53,16 +55,32 @@ def test_do_eval_alone_evaluates() -> None:
 
 
 def test_zero_settings_are_written_out_and_the_users_win() -> None:
-    made = planned(strategy={"deepspeed": {"zeroStage": 3, "config": {"zero_optimization": {"overlap_comm": True}, "gradient_clipping": 2.0}}})
+    made = planned(
+        strategy={
+            "deepspeed": {
+                "zeroStage": 3,
+                "config": {"zero_optimization": {"overlap_comm": True}, "gradient_clipping": 2.0},
+            }
+        }
+    )
     config = made.arguments["deepspeed"]
-    assert config["zero_optimization"] == {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True, "overlap_comm": True}
+    assert config["zero_optimization"] == {
+        "stage": 3,
+        "stage3_gather_16bit_weights_on_model_save": True,
+        "overlap_comm": True,
+    }
     assert config["gradient_clipping"] == 2.0
     assert config["train_batch_size"] == "auto"
 
 
 @pytest.mark.parametrize(
     ("strategy", "bytes_a_parameter"),
-    [({"ddp": {}}, 16), ({"deepspeed": {"zeroStage": 1}}, 8 + 8 / 4), ({"deepspeed": {"zeroStage": 2}}, 4 + 12 / 4), ({"deepspeed": {"zeroStage": 3}}, 16 / 4)],
+    [
+        ({"ddp": {}}, 16),
+        ({"deepspeed": {"zeroStage": 1}}, 8 + 8 / 4),
+        ({"deepspeed": {"zeroStage": 2}}, 4 + 12 / 4),
+        ({"deepspeed": {"zeroStage": 3}}, 16 / 4),
+    ],
     ids=["ddp", "zero1", "zero2", "zero3"],
 )
 def test_memory_of_model_states(strategy: dict[str, object], bytes_a_parameter: float) -> None:
@@ -84,7 +102,12 @@ def test_the_resolved_job_is_a_manifest_that_plans_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "count"),
-    [("a.jsonl", '{"a":1}\n\n{"a":2}\n', 2), ("a.csv", 'a,b\n1,"x\ny"\n2,z\n', 2), ("a.json", '[{"a":1}]', None), ("a.txt", "x", None)],
+    [
+        ("a.jsonl", '{"a":1}\n\n{"a":2}\n', 2),
+        ("a.csv", 'a,b\n1,"x\ny"\n2,z\n', 2),
+        ("a.json", '[{"a":1}]', None),
+        ("a.txt", "x", None),
+    ],
 )
 def test_rows_are_counted_where_that_is_cheap(tmp_path: Path, name: str, text: str, count: int | None) -> None:
     (tmp_path / name).write_text(text)
@@ -95,7 +118,9 @@ def test_parameters_are_read_from_the_weights_header(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    save_file({"a": torch.zeros(10, 20), "b": torch.zeros(7)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {"a": torch.zeros(10, 20), "b": torch.zeros(7)}, tmp_path / "model.safetensors", metadata={"format": "pt"}
+    )
     facts = gather(loads(json.dumps(manifest(model={"source": str(tmp_path)}))).job.spec)
     assert (facts.parameters, facts.largest_tensor) == (207, 200)
 

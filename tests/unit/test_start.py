@@ -23,7 +23,9 @@ def test_a_light_verb_imports_nothing_heavy(arguments: list[str]) -> None:
         "try:\n main()\nexcept SystemExit as end:\n assert not end.code, end.code\n"
         f"found = {HEAVY!r} & set(sys.modules)\nassert not found, found\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -37,19 +39,26 @@ def test_every_field_has_words() -> None:
 
 
 def test_every_verb_has_help() -> None:
-    done = subprocess.run([sys.executable, "-m", "trainyard.cli.main", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "trainyard.cli.main", "--help"], capture_output=True, text=True, check=True
+    )
     assert all(verb in done.stdout for verb in VERBS)
 
 
 def test_the_parts_of_columns_are_those_of_the_table() -> None:
     from trainyard.train.tasks import TABLE
 
-    table = {task.name: ", ".join(part.name + ("" if part.required else " (optional)") for part in task.parts) for task in TABLE.values()}
+    table = {
+        task.name: ", ".join(part.name + ("" if part.required else " (optional)") for part in task.parts)
+        for task in TABLE.values()
+    }
     assert table == COLUMN_PARTS
 
 
 def test_no_path_of_a_machine_is_in_the_repository() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     home = str(Path.home())
-    found = [name for name in listed if (ROOT / name).is_file() and f"{home}/" in (ROOT / name).read_text(errors="ignore")]
+    found = [
+        name for name in listed if (ROOT / name).is_file() and f"{home}/" in (ROOT / name).read_text(errors="ignore")
+    ]
     assert found == []

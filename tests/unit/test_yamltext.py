@@ -22,7 +22,9 @@ SCALARS = [
 def kubectls(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     file = tmp_path_factory.mktemp("kubectl") / "object.yaml"
     rows = "\n".join(f"  - {scalar}" for scalar in SCALARS)
-    file.write_text(f"apiVersion: trainyard.dev/v1alpha1\nkind: TrainerJob\nmetadata: {{name: a}}\nspec:\n  values:\n{rows}\n")
+    file.write_text(
+        f"apiVersion: trainyard.dev/v1alpha1\nkind: TrainerJob\nmetadata: {{name: a}}\nspec:\n  values:\n{rows}\n"
+    )
     command = [str(BIN / "kubectl"), "annotate", "--local", "-f", str(file), "a=b", "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     values: list[object] = json.loads(done.stdout)["spec"]["values"]
@@ -78,7 +80,9 @@ def test_an_alias_bomb_is_refused() -> None:
     assert f"{MAX_VALUES:,} values" in problem.message
 
 
-@pytest.mark.parametrize("text", ["a: " + "x" * 1_100_000, "[" * 5000, "{a: " * 3000], ids=["size", "lists", "mappings"])
+@pytest.mark.parametrize(
+    "text", ["a: " + "x" * 1_100_000, "[" * 5000, "{a: " * 3000], ids=["size", "lists", "mappings"]
+)
 def test_a_hostile_size_or_depth_is_refused(text: str) -> None:
     assert parse(text).problems
 

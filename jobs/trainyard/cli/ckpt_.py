@@ -40,7 +40,11 @@ def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:
         try:
             manifest = read_manifest(store, checkpoint.id)
             committed = manifest.created_at
-            shown = {name: value for name, value in manifest.metrics.items() if name in ("loss", "eval_loss", "eval_accuracy", "eval_f1")}
+            shown = {
+                name: value
+                for name, value in manifest.metrics.items()
+                if name in ("loss", "eval_loss", "eval_accuracy", "eval_f1")
+            }
             metrics = " ".join(f"{name}={value:.4g}" for name, value in shown.items())
         except (ValueError, NotFoundError) as error:
             metrics = str(error)

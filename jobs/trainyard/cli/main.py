@@ -53,7 +53,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", prog_name="trainyard")
 def trainyard() -> None:
-    """Train Hugging Face models on a Kubernetes cluster, or on this machine, from one manifest.
+    r"""Train Hugging Face models on a Kubernetes cluster, or on this machine, from one manifest.
 
     \b
     trainyard init text-classification > job.yaml

@@ -13,7 +13,9 @@ FORMATS = ("table", "json", "yaml", "name")
 
 def format_option(*formats: str) -> Callable[[Any], Any]:
     """The option `-o`, with the formats that a verb knows; the first is the default."""
-    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], help="Output format.", show_default=True)
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], help="Output format.", show_default=True
+    )
 
 
 def set_option() -> Callable[[Any], Any]:

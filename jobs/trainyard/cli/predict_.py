@@ -13,7 +13,9 @@ from trainyard.cli.output import format_option, print_json, print_table
 @click.argument("model")
 @click.argument("inputs", nargs=-1)
 @click.option("--task", help="The model's task, where its folder does not tell.")
-@click.option("--endpoint", envvar="AWS_ENDPOINT_URL", help="URL of an S3-compatible server, for a model at an s3:// URI.")
+@click.option(
+    "--endpoint", envvar="AWS_ENDPOINT_URL", help="URL of an S3-compatible server, for a model at an s3:// URI."
+)
 @format_option("table", "json")
 def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str | None, output: str) -> None:
     """Use MODEL (a run's final folder or one of its checkpoints, or a URI of these) on INPUTS.
@@ -52,5 +54,8 @@ def _words(answer: Any) -> str:
     if isinstance(first, dict) and "generated_text" in first:
         return str(first["generated_text"])
     if isinstance(answer, list) and isinstance(first, dict):
-        return "  ".join(f"{item.get('word') or item.get('token_str')}={item.get('entity') or format(item['score'], '.3f')}" for item in answer)
+        return "  ".join(
+            f"{item.get('word') or item.get('token_str')}={item.get('entity') or format(item['score'], '.3f')}"
+            for item in answer
+        )
     return str(answer)

@@ -83,8 +83,12 @@ class Group:
         trainer = DataParallelTrainer(
             _keep_process,
             train_loop_config={"work": self.work.__dict__},
-            scaling_config=ScalingConfig(num_workers=world_size, use_gpu=self.gpus > 0, resources_per_worker=self._resources()),
-            run_config=RunConfig(name=f"{self.work.job.name}-{self.work.attempt}", storage_path=str(node.folder / "ray")),
+            scaling_config=ScalingConfig(
+                num_workers=world_size, use_gpu=self.gpus > 0, resources_per_worker=self._resources()
+            ),
+            run_config=RunConfig(
+                name=f"{self.work.job.name}-{self.work.attempt}", storage_path=str(node.folder / "ray")
+            ),
             backend_config=_Processes(),
         )
         try:
@@ -159,8 +163,13 @@ def run_process(node: Node, request: dict[str, Any]) -> Result | int:
 
 def _died(status: int, log: Path) -> Result:
     tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    cause = {-9: "killed (SIGKILL; out of memory?)", -15: "terminated (SIGTERM)"}.get(status, f"ended with status {status}")
-    return Result("Infrastructure", f"the training process was {cause}" + (f"; its last line: {tail[0][:200]}" if tail and status > 0 else ""))
+    cause = {-9: "killed (SIGKILL; out of memory?)", -15: "terminated (SIGTERM)"}.get(
+        status, f"ended with status {status}"
+    )
+    return Result(
+        "Infrastructure",
+        f"the training process was {cause}" + (f"; its last line: {tail[0][:200]}" if tail and status > 0 else ""),
+    )
 
 
 def _root_cause(error: WorkerGroupError) -> Result:
@@ -173,7 +182,11 @@ def _root_cause(error: WorkerGroupError) -> Result:
             document, _ = json.JSONDecoder().raw_decode(told)
             results.append(Result(**document))
         else:
-            results.append(Result("Infrastructure", text.strip().splitlines()[-1][:300] if text.strip() else type(failure).__name__))
+            results.append(
+                Result(
+                    "Infrastructure", text.strip().splitlines()[-1][:300] if text.strip() else type(failure).__name__
+                )
+            )
     order = {"UserError": 0, "Infrastructure": 1}
     return min(results, key=lambda result: (order.get(result.outcome, 2), "another rank went away" in result.message))
 

@@ -126,14 +126,18 @@ class _Session:
         if before is not None:
             runfile.check_same(self.store, before, who, self.job.name)
             final = complete(self.store)
-            if final is not None and _same_training(before["manifest"], manifest) and self.job.spec.resume is not Resume.NEVER:
+            if (
+                final is not None
+                and _same_training(before["manifest"], manifest)
+                and self.job.spec.resume is not Resume.NEVER
+            ):
                 self.metrics = final.metrics
                 self._tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
                 return Result("Complete", self.store.url(layout.FINAL), final.step)
         runfile.write(self.store, manifest, who, described)
         for warning in self.plan.warnings:
             self._tell({"event": "note", "text": f"warning: {warning}"})
-        with _ray(self.job, self.node):
+        with _ray(self.job):
             return Driver(self.job, self.plan, self.store, self.node, described, self._tell, self.stopping).run()
 
     def _tell(self, event: dict[str, Any]) -> None:
@@ -176,7 +180,7 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _ray(job: TrainerJob, node: Node) -> Iterator[None]:
+def _ray(job: TrainerJob) -> Iterator[None]:
     from trainyard.launch.group import RAY_ENVIRONMENT
 
     os.environ.update({**RAY_ENVIRONMENT, **{name: os.environ[name] for name in RAY_ENVIRONMENT if name in os.environ}})
@@ -212,5 +216,3 @@ def _check_gpus(job: TrainerJob) -> None:
             f"spec.workers wants {job.spec.workers.count} × {job.spec.workers.gpus} GPUs and this machine has {there}. "
             "Set workers.gpus: 0 to train on CPU here (--set workers.gpus=0), or apply the job to a cluster"
         )
-
-

@@ -143,7 +143,8 @@ class Plain:
             if kind == "step" and (last or time.monotonic() >= self.next_line):
                 self.next_line = time.monotonic() + _PLAIN_INTERVAL
                 step, total = event["step"], event["total"]
-                line = f"step {step}/{total} ({step * 100 // total} %)  {self.numbers.words()}  {self.numbers.eta(step, total)}"
+                done = f"step {step}/{total} ({step * 100 // total} %)"
+                line = f"{done}  {self.numbers.words()}  {self.numbers.eta(step, total)}"
         if line is not None:
             self.console.print(f"{self.name}: {line}", highlight=False, markup=False, soft_wrap=True)
 

@@ -44,7 +44,9 @@ def decide(history: list[Ended], max_restarts: int) -> Decision:
             break
     # An exception of known origin that comes back is the job's own; a death without words may be bad luck twice.
     if alike >= (2 if last.result.where else 3) and not last.progressed:
-        return Decision(None, f"{last.result.message} ({alike} times at step {last.result.step}, nothing committed between)")
+        return Decision(
+            None, f"{last.result.message} ({alike} times at step {last.result.step}, nothing committed between)"
+        )
     stuck = 0
     for ended in reversed(history):
         if ended.progressed:

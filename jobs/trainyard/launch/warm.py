@@ -6,10 +6,11 @@ its own: a main thread for signals, a clean kill, and an exit code.
 
     python -m trainyard.launch.warm DESCRIPTOR
 
-DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "log", "env", "threads"}; it gets
-{"pid"}, the training process's own {"outcome", …} unless it died without a word, and {"status"} (negative:
-the signal that ended it). When the client goes away its process is killed; when standard input ends, so
-does everything. The result goes through the socket, because a disk that is full could not hold it.
+DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "log",
+"env", "threads"}; it gets {"pid"}, the training process's own {"outcome", …} unless it died without a word,
+and {"status"} (negative: the signal that ended it). When the client goes away its process is killed; when
+standard input ends, so does everything. The result goes through the socket, because a disk that is full
+could not hold it.
 """
 
 import contextlib

@@ -26,7 +26,7 @@ _KNOWN = (*_PLACEMENT, *_ELSEWHERE, "mixed_precision", "num_processes", "distrib
 
 def check(spec: Spec) -> Iterator[tuple[str, str]]:
     """Every mistake in spec.accelerate, as (key, message)."""
-    for key, given in spec.accelerate.items():
+    for key in spec.accelerate:
         if key not in _KNOWN:
             near = difflib.get_close_matches(key, _KNOWN, n=1, cutoff=0.6)
             yield key, f"`accelerate config` writes no such key. {f'Did you mean {near[0]}?' if near else 'Remove it'}"

@@ -15,13 +15,17 @@ def check(spec: Spec) -> Iterator[Problem]:
         if not folder.is_dir():
             yield Problem(where, f"{spec.model.source}: no such folder{_from_here(folder)}")
         elif not (folder / "config.json").exists():
-            yield Problem(where, f"{spec.model.source} holds no config.json, so it is no model that transformers can load")
+            yield Problem(
+                where, f"{spec.model.source} holds no config.json, so it is no model that transformers can load"
+            )
     sources = {"train": spec.data.train.source}
     if spec.data.evaluation is not None and spec.data.evaluation.source:
         sources["evaluation"] = spec.data.evaluation.source
     for name, source in sources.items():
         if _is_local(source) and "*" not in source and not Path(source).expanduser().exists():
-            yield Problem(("spec", "data", name, "source"), f"{source}: no such file or folder{_from_here(Path(source))}")
+            yield Problem(
+                ("spec", "data", name, "source"), f"{source}: no such file or folder{_from_here(Path(source))}"
+            )
 
 
 def _is_local(source: str) -> bool:

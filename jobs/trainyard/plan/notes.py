@@ -9,7 +9,11 @@ from trainyard.plan.plan import Plan
 def notes(plan: Plan) -> dict[str, str]:
     """What was decided, by its name; each value says what and why."""
     batch = plan.batch
-    steps = f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all" if batch.total_steps else "known once the data is read"
+    steps = (
+        f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all"
+        if batch.total_steps
+        else "known once the data is read"
+    )
     if batch.total_steps and batch.steps_per_epoch is None:
         steps = f"{batch.total_steps} in all (max_steps)"
     rows = {
@@ -19,7 +23,9 @@ def notes(plan: Plan) -> dict[str, str]:
         f"{batch.accumulation} accumulation",
         "optimizer steps": steps,
         "checkpoints": f"{plan.cadence.value}: {plan.cadence.reason}",
-        "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}" if plan.memory.value else plan.memory.reason,
+        "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}"
+        if plan.memory.value
+        else plan.memory.reason,
     }
     for name, choice in sorted(plan.chosen.items()):
         shown = "see `trainyard plan -o yaml`" if isinstance(choice.value, dict) else choice.value

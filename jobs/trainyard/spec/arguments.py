@@ -15,7 +15,7 @@ REMOVED = {
     "logging_dir": "TensorBoard's folder is the environment variable TENSORBOARD_LOGGING_DIR; "
     "metrics.jsonl and curves are written in any case",
     "group_by_length": "write train_sampling_strategy: group_by_length",
-    "warmup_ratio": "write warmup_steps with a value below 1: it is then a ratio (warmup_ratio: 0.1 is warmup_steps: 0.1)",
+    "warmup_ratio": "write warmup_steps; below 1 it is a ratio (warmup_ratio: 0.1 is warmup_steps: 0.1)",
     "per_gpu_train_batch_size": "write per_device_train_batch_size",
     "per_gpu_eval_batch_size": "write per_device_eval_batch_size",
     "no_cuda": "write use_cpu",
@@ -52,7 +52,7 @@ _OWNED = {
     "output_dir": "where a run is kept follows from spec.storage.uri and metadata.name",
     "local_rank": "the launcher sets each process's rank",
     "ddp_backend": "the backend follows from the hardware: nccl with GPUs, gloo without",
-    "resume_from_checkpoint": "the newest committed checkpoint is found by itself; spec.resume decides whether it is used",
+    "resume_from_checkpoint": "the newest committed checkpoint is found by itself; spec.resume decides if it is used",
     "deepspeed": "write spec.strategy: {deepspeed: {zeroStage: 2, config: …}}",
     "fsdp": "write spec.strategy: {fsdp: {}}",
     "fsdp_config": "write spec.strategy: {fsdp: {config: …}}",
@@ -95,7 +95,12 @@ def _normalised(argument: Argument, value: Any) -> Any:
         return "no"
     if isinstance(value, float) and value.is_integer() and "float" not in argument.types and "int" in argument.types:
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and "int" not in argument.types and argument.types[0] == "float":
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and "int" not in argument.types
+        and argument.types[0] == "float"
+    ):
         # `save_steps: 50` is declared as a float because a ratio is allowed; transformers keeps an int as it is.
         return value
     return value
@@ -118,7 +123,8 @@ def _check_one(name: str, value: Any) -> str | None:
     value = _normalised(argument, value)
     if _kind(value) not in argument.types and not (_kind(value) == "int" and "float" in argument.types):
         wanted = " or ".join(kind for kind in argument.types if kind != "null")
-        return f"{_shown(value)} is {_article(_kind(value))}, but {_article(wanted)} is wanted{_quoted_number(value, argument)}"
+        found = f"{_shown(value)} is {_article(_kind(value))}"
+        return f"{found}, but {_article(wanted)} is wanted{_quoted_number(value, argument)}"
     if argument.choices and isinstance(value, str) and value not in argument.choices:
         near = difflib.get_close_matches(value, argument.choices, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}?" if near else ""

@@ -55,7 +55,14 @@ def _of(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Entry]:
     for name, field in model.model_fields.items():
         here = (*path, field.alias or name)
         child = _model_of(field.annotation)
-        yield Entry(here, _type(field), _default(field), " ".join((field.description or "").split()), field.is_required(), child is None)
+        yield Entry(
+            here,
+            _type(field),
+            _default(field),
+            " ".join((field.description or "").split()),
+            field.is_required(),
+            child is None,
+        )
         if child is not None:
             yield from _of(child, here)
 

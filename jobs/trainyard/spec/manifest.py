@@ -125,6 +125,7 @@ def _apply(parsed: YamlText, overrides: tuple[str, ...]) -> Iterator[Problem]:
 def _problem(details: ErrorDetails) -> Problem:
     path = tuple(details["loc"])
     kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
+    expected = str(context.get("expected"))
     messages = {
         "missing": "missing, and has no default",
         "extra_forbidden": f"unknown field. {_did_you_mean(path)}",
@@ -136,8 +137,8 @@ def _problem(details: ErrorDetails) -> Problem:
         "dict_type": f"{given!r} is not a mapping (key: value)",
         "model_type": f"{given!r} is not a mapping (key: value)",
         "model_attributes_type": f"{given!r} is not a mapping (key: value)",
-        "literal_error": f"{given!r} is none of {context.get('expected')}. {_near(given, str(context.get('expected')))}",
-        "enum": f"{given!r} is none of {context.get('expected')}",
+        "literal_error": f"{given!r} is none of {expected}. {_near(given, expected)}",
+        "enum": f"{given!r} is none of {expected}",
         "value_error": str(context.get("error", "")),
     }
     message = messages.get(kind, details["msg"] + ("" if given is None else f" (found {given!r})"))

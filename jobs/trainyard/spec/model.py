@@ -104,7 +104,9 @@ class Model(Part):
     @model_validator(mode="after")
     def _pinned_code(self) -> "Model":
         if self.trust_remote_code and not self.revision:
-            raise ValueError("trustRemoteCode runs code of the model's author; pin what you read with revision: <commit>")
+            raise ValueError(
+                "trustRemoteCode runs code of the model's author; pin what you read with revision: <commit>"
+            )
         return self
 
 

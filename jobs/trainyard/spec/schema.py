@@ -52,7 +52,14 @@ def crd() -> dict[str, Any]:
         "spec": {
             "group": API_VERSION.partition("/")[0],
             "scope": "Namespaced",
-            "names": {"kind": KIND, "listKind": f"{KIND}List", "plural": "trainerjobs", "singular": "trainerjob", "shortNames": ["tj"], "categories": ["training"]},
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": "trainerjobs",
+                "singular": "trainerjob",
+                "shortNames": ["tj"],
+                "categories": ["training"],
+            },
             "versions": [
                 {
                     "name": version,
@@ -77,7 +84,11 @@ def _root(spec: dict[str, Any]) -> dict[str, Any]:
             "kind": {"type": "string", "description": "Always TrainerJob."},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": {"type": "object", "description": "What the operator observed.", "x-kubernetes-preserve-unknown-fields": True},
+            "status": {
+                "type": "object",
+                "description": "What the operator observed.",
+                "x-kubernetes-preserve-unknown-fields": True,
+            },
         },
     }
 
@@ -93,7 +104,11 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
         return {**_structural(chosen, definitions, name), **words}
     if name in _FOREIGN:
         return {"type": "object", **words, "x-kubernetes-preserve-unknown-fields": True}
-    kept = {key: node[key] for key in ("type", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength") if key in node}
+    kept: dict[str, Any] = {
+        key: node[key]
+        for key in ("type", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength")
+        if key in node
+    }
     for exclusive, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if exclusive in node:
             kept |= {plain: node[exclusive], exclusive: True}
@@ -114,7 +129,19 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
 
 
 def _argument(argument: Any) -> dict[str, Any]:
-    names = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "list": "array", "dict": "object", "null": "null"}
+    names = {
+        "bool": "boolean",
+        "int": "integer",
+        "float": "number",
+        "str": "string",
+        "list": "array",
+        "dict": "object",
+        "null": "null",
+    }
     kinds = sorted({names[kind] for kind in argument.types})
-    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds, "description": argument.doc, "default": argument.default}
+    schema: dict[str, Any] = {
+        "type": kinds[0] if len(kinds) == 1 else kinds,
+        "description": argument.doc,
+        "default": argument.default,
+    }
     return schema | ({"enum": list(argument.choices)} if argument.choices else {})

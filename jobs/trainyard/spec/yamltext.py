@@ -25,10 +25,10 @@ MAX_DEPTH = 64
 _WORDS: dict[str, Any] = {
     **{word: True for low in ("y", "yes", "true", "on") for word in (low, low.capitalize(), low.upper())},
     **{word: False for low in ("n", "no", "false", "off") for word in (low, low.capitalize(), low.upper())},
-    **{word: None for word in ("", "~", "null", "Null", "NULL")},
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **{sign + word: math.inf for sign in ("", "+") for word in (".inf", ".Inf", ".INF")},
-    **{word: -math.inf for word in ("-.inf", "-.Inf", "-.INF")},
-    **{word: math.nan for word in (".nan", ".NaN", ".NAN")},
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
 _INTEGERS = (
     (re.compile(r"[-+]?0[xX]([0-9a-fA-F]+)\Z"), 16),
@@ -77,8 +77,8 @@ def resolve(text: str) -> Any:
             number = int(match[1], base) * (-1 if plain[0] == "-" else 1)
             return number if -(2**63) <= number <= _MAX_UINT64 else float(number)
     if _FLOAT.match(plain):
-        number = float(plain)
-        return text if math.isinf(number) else number
+        real = float(plain)
+        return text if math.isinf(real) else real
     return text
 
 
@@ -166,6 +166,7 @@ class _Builder:
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(child, (*path, index), depth + 1) for index, child in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:

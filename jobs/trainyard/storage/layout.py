@@ -1,12 +1,12 @@
 """Where each thing of a run lies, below the run's folder.
 
-    run.json                       resolved manifest, plan with reasons, versions, fingerprint of model and data
-    attempts/00003.json            claimed by conditional create
-    attempts/00003-end.json        how it ended
-    checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, and manifest.json, written last
-    logs/attempt-00003/rank-1.log
-    metrics.jsonl                  every logged value
-    final/                         the model to use, and manifest.json
+run.json                       resolved manifest, plan with reasons, versions, fingerprint of model and data
+attempts/00003.json            claimed by conditional create
+attempts/00003-end.json        how it ended
+checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, and manifest.json, written last
+logs/attempt-00003/rank-1.log
+metrics.jsonl                  every logged value
+final/                         the model to use, and manifest.json
 """
 
 import re

@@ -93,7 +93,9 @@ class Store:
         """Every object below a prefix, in the order of their paths."""
         with self._explained("list", prefix):
             found = [
-                Entry(meta["path"], meta["size"]) for batch in obstore.list(self.backend, prefix or None) for meta in batch
+                Entry(meta["path"], meta["size"])
+                for batch in obstore.list(self.backend, prefix or None)
+                for meta in batch
             ]
         return sorted(found, key=lambda entry: entry.path)
 
@@ -149,7 +151,7 @@ class _Explained:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, BaseError | OSError):
             raise self.store._error(self.verb, self.path, error) from error
 

@@ -65,7 +65,7 @@ def encode(data: Dataset, task: Task, encoding: Encoding) -> Dataset:
     return encoded
 
 
-def block_size(spec: Spec, task: Task, processor: Any, model_config: Any) -> int:
+def block_size(spec: Spec, processor: Any, model_config: Any) -> int:
     """Tokens in a block of running text: processor.call.max_length, else what tokenizer and model hold."""
     limits = [
         getattr(processor, "model_max_length", _HUGE),
@@ -92,7 +92,7 @@ def check_labels(data: Dataset, task: Task, labels: Labels) -> None:
         for value in row if isinstance(row, list) else [row]:
             if str(value) not in labels.names:
                 raise JobError(
-                    f"spec.data.evaluation: row {index + 1} has the label {value!r}, which the model was not trained on "
+                    f"spec.data.evaluation: row {index + 1} has the label {value!r}, unknown to the model "
                     f"({', '.join(labels.names[:10])})"
                 )
 
@@ -129,13 +129,22 @@ def _read(spec: Spec, source: Source | Evaluation, where: str, split: str) -> Da
         return _split(loaded, source, split, where)
     except JobError:
         raise
-    except (OSError, ValueError, datasets.exceptions.DatasetsError, datasets.exceptions.DatasetGenerationError) as error:
+    except (
+        OSError,
+        ValueError,
+        datasets.exceptions.DatasetsError,
+        datasets.exceptions.DatasetGenerationError,
+    ) as error:
         cause = error.__cause__ or error
         raise JobError(f"spec.{where}: {source.source} cannot be read: {first_line(cause)}") from error
 
 
 def _read_files(origin: str, kind: str, source: Source | Evaluation, where: str) -> Dataset:
-    files = sorted(str(file) for file in Path().glob(origin)) if "*" in origin and not Path(origin).is_absolute() else [origin]
+    files = (
+        sorted(str(file) for file in Path().glob(origin))
+        if "*" in origin and not Path(origin).is_absolute()
+        else [origin]
+    )
     missing = [file for file in files if "*" not in file and not Path(file).exists()]
     if missing or not files:
         raise JobError(f"spec.{where}: {source.source}: no such file")
@@ -180,7 +189,9 @@ def _renamed(data: Dataset, task: Task, columns: dict[str, str], where: str, sou
         if part not in known:
             raise JobError(f"spec.{where}.columns.{part}: {task.name} has no such part; its parts: {', '.join(known)}")
         if column not in data.column_names:
-            raise JobError(f"spec.{where}.columns.{part}: {source} has no column {column}; it has {', '.join(data.column_names)}")
+            raise JobError(
+                f"spec.{where}.columns.{part}: {source} has no column {column}; it has {', '.join(data.column_names)}"
+            )
     chosen: dict[str, str] = {}
     for part in task.parts:
         names = [columns[part.name]] if part.name in columns else [part.name, *part.aliases]

@@ -32,7 +32,9 @@ def find(source: str, storage: Storage, task: str | None) -> Trained:
     folder = Path(local_folder(source, storage))
     config_file = folder / "config.json"
     if not config_file.exists():
-        raise NotFoundError(f"{source} holds no config.json, so it is no model; name a run's final folder or a checkpoint")
+        raise NotFoundError(
+            f"{source} holds no config.json, so it is no model; name a run's final folder or a checkpoint"
+        )
     name = task or json.loads(config_file.read_text(encoding="utf-8")).get("task") or _task_of_run(folder)
     if name not in TABLE:
         raise JobError(f"{source}: the task is {name or 'not known'}; give one of {', '.join(TABLE)} with --task")
@@ -43,13 +45,18 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
     """The metrics of the model on the evaluation data of a spec, or on its training data when it has no other."""
     task = trained.task
     config = AutoConfig.from_pretrained(trained.folder)
-    own = spec.model_copy(update={"model": Model(source=str(trained.folder)), "processor": spec.processor.model_copy(update={"source": str(trained.folder)})})
+    own = spec.model_copy(
+        update={
+            "model": Model(source=str(trained.folder)),
+            "processor": spec.processor.model_copy(update={"source": str(trained.folder)}),
+        }
+    )
     encoder = processor.load(own, task)
     raw = data.load(spec, task)
     rows = raw.evaluation if raw.evaluation is not None else raw.train
     labels = _labels_of(config, raw.labels)
     data.check_labels(rows, task, labels)
-    block = data.block_size(spec, task, encoder, config) if task.name == "text-generation" else 0
+    block = data.block_size(spec, encoder, config) if task.name == "text-generation" else 0
     encoded = data.encode(rows, task, Encoding(encoder, spec.processor.call, labels, block))
     trainer = Trainer(
         model=model.load(own, task, config),

@@ -63,7 +63,7 @@ def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
         raw = data.load(spec, task)
     labels = model.in_model_order(spec, raw.labels)
     config = model.load_config(spec, labels, encoder)
-    block = data.block_size(spec, task, encoder, config) if spec.task == "text-generation" else 0
+    block = data.block_size(spec, encoder, config) if spec.task == "text-generation" else 0
     encoding = Encoding(encoder, spec.processor.call, labels, block)
     events.send("phase", text="encoding the data")
     with args.main_process_first(local=True, desc="encoding the data"):
@@ -81,7 +81,9 @@ def _failed(error: Exception, step: int, staging: Path) -> Result:
     if isinstance(error, JobError | StorageFullError):
         return Result("UserError", str(error), step)
     if _disk_full(error, staging):
-        message = f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk; then run again"
+        message = (
+            f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk; then run again"
+        )
         return Result("UserError", message, step)
     if isinstance(error, StorageError):
         return Result("Infrastructure", str(error), step)
@@ -116,6 +118,8 @@ def _rank() -> int:
 
 
 def _quiet() -> None:
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING
+    )
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()

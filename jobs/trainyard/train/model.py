@@ -44,7 +44,9 @@ def load_config(spec: Spec, labels: Labels, processor: Any) -> PretrainedConfig:
                 **overrides,
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JobError(f"spec.model: no Config from {spec.model.source or spec.model.config}: {first_line(error)}") from error
+        raise JobError(
+            f"spec.model: no Config from {spec.model.source or spec.model.config}: {first_line(error)}"
+        ) from error
     unknown = [key for key in spec.model.config if key != "model_type" and not hasattr(config, key)]
     if unknown:
         raise JobError(f"spec.model.config.{unknown[0]}: {type(config).__name__} has no such field")

@@ -34,9 +34,16 @@ def curves(history: list[dict[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     metrics = sorted({name for row in history for name in row if name.startswith("eval_")} - _TIMES - {"eval_loss"})
-    panels = [("Loss", ["loss", "eval_loss"]), ("Evaluation", metrics), ("Learning rate", ["learning_rate"]), ("Gradient norm", ["grad_norm"])]
+    panels = [
+        ("Loss", ["loss", "eval_loss"]),
+        ("Evaluation", metrics),
+        ("Learning rate", ["learning_rate"]),
+        ("Gradient norm", ["grad_norm"]),
+    ]
     panels = [(title, names) for title, names in panels if any(name in row for row in history for name in names)]
-    figure = Figure(figsize=(5 * min(2, max(1, len(panels))), 3.2 * max(1, (len(panels) + 1) // 2)), layout="constrained")
+    figure = Figure(
+        figsize=(5 * min(2, max(1, len(panels))), 3.2 * max(1, (len(panels) + 1) // 2)), layout="constrained"
+    )
     FigureCanvasAgg(figure)
     for index, (title, names) in enumerate(panels):
         axes = figure.add_subplot((len(panels) + 1) // 2, min(2, len(panels)), index + 1)
@@ -84,7 +91,13 @@ def _is_path(source: str) -> bool:
 
 
 def _render(template: str, fields: dict[str, Any]) -> str:
-    environment = Environment(autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     text = files(__package__).joinpath(f"templates/{template}").read_text(encoding="utf-8")
-    made = environment.from_string(text) if not template.endswith(".html.j2") else environment.overlay(autoescape=True).from_string(text)
+    made = (
+        environment.from_string(text)
+        if not template.endswith(".html.j2")
+        else environment.overlay(autoescape=True).from_string(text)
+    )
     return made.render(fields)

@@ -23,7 +23,7 @@ def is_remote(source: str) -> bool:
 def local_folder(source: str, storage: Storage) -> str:
     """A path or hub id that transformers and datasets can load; an object-store URI is fetched first."""
     if not is_remote(source):
-        return source.removeprefix("file://") if source.startswith("file://") else os.path.expanduser(source)
+        return source.removeprefix("file://") if source.startswith("file://") else str(Path(source).expanduser())
     parent, _, name = source.rstrip("/").rpartition("/")
     if is_remote(f"{parent}/") and urlsplit(parent).netloc:
         store = open_store(parent, storage.endpoint, storage.region)

@@ -22,7 +22,10 @@ TASKS = (
         name="image-classification",
         auto_class="AutoModelForImageClassification",
         processor_class="AutoImageProcessor",
-        parts=(ColumnPart("image", aliases=("img", "file", "path")), ColumnPart("label", aliases=("labels", "class", "category"))),
+        parts=(
+            ColumnPart("image", aliases=("img", "file", "path")),
+            ColumnPart("label", aliases=("labels", "class", "category")),
+        ),
         encode=encode,
         collator=_collator,  # type: ignore[arg-type]
         metrics=class_metrics,

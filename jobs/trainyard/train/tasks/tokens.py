@@ -35,7 +35,10 @@ def tag_metrics(labels: Labels) -> Any:
 
     def compute(prediction: Any) -> dict[str, float]:
         ids = np.argmax(prediction.predictions, axis=-1)
-        kept = [[(p, t) for p, t in zip(*row, strict=True) if t != IGNORED] for row in zip(ids, prediction.label_ids, strict=True)]
+        kept = [
+            [(p, t) for p, t in zip(*row, strict=True) if t != IGNORED]
+            for row in zip(ids, prediction.label_ids, strict=True)
+        ]
         found = [[labels.names[p] for p, _ in row] for row in kept]
         truth = [[labels.names[t] for _, t in row] for row in kept]
         scores = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
@@ -50,7 +53,10 @@ TASKS = (
         name="token-classification",
         auto_class="AutoModelForTokenClassification",
         processor_class="AutoTokenizer",
-        parts=(ColumnPart("tokens", aliases=("words",)), ColumnPart("tags", aliases=("ner_tags", "labels", "pos_tags"))),
+        parts=(
+            ColumnPart("tokens", aliases=("words",)),
+            ColumnPart("tags", aliases=("ner_tags", "labels", "pos_tags")),
+        ),
         encode=encode,
         collator=lambda processor, model: DataCollatorForTokenClassification(processor),
         metrics=tag_metrics,
