@@ -26,8 +26,8 @@ def write(folder: Path, work: Work, state: TrainerState, metrics: dict[str, floa
     (folder / "report.html").write_text(_render("report.html.j2", {**fields, "curves": image}), encoding="utf-8")
 
 
-def curves(history: list[dict[str, Any]]) -> bytes:
-    """A PNG of loss, learning rate, gradient norm and evaluation metrics over the steps."""
+def curves(history: list[dict[str, Any]], form: str = "png") -> bytes:
+    """A PNG (or SVG) of loss, learning rate, gradient norm and evaluation metrics over the steps."""
     import io
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,11 +51,14 @@ def curves(history: list[dict[str, Any]]) -> bytes:
             points = [(row["step"], row[name]) for row in history if name in row]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 20 else None, ms=3, label=name)
-        axes.set(title=title, xlabel="step")
+        axes.set(title=title, xlabel="step", xlim=(0, None))
+        values = [row[name] for row in history for name in names if name in row]
+        if title == "Evaluation" and all(0 <= value <= 1 for value in values):
+            axes.set_ylim(0, 1.03)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format=form, dpi=110)
     return buffer.getvalue()
 
 
