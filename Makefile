@@ -44,7 +44,7 @@ test: lint ## Check the code and run the tests.
 lint: env ## Style, types, architecture, and that generated files are current.
 	@$(BIN)/ruff format --check --quiet . || { echo "fix: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --cache-dir .cache/import-linter > .cache-lint.log 2>&1 || { cat .cache-lint.log; exit 1; }; rm -f .cache-lint.log
 	@$(BIN)/python -m docs.generate --check
 	@cp requirements.lock $(CACHE)/requirements.check && $(COMPILE) -o $(CACHE)/requirements.check && \
