@@ -141,7 +141,7 @@ def test_another_model_under_the_same_name_is_refused(tiny: Tiny, tmp_path: Path
 def test_a_storage_that_cannot_be_written_is_found_before_training(
     tiny: Tiny, tmp_path: Path, start: Start, storage: dict[str, str], message: str
 ) -> None:
-    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "TRAINYARD_STORAGE_RETRIES": "1"}
+    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     code, _, told = start(tiny_manifest(tiny, tmp_path, storage=storage), env=env).end()
     assert code == 7
     assert message in told

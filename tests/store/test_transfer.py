@@ -7,7 +7,8 @@ import pytest
 from tests.bed.s3 import S3Server
 from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
-from trainyard.checkpoint.saver import Place, Retention, Saver
+from trainyard.checkpoint.retain import Retention
+from trainyard.checkpoint.saver import Place, Saver
 from trainyard.checkpoint.transfer import CorruptCheckpoint, download, verify
 from trainyard.storage.store import Store, open_store
 

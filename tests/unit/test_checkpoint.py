@@ -82,7 +82,9 @@ def test_retention(keep_last: int, keep_best: int, in_use: list[int], gone: list
     accuracy = {10: 0.5, 20: 0.9, 30: 0.7, 40: 0.8, 50: 0.9}
     manifests = [Manifest(step, 1, 2, "ddp", 8, (), {"eval_accuracy": value}) for step, value in accuracy.items()]
     used = [CheckpointId(step, 1) for step in in_use]
-    expired = retain.expired(manifests, keep_last, keep_best, "eval_accuracy", greater_is_better=True, in_use=used)
+    expired = retain.expired(
+        manifests, retain.Retention(keep_last, keep_best, "eval_accuracy", greater_is_better=True), used
+    )
     assert [identity.step for identity in expired] == gone
 
 
@@ -94,7 +96,7 @@ def test_leftovers_of_dead_attempts_are_swept_and_a_save_in_progress_is_not(tmp_
     attempts.claim(store, first, 2, after=1)
     commit(store, 150, 2)
     store.put("checkpoints/00000250-00002/half", b"x")
-    retain.retain(store, 5, 0, None, greater_is_better=False)
+    retain.retain(store, retain.Retention(5, 0, None, greater_is_better=False))
     assert [str(each.id) for each in catalogue.list_checkpoints(store)] == [
         "00000100-00001",
         "00000150-00002",

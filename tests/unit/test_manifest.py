@@ -151,6 +151,7 @@ def test_a_manifest_written_out_is_read_the_same() -> None:
         ({"accelerate": {"deepspeed_config": {}}}, "write spec.strategy.deepspeed.config"),
         ({"trainingArguments": {"save_total_limit": 5}, "checkpoint": {"keepLast": 2}}, "keep one of them"),
         ({"task": "translation"}, "does not train yet"),
+        ({"strategy": {"ddp": {"config": {"find_unused_parameter": True}}}}, "Did you mean find_unused_parameters?"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

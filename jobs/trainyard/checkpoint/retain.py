@@ -1,6 +1,7 @@
 """Which checkpoints are kept, and how the others are deleted."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from trainyard import errors
 from trainyard.checkpoint.catalogue import list_checkpoints, read_manifest
@@ -10,38 +11,32 @@ from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
 
-def expired(
-    manifests: list[Manifest],
-    keep_last: int,
-    keep_best: int,
-    metric: str | None,
-    greater_is_better: bool,
-    in_use: Iterable[CheckpointId] = (),
-) -> list[CheckpointId]:
-    """The checkpoints to delete, oldest first.
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints are kept: the newest, and the best by a metric."""
 
-    Kept are the newest `keep_last`, the `keep_best` by the metric (ties: the older), and those in use.
-    """
+    keep_last: int
+    keep_best: int
+    metric: str | None
+    greater_is_better: bool
+
+
+def expired(manifests: list[Manifest], keep: Retention, in_use: Iterable[CheckpointId] = ()) -> list[CheckpointId]:
+    """The checkpoints to delete, oldest first. Those in use are kept; of equally good ones the older is the best."""
     newest_first = sorted(manifests, key=lambda manifest: manifest.id, reverse=True)
-    kept = {manifest.id for manifest in newest_first[:keep_last]} | set(in_use)
+    kept = {manifest.id for manifest in newest_first[: keep.keep_last]} | set(in_use)
+    metric = keep.metric
     if metric:
-        sign = -1.0 if greater_is_better else 1.0
+        sign = -1.0 if keep.greater_is_better else 1.0
         rated = [manifest for manifest in manifests if metric in manifest.metrics]
         rated.sort(key=lambda manifest: (sign * manifest.metrics[metric], manifest.id))
-        kept |= {manifest.id for manifest in rated[:keep_best]}
+        kept |= {manifest.id for manifest in rated[: keep.keep_best]}
     return sorted(manifest.id for manifest in manifests if manifest.id not in kept)
 
 
-def retain(
-    store: Store,
-    keep_last: int,
-    keep_best: int,
-    metric: str | None,
-    greater_is_better: bool,
-    in_use: Iterable[CheckpointId] = (),
-) -> list[CheckpointId]:
+def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -> list[CheckpointId]:
     """Delete what need not be kept, and what dead attempts left behind. Returns what was deleted."""
-    checkpoints = list_checkpoints(store)
+    checkpoints, used = list_checkpoints(store), set(in_use)
     manifests = []
     for checkpoint in checkpoints:
         if checkpoint.state == "Committed":
@@ -49,16 +44,15 @@ def retain(
                 manifests.append(read_manifest(store, checkpoint.id))
             except (errors.NotFoundError, ValueError):
                 continue
-    in_use = set(in_use)
     newest = max((manifest.attempt for manifest in manifests), default=0)
     # An incomplete folder of the newest attempt may be a save in progress; of an older one it is a leftover.
     leftovers = [
         each.id
         for each in checkpoints
-        if each.id not in in_use
+        if each.id not in used
         and (each.state == "Superseded" or (each.state == "Incomplete" and each.id.attempt < newest))
     ]
-    doomed = [*leftovers, *expired(manifests, keep_last, keep_best, metric, greater_is_better, in_use)]
+    doomed = [*leftovers, *expired(manifests, keep, used)]
     for identity in doomed:
         remove(store, identity)
     return doomed

@@ -9,23 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainyard.checkpoint import retain
 from trainyard.checkpoint.attempts import now
 from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.checkpoint.retain import Retention, retain
 from trainyard.checkpoint.transfer import staged_files, upload
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which checkpoints are kept."""
-
-    keep_last: int
-    keep_best: int
-    metric: str | None
-    greater_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,4 @@ class Saver:
             created_at=now(),
         )
         self.store.put(f"{identity.folder}/{layout.MANIFEST}", manifest.to_json())
-        kept = self.retention
-        retain.retain(
-            self.store, kept.keep_last, kept.keep_best, kept.metric, kept.greater_is_better, [*self.in_use, identity]
-        )
+        retain(self.store, self.retention, [*self.in_use, identity])

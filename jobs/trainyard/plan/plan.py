@@ -35,6 +35,7 @@ def check(spec: Spec) -> list[Problem]:
     """What is well-formed but cannot be done, with the fix."""
     problems = [Problem(("spec", "accelerate", key), message) for key, message in accelerate.check(spec)]
     name = strategy.strategy_name(spec)
+    problems += [Problem(("spec", "strategy", name, "config", key), message) for key, message in strategy.check(spec)]
     if spec.task not in COLUMN_PARTS:
         message = f"{spec.task} does not train yet in this version; what does: {', '.join(COLUMN_PARTS)}"
         problems.append(Problem(("spec", "task"), message))

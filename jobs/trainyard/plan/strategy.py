@@ -1,9 +1,18 @@
 """The strategy's settings in full: what goes to DeepSpeed, FSDP2 or DDP."""
 
+import difflib
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from trainyard.plan.choice import Choice
+from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import Spec
+
+_FSDP_KEYS = (
+    "version", "auto_wrap_policy", "transformer_layer_cls_to_wrap", "min_num_params", "reshard_after_forward",
+    "cpu_offload", "cpu_ram_efficient_loading", "state_dict_type", "activation_checkpointing",
+)  # fmt: skip
+"""What transformers 5 reads of fsdp_config for FSDP2 (TrainingArguments._process_fsdp_args)."""
 
 StrategyName = Literal["ddp", "deepspeed", "fsdp"]
 
@@ -20,6 +29,24 @@ def label(spec: Spec) -> str:
     if spec.strategy.deepspeed is not None:
         return f"ZeRO-{spec.strategy.deepspeed.zero_stage}"
     return "FSDP2" if spec.strategy.fsdp is not None else "ddp"
+
+
+def check(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Every unknown key of a strategy's config, as (key, message); DeepSpeed checks its own."""
+    if spec.strategy.ddp is not None:
+        prefix = "ddp_"
+        known = [name.removeprefix(prefix) for name in arguments() if name.startswith(prefix)]
+        yield from _unknown(spec.strategy.ddp.config, [name for name in known if name not in ("backend", "timeout")])
+    if spec.strategy.fsdp is not None:
+        # transformers ignores a key of fsdp_config that it does not know, without a word.
+        yield from _unknown(spec.strategy.fsdp.config, _FSDP_KEYS)
+
+
+def _unknown(config: dict[str, Any], known: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            yield key, "unknown key. " + (f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}")
 
 
 def settings(spec: Spec) -> dict[str, Choice[Any]]:

@@ -123,12 +123,9 @@ class Processor(Part):
     """Arguments of its __call__, verbatim (`{max_length: 128, truncation: true}`). Padding is the collator's work."""
 
 
-class Source(Part):
-    """A data set."""
+class DataSet(Part):
+    """How a data set is read."""
 
-    source: Uri
-    """JSON Lines, CSV or Parquet file, a glob of them, a folder saved by `datasets`, a hub name, or an
-    object-store URI of any of these."""
     format: Literal["json", "csv", "parquet", "datasets", "hub"] | None = None
     """How to read it. Default: by the file's ending."""
     name: Text | None = None
@@ -139,28 +136,24 @@ class Source(Part):
     """Branch, tag or commit of a hub data set."""
     columns: dict[str, Text] = {}
     """Which column plays which part: `{text: body, label: category}`. `trainyard explain data.train.columns`
-    lists the parts of each task. Default: columns named like the parts."""
+    lists the parts of each task. Default: columns named like the parts; for evaluation those of data.train."""
     max_samples: Annotated[Int, Field(ge=1)] | None = None
     """Use at most this many rows, from the first."""
 
 
-class Evaluation(Part):
+class Source(DataSet):
+    """The training data."""
+
+    source: Uri
+    """JSON Lines, CSV or Parquet file, a glob of them, a folder saved by `datasets`, a hub name, or an
+    object-store URI of any of these."""
+
+
+class Evaluation(DataSet):
     """The evaluation data: a source of its own, or a fraction split from the training data."""
 
     source: Uri | None = None
     """A data set of its own, as data.train.source."""
-    format: Literal["json", "csv", "parquet", "datasets", "hub"] | None = None
-    """As data.train.format."""
-    name: Text | None = None
-    """As data.train.name."""
-    split: Text | None = None
-    """As data.train.split."""
-    revision: Text | None = None
-    """As data.train.revision."""
-    columns: dict[str, Text] = {}
-    """As data.train.columns. Default: those of data.train."""
-    max_samples: Annotated[Int, Field(ge=1)] | None = None
-    """As data.train.maxSamples."""
     fraction: Annotated[Float, Field(gt=0, lt=1)] | None = None
     """Part of the training data that is kept for evaluation, between 0 and 1."""
     seed: Annotated[Int, Field(ge=0)] = 42
@@ -274,8 +267,6 @@ class Checkpoint(Part):
     """Newest checkpoints that are kept."""
     keep_best: Annotated[Int, Field(ge=0, le=1000)] = 1
     """Best checkpoints that are kept, by metric_for_best_model."""
-    staging: Literal["Auto", "Memory", "Disk"] = "Auto"
-    """Where a checkpoint is put together before it is uploaded."""
 
 
 class Restart(Part):

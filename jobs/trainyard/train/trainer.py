@@ -14,7 +14,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainyard.checkpoint.catalogue import read_manifest
-from trainyard.checkpoint.saver import Place, Retention, Saver
+from trainyard.checkpoint.retain import Retention
+from trainyard.checkpoint.saver import Place, Saver
 from trainyard.checkpoint.transfer import download
 from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
