@@ -1,8 +1,8 @@
 """The whole command, with Ray and real processes."""
 
+import contextlib
 import os
 import random
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,14 +32,19 @@ class Running:
 
     def kill_all(self) -> None:
         """SIGKILL to the command and to everything that it started, as a power cut would."""
-        tree = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
-        random.Random(0).shuffle(tree)
-        for each in tree:
-            try:
-                each.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(tree, timeout=20)
+        top, tree = psutil.Process(self.process.pid), set[psutil.Process]()
+        # Frozen first: a process that is killed while its parent still forks would leave an orphan behind.
+        while found := {top, *top.children(recursive=True)} - tree:
+            for each in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.suspend()
+            tree |= found
+        killed = sorted(tree, key=lambda each: each.pid)
+        random.Random(0).shuffle(killed)
+        for each in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(killed, timeout=20)
         self.process.communicate()
 
     def training_processes(self) -> list[psutil.Process]:
