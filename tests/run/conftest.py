@@ -67,13 +67,14 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start `trainyard run FILE …` in the test's folder; what is still there at the end is killed."""
+    """Start `trainyard run FILE …` in the test's folder; what is still there at the end is killed, and told if an ended command left it."""
     started: list[Running] = []
+    mark = str(tmp_path)
 
     def run(file: Path, *arguments: str, env: dict[str, str] | None = None) -> Running:
         process = subprocess.Popen(
             [str(BIN / "trainyard"), "run", str(file), *arguments],
-            cwd=tmp_path, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, env={**os.environ, "TRAINYARD_TEST": mark, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(Running(process))
         return started[-1]
@@ -82,3 +83,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for each in started:
         if each.process.poll() is None:
             each.kill_all()
+    assert not _left_behind(mark), "the command left processes behind"
+
+
+def _left_behind(mark: str) -> list[psutil.Process]:
+    """Processes, still running a moment after, whose environment has a test's mark."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("TRAINYARD_TEST") == mark:
+                found.append(process)
+    return psutil.wait_procs(found, timeout=20)[1]

@@ -18,7 +18,7 @@ from typing import Any
 
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.errors import ExitCode, JobError, ManifestError
-from trainyard.launch import runfile
+from trainyard.launch import orphans, runfile
 from trainyard.launch.node import Node, Warm, events_listener, only_run, open_node
 from trainyard.launch.progress import Display, open_display
 from trainyard.plan import inputs, plan
@@ -55,6 +55,7 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     _check_gpus(job)
     made = plan.plan(job, gather(job.spec))
     store = open_run(job)
+    orphans.adopt()
     with only_run(store.uri), open_node() as node:
         return _Session(job, made, store, node, open_display(job.name, quiet)).run()
 
@@ -89,8 +90,9 @@ class _Session:
             self.display.close()
             self.warm.close()
         if self.killed.is_set():
-            # The driver's thread is inside Ray, whose processes end with this one.
+            # The driver's thread is still inside Ray, whose daemons end with this process.
             return Finished(ExitCode.INTERRUPTED, message="stopped at once; steps since the last checkpoint are lost")
+        orphans.end()
         if self.error is not None:
             raise self.error
         assert self.result is not None
