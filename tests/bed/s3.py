@@ -1,11 +1,10 @@
-"""A real S3 server: SeaweedFS on loopback, with credentials."""
+"""A real S3 server: SeaweedFS, with credentials."""
 
 import json
 import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,13 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-_DEADLINE = 60.0
+from tests.bed import daemons
+from tests.bed.home import HOST, STATE
+
 WEED = Path(sys.executable).parent / "weed"
+PORT = 8333
+"""Port of the cluster's own server, on the bridge."""
+_PARTS = ("s3", "master", "volume", "filer")
 
 
 @dataclass(frozen=True)
@@ -37,66 +41,81 @@ class S3Server:
             "AWS_REGION": "us-east-1",
         }
 
+    def store(self, bucket: str) -> S3Store:
+        """A client for a bucket; SeaweedFS makes the bucket at the first write."""
+        return S3Store(
+            bucket,
+            config={
+                "endpoint": self.endpoint,
+                "access_key_id": self.access_key,
+                "secret_access_key": self.secret_key,
+                "region": "us-east-1",
+            },
+            client_options={"allow_http": True, "timeout": "5 seconds"},
+            retry_config={"max_retries": 0},
+        )
+
+    def ready(self) -> bool:
+        """Whether a write succeeds: the server gives no other sign."""
+        try:
+            obstore.put(self.store("ready"), "probe", b"x")
+        except BaseError:
+            return False
+        return True
+
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Start a server that keeps its data in a folder; it ends with the block."""
-    access, secret = "test", secrets.token_hex(16)
-    config = folder / "s3.json"
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": access, "secretKey": secret}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config.write_text(json.dumps({"identities": [identity]}))
-    ports = _free_ports(8)
-    names = [
-        "master.port",
-        "master.port.grpc",
-        "volume.port",
-        "volume.port.grpc",
-        "filer.port",
-        "filer.port.grpc",
-        "s3.port",
-        "s3.port.grpc",
-    ]
-    command = [
-        str(WEED), "server", "-s3", f"-s3.config={config}", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=200",
-        *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
-    ]  # fmt: skip
-    server = S3Server(f"http://127.0.0.1:{ports[6]}", access, secret)
+    """Start a server on loopback that keeps its data in a folder; it ends with the block."""
+    ports = _free_ports(2 * len(_PARTS))
+    server, command = _configured(folder, "127.0.0.1", ports)
     log = folder / "weed.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
     try:
-        _wait_ready(server, process, log)
+        daemons.wait_ready("SeaweedFS", server.ready, lambda: process.poll() is None, log)
         yield server
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    store = S3Store(
-        "ready",
-        config={
-            "endpoint": server.endpoint,
-            "access_key_id": server.access_key,
-            "secret_access_key": server.secret_key,
-            "region": "us-east-1",
-        },
-        client_options={"allow_http": True, "timeout": "5 seconds"},
-        retry_config={"max_retries": 0},
-    )
-    deadline = time.monotonic() + _DEADLINE
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            obstore.put(store, "probe", b"x")
-            return
-        except BaseError:
-            time.sleep(0.1)  # the server tells nobody when it is ready: a write that succeeds is the only sign
-    raise RuntimeError(f"SeaweedFS did not come up:\n{log.read_text(errors='replace')[-3000:]}")
+def up() -> S3Server:
+    """Start the cluster's server on the bridge, unless it runs; its data goes with the cluster."""
+    folder = STATE / "s3"
+    folder.mkdir(parents=True, exist_ok=True)
+    first = PORT + 1
+    server, command = _configured(folder, HOST, [PORT, *range(first, first + 2 * len(_PARTS) - 1)])
+    daemons.start("s3", command)
+    daemons.wait("s3", "S3 server", server.ready)
+    return server
+
+
+def _configured(folder: Path, host: str, ports: list[int]) -> tuple[S3Server, list[str]]:
+    """A server with its credentials in a folder, and the command that starts it."""
+    config = folder / "s3.json"
+    if not config.exists():
+        credentials = [{"accessKey": "test", "secretKey": secrets.token_hex(16)}]
+        identity = {
+            "name": "test",
+            "credentials": credentials,
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        config.write_text(json.dumps({"identities": [identity]}))
+    credentials = json.loads(config.read_text())["identities"][0]["credentials"][0]
+    names = [*_PARTS, *(f"{name}.grpc" for name in _PARTS)]
+    flags = [f"-{_port_flag(name)}={port}" for name, port in zip(names, ports, strict=True)]
+    command = [
+        str(WEED), "server", "-s3", f"-s3.config={config}", f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=200", *flags,
+    ]  # fmt: skip
+    return S3Server(f"http://{host}:{ports[0]}", credentials["accessKey"], credentials["secretKey"]), command
+
+
+def _port_flag(name: str) -> str:
+    part, _, kind = name.partition(".")
+    return f"{part}.port.{kind}" if kind else f"{part}.port"
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,0 +1,90 @@
+"""A real Kubernetes on this machine: python -m tests.bed up | down | status | env | node."""
+
+import shlex
+import sys
+
+import click
+
+from tests.bed import cluster, kwok, programs
+from tests.bed.home import BedError
+from tests.bed.node import Node
+from tests.bed.pki import Authority
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bed() -> None:
+    """A real Kubernetes of two nodes on this Linux machine, for tests and development. Needs root."""
+
+
+@bed.command()
+def up() -> None:
+    """Raise the cluster, or what of it is not running."""
+    cluster.up()
+    print('cluster: up; for a shell: eval "$(make --silent cluster-env)"', file=sys.stderr)
+
+
+@bed.command()
+def down() -> None:
+    """End it, and leave the machine as it was."""
+    cluster.down()
+
+
+@bed.command()
+def status() -> None:
+    """Show every process and node."""
+    for part in cluster.status():
+        print(f"{part.name:<24} {part.state:<9} {part.detail}")
+
+
+@bed.command()
+def env() -> None:
+    """Print what a shell needs, to be eval'ed."""
+    for name, value in cluster.environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@bed.group()
+def node() -> None:
+    """Stop a node, start it again, or add a fake one."""
+
+
+@node.command("stop")
+@click.argument("name")
+@click.option(
+    "--containers/--no-containers", default=True, help="Whether its containers die too (a partitioned node's live on)."
+)
+def stop(name: str, containers: bool) -> None:
+    """Take a node away without a word."""
+    _node(name).stop(containers)
+
+
+@node.command("start")
+@click.argument("name")
+def start(name: str) -> None:
+    """Bring a node back."""
+    each = _node(name)
+    each.start_runtime()
+    each.start_kubelet(programs.build(), Authority())
+    cluster.wait_nodes([name])
+
+
+@node.command("add")
+@click.argument("name")
+@click.option("--gpus", default=0, help="How many nvidia.com/gpu it says it has.")
+def add(name: str, gpus: int) -> None:
+    """Add a fake node (KWOK), for scale and for GPUs."""
+    kwok.add_node(name, gpus)
+
+
+def _node(name: str) -> Node:
+    for each in cluster.NODES:
+        if each.name == name:
+            return each
+    raise BedError(f"there is no node {name!r}; there are {', '.join(each.name for each in cluster.NODES)}")
+
+
+if __name__ == "__main__":
+    try:
+        bed()
+    except BedError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,173 @@
+"""The cluster as a whole: up, down, and what state it is in."""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.bed import control, daemons, images, network, node, programs, s3
+from tests.bed.home import BUILDS, STATE, BedError
+from tests.bed.kubectl import get, kubectl
+from tests.bed.node import Node
+from tests.bed.pki import FOLDER, Authority
+
+NODES = (Node(1), Node(2))
+_NODE_SECONDS = 60
+
+
+def why_not() -> str | None:
+    """Why this machine cannot raise a cluster, or None when it can."""
+    if sys.platform != "linux":
+        return "a cluster needs Linux; set KUBECONFIG to use one that is there"
+    if os.geteuid() != 0:
+        return "a cluster needs root; set KUBECONFIG to use one that is there"
+    return None
+
+
+def up() -> None:
+    """Raise the cluster, or what of it is not running. Raises BedError with the reason when it does not come up."""
+    if reason := why_not():
+        raise BedError(reason)
+    with _alone():
+        programs.install_packages()
+        binaries = programs.build()
+        archives = [images.pause(binaries), images.base()]
+        STATE.mkdir(parents=True, exist_ok=True)
+        network.up()
+        authority = Authority()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            nodes = [pool.submit(_start_node, each, archives) for each in NODES]
+            control.up(binaries, authority)
+            s3.up()
+            for each in nodes:
+                each.result()
+        for each in NODES:
+            each.start_kubelet(binaries, authority)
+        wait_nodes([each.name for each in NODES])
+
+
+def wait_nodes(names: list[str]) -> None:
+    """Wait until nodes are ready. Raises BedError when they are not."""
+    deadline = time.monotonic() + _NODE_SECONDS
+    for name in names:
+        daemons.wait(
+            f"kubelet-{name.rsplit('-')[-1]}", name, lambda name=name: _exists(name), deadline - time.monotonic()
+        )
+    try:
+        kubectl(
+            "wait", "--for=condition=Ready", f"--timeout={_NODE_SECONDS}s", *[f"node/{name}" for name in names],
+            timeout=_NODE_SECONDS + 5,
+        )  # fmt: skip
+    except subprocess.SubprocessError as error:
+        logs = [daemons.log(f"kubelet-{name.rsplit('-')[-1]}") for name in names]
+        tails = [line[:300] for log in logs for line in log.read_text(errors="replace").splitlines()[-20:]]
+        raise BedError("\n".join([f"nodes are not ready: {error}", *tails])) from error
+
+
+def down() -> None:
+    """End everything that `up` started, also what a crash of it has left."""
+    if reason := why_not():
+        raise BedError(reason)
+    with _alone():
+        daemons.end(*daemons.names())
+        _end_strays()
+        _unmount()
+        node.remove_cgroups()
+        if programs.find("ip"):
+            network.down()
+        shutil.rmtree(STATE, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process of the cluster, or a node, and its state."""
+
+    name: str
+    state: str
+    detail: str
+
+
+def status() -> list[Part]:
+    """Every process and every node."""
+    parts = []
+    for name in sorted(daemons.names()):
+        process = daemons.running(name)
+        detail = f"pid {process.pid}, {process.memory_info().rss >> 20} MiB" if process else str(daemons.log(name))
+        parts.append(Part(name, "running" if process else "ended", detail))
+    with contextlib.suppress(subprocess.SubprocessError):
+        for each in get("nodes")["items"]:
+            conditions = {one["type"]: one["status"] for one in each["status"].get("conditions", [])}
+            parts.append(
+                Part(each["metadata"]["name"], "Ready" if conditions.get("Ready") == "True" else "NotReady", "node")
+            )
+    return parts
+
+
+def environment() -> dict[str, str]:
+    """What a shell needs."""
+    server = s3.up()
+    return {
+        **server.environment,
+        "KUBECONFIG": str(FOLDER / "admin.kubeconfig"),
+        "PATH": f"{programs.build()}:{os.environ.get('PATH', '')}",
+    }
+
+
+def _start_node(each: Node, archives: list[Path]) -> None:
+    each.start_runtime()
+    for archive in archives:
+        marker = each.folder / f"{archive.name}.imported"
+        if not marker.exists():
+            each.ctr("images", "import", str(archive))
+            marker.touch()
+
+
+def _exists(name: str) -> bool:
+    try:
+        return bool(kubectl("get", "node", name, "--ignore-not-found", "-o", "name").strip())
+    except subprocess.SubprocessError:
+        return False
+
+
+def _end_strays() -> None:
+    """Kill what has the cluster's folder in its command or its environment: shims and what runs in their containers."""
+    for each in NODES:
+        each.kill_containers()
+    daemons.kill([process for process in psutil.process_iter(["cmdline"]) if _is_ours(process)])
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    """Whether a process was started for the cluster: its program's arguments or its control group say so."""
+    if process.pid == os.getpid():
+        return False
+    if any(str(STATE) in part for part in process.info["cmdline"] or []):
+        return True
+    with contextlib.suppress(OSError):
+        return any(":/trainyard/" in line for line in Path(f"/proc/{process.pid}/cgroup").read_text().splitlines())
+    return False
+
+
+def _unmount() -> None:
+    """Unmount everything below the cluster's folder, the innermost first."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed(mounts):
+        if mount.startswith(f"{STATE}/"):
+            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One `up` or `down` at a time on this machine."""
+    BUILDS.mkdir(parents=True, exist_ok=True)
+    with (BUILDS / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,39 @@
+"""kubectl against the cluster that KUBECONFIG names, or the bed's own."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.bed.pki import FOLDER
+from tests.bed.programs import build
+
+
+def kubeconfig() -> Path:
+    """The file that says where the cluster is."""
+    return Path(os.environ.get("KUBECONFIG") or FOLDER / "admin.kubeconfig")
+
+
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+    """What kubectl prints. Raises CalledProcessError, with its words as a note, when it fails."""
+    done = subprocess.run(
+        [str(build() / "kubectl"), f"--kubeconfig={kubeconfig()}", *arguments],
+        input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        error = subprocess.CalledProcessError(done.returncode, ["kubectl", *arguments], done.stdout, done.stderr)
+        error.add_note(done.stderr[-2000:])
+        raise error
+    return done.stdout
+
+
+def apply(*objects: dict[str, Any]) -> None:
+    """Server-side apply of objects."""
+    document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
+
+
+def get(*arguments: str) -> Any:
+    """An object, or a list of them, as kubectl's JSON."""
+    return json.loads(kubectl("get", "-o", "json", *arguments))
