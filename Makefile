@@ -11,10 +11,10 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-vers
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench generate lock clean
+.PHONY: help env demo test lint format bench generate lock clean cluster cluster-env cluster-down image
 
 help: ## This list.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 env: $(STAMP) ## Make .venv from requirements.lock.
 
@@ -62,6 +62,18 @@ lock: $(UV) ## Resolve requirements.lock anew.
 bench: env ## Run the benchmarks: tables of ratios against named peers.
 	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.steps
+
+cluster: env ## Raise a real Kubernetes of two nodes on this Linux machine (root): docs/development.md.
+	@$(BIN)/python -m tests.bed up
+
+cluster-env: ## What a shell needs to use it: eval "$(make --silent cluster-env)".
+	@$(BIN)/python -m tests.bed env
+
+cluster-down: ## End it, and leave the machine as it was.
+	@$(BIN)/python -m tests.bed down
+
+image: env ## Build the trainer's image, whole.
+	@$(BIN)/python -m tests.bed image
 
 clean: ## Remove .venv and what runs and builds have left here.
 	@rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache data runs

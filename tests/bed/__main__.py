@@ -5,10 +5,9 @@ import sys
 
 import click
 
-from tests.bed import cluster, kwok, programs
+from tests.bed import cluster, images, kwok, programs
 from tests.bed.home import BedError
 from tests.bed.node import Node
-from tests.bed.pki import Authority
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +42,14 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
+@bed.command()
+def image() -> None:
+    """Build the trainer's whole image, and say how large it is."""
+    programs.install_packages()
+    archive = images.whole_trainer()
+    print(f"{archive}  {archive.stat().st_size / 1e9:.1f} GB")
+
+
 @bed.group()
 def node() -> None:
     """Stop a node, start it again, or add a fake one."""
@@ -62,10 +69,7 @@ def stop(name: str, containers: bool) -> None:
 @click.argument("name")
 def start(name: str) -> None:
     """Bring a node back."""
-    each = _node(name)
-    each.start_runtime()
-    each.start_kubelet(programs.build(), Authority())
-    cluster.wait_nodes([name])
+    cluster.start_node(_node(name))
 
 
 @node.command("add")

@@ -16,7 +16,7 @@ import psutil
 
 from tests.bed import control, daemons, images, network, node, programs, s3
 from tests.bed.home import BUILDS, STATE, BedError
-from tests.bed.kubectl import get, kubectl
+from tests.bed.kubectl import KUBECTL, get, kubectl
 from tests.bed.node import Node
 from tests.bed.pki import FOLDER, Authority
 
@@ -33,6 +33,11 @@ def why_not() -> str | None:
     return None
 
 
+def is_up() -> bool:
+    """Whether a cluster is up, or half up after a crash."""
+    return STATE.exists()
+
+
 def up() -> None:
     """Raise the cluster, or what of it is not running. Raises BedError with the reason when it does not come up."""
     if reason := why_not():
@@ -45,7 +50,7 @@ def up() -> None:
         network.up()
         authority = Authority()
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            nodes = [pool.submit(_start_node, each, archives) for each in NODES]
+            nodes = [pool.submit(_start_runtime, each, archives) for each in NODES]
             control.up(binaries, authority)
             s3.up()
             for each in nodes:
@@ -118,17 +123,21 @@ def environment() -> dict[str, str]:
     return {
         **server.environment,
         "KUBECONFIG": str(FOLDER / "admin.kubeconfig"),
-        "PATH": f"{programs.build()}:{os.environ.get('PATH', '')}",
+        "PATH": f"{KUBECTL.parent}:{programs.build()}:{os.environ.get('PATH', '')}",
     }
 
 
-def _start_node(each: Node, archives: list[Path]) -> None:
+def start_node(each: Node) -> None:
+    """Bring a node back, and wait until it is ready."""
+    each.start_runtime()
+    each.start_kubelet(programs.build(), Authority())
+    wait_nodes([each.name])
+
+
+def _start_runtime(each: Node, archives: list[Path]) -> None:
     each.start_runtime()
     for archive in archives:
-        marker = each.folder / f"{archive.name}.imported"
-        if not marker.exists():
-            each.ctr("images", "import", str(archive))
-            marker.touch()
+        each.load(archive)
 
 
 def _exists(name: str) -> bool:

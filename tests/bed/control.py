@@ -64,6 +64,8 @@ def _controllers(programs: Path, authority: Authority) -> None:
         programs / "kube-controller-manager", *limits, "--leader-elect=false", "--use-service-account-credentials",
         f"--kubeconfig={authority.kubeconfig('system:kube-controller-manager')}", f"--root-ca-file={CA}",
         f"--service-account-private-key-file={authority.service_accounts()}", f"--bind-address={HOST}",
+        # Half of Kubernetes' own: a test that loses a node waits for it.
+        "--node-monitor-grace-period=25s",
     ]  # fmt: skip
     daemons.start("kube-controller-manager", manager)
     scheduler = [

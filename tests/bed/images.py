@@ -7,6 +7,7 @@ An archive is what `docker save` writes: a manifest, a config and layers in a ta
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from tests.bed.home import BUILDS, BedError
+from tests.bed.home import BUILDS, ROOT, BedError
 from tests.bed.programs import find
 
 _SUITE = "bookworm"
@@ -50,6 +51,62 @@ def base() -> Path:
     return archive
 
 
+def trainer() -> Path:
+    """Archive of the trainer's image without its environment, which tests mount (`environment`)."""
+    return _built("jobs/Dockerfile", "localhost/trainer:1", "runtime", [ROOT / "jobs" / "Dockerfile"])
+
+
+def whole_trainer() -> Path:
+    """Archive of the trainer's image as it is released, environment and all: some 7 GB."""
+    sources = [ROOT / "requirements.lock", ROOT / "pyproject.toml", *sorted((ROOT / "jobs").rglob("*.py"))]
+    return _built("jobs/Dockerfile", "localhost/trainyard-trainer:1", None, sources)
+
+
+def environment() -> Path:
+    """Folder with the environment of training pods, with trainyard as it is in the checkout now."""
+    script = ROOT / "jobs" / "environment.sh"
+    folder = BUILDS / f"environment-{_digest(*(file.read_bytes() for file in (script, ROOT / 'requirements.lock')))}"
+    uv, python = Path(sys.executable).parent / "uv", "/usr/bin/python3"
+    if not (folder / ".whole").exists():
+        print("cluster: making the environment of the pods (a minute, once)", file=sys.stderr)
+        _run([str(script), str(ROOT), str(folder)], "environment", {"UV": str(uv), "PYTHON": python})
+        (folder / ".whole").touch()
+    install = [str(uv), "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--reinstall", str(ROOT)]
+    _run(install, "environment", {"VIRTUAL_ENV": str(folder)})
+    return folder
+
+
+def _built(dockerfile: str, name: str, target: str | None, sources: list[Path]) -> Path:
+    """Build one of the project's Dockerfiles on the base, once for each state of its sources."""
+    base_archive = base()
+    digest = _digest(base_archive.name.encode(), *(file.read_bytes() for file in sources))
+    archive = BUILDS / f"{name.partition('/')[2].partition(':')[0]}-{digest}.tar"
+    if not archive.exists():
+        storage = BUILDS / "buildah"
+        buildah = [
+            find("buildah") or "buildah", f"--root={storage / 'root'}", f"--runroot={storage / 'run'}",
+            "--storage-driver=vfs",
+        ]  # fmt: skip
+        try:
+            _run([*buildah, "pull", "--quiet", f"docker-archive:{base_archive}"], "buildah pull")
+            build = [
+                *buildah,
+                "bud",
+                "--isolation=chroot",
+                f"--build-arg=BASE={BASE}",
+                f"--tag={name}",
+                f"--file={dockerfile}",
+            ]
+            _run([*build, *([f"--target={target}"] if target else []), str(ROOT)], f"buildah bud {dockerfile}")
+            unfinished = archive.with_suffix(".unfinished")
+            unfinished.unlink(missing_ok=True)
+            _run([*buildah, "push", "--quiet", name, f"oci-archive:{unfinished}:{name}"], "buildah push")
+            unfinished.rename(archive)
+        finally:
+            shutil.rmtree(storage, ignore_errors=True)
+    return archive
+
+
 def _pack(root: Path, name: str, archive: Path, config: dict[str, object]) -> None:
     """Write a folder as an image of one layer; whole, or not at all."""
     layer = root.parent / "layer.tar"
@@ -79,11 +136,11 @@ def _no_device(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if member.isdev() else member
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:12]
+def _digest(*contents: bytes) -> str:
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()[:12]
 
 
-def _run(command: list[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BedError(f"{what}:\n{(done.stdout + done.stderr)[-2000:]}")

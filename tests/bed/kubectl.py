@@ -3,11 +3,13 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.bed.pki import FOLDER
-from tests.bed.programs import build
+
+KUBECTL = Path(sys.executable).parent / "kubectl"
 
 
 def kubeconfig() -> Path:
@@ -18,7 +20,7 @@ def kubeconfig() -> Path:
 def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
     """What kubectl prints. Raises CalledProcessError, with its words as a note, when it fails."""
     done = subprocess.run(
-        [str(build() / "kubectl"), f"--kubeconfig={kubeconfig()}", *arguments],
+        [str(KUBECTL), f"--kubeconfig={kubeconfig()}", *arguments],
         input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     if done.returncode:

@@ -92,6 +92,13 @@ class Node:
         daemons.kill(contained)
         daemons.kill(shims)
 
+    def load(self, archive: Path) -> None:
+        """Import an image archive, once."""
+        marker = self.folder / f"{archive.name}.imported"
+        if not marker.exists():
+            self.ctr("images", "import", str(archive))
+            marker.touch()
+
     def ctr(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """containerd's own client, in the namespace of Kubernetes."""
         command = [find("ctr") or "ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments]

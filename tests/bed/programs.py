@@ -56,7 +56,7 @@ def find(program: str) -> str | None:
 
 
 def build() -> Path:
-    """Folder with the Go programs and kubectl, built once for each state of go/."""
+    """Folder with the Go programs, built once for each state of go/."""
     source = SOURCE / "go"
     folder = _folder("programs", source)
     if not (folder / ".whole").exists():
@@ -70,10 +70,6 @@ def build() -> Path:
             (folder / name).unlink(missing_ok=True)
             (folder / name).symlink_to("bed")
         (folder / ".whole").touch()
-    kubectl = Path(sys.executable).parent / "kubectl"
-    if not (folder / "kubectl").exists() or (folder / "kubectl").readlink() != kubectl:
-        (folder / "kubectl").unlink(missing_ok=True)
-        (folder / "kubectl").symlink_to(kubectl)
     return folder
 
 

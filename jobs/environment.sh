@@ -1,0 +1,18 @@
+#!/bin/sh
+# Make the environment of training pods: trainyard and its [train] extra, at the versions and hashes of requirements.lock.
+#   jobs/environment.sh SOURCE TARGET        UV: the uv to use (default: its own); PYTHON: the interpreter of the pods
+# The scripts of TARGET/bin find their interpreter beside them, so that it works wherever it is mounted.
+set -eu
+source=$1 target=$2 python=${PYTHON:-/usr/bin/python3}
+if [ -z "${UV:-}" ]; then
+    "$python" -m venv /tmp/uv
+    /tmp/uv/bin/pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' "$source/requirements.lock")"
+    UV=/tmp/uv/bin/uv
+fi
+export DS_BUILD_OPS=0 VIRTUAL_ENV="$target"
+"$UV" venv --quiet --clear --relocatable --python "$python" "$target"
+# What deepspeed and trainyard itself are built with.
+"$UV" pip install --quiet --constraint "$source/requirements.lock" hatchling editables setuptools wheel
+"$UV" pip install --quiet --constraint "$source/requirements.lock" --no-build-isolation-package deepspeed --no-build-isolation-package trainyard "$source[train]"
+# A pod cannot write here, and would compile every module at each start.
+"$target/bin/python" -m compileall -q -j 0 "$target/lib" > /dev/null || true

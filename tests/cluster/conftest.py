@@ -1,0 +1,141 @@
+"""Fixtures for tests on a real cluster: the bed's own, or the one that KUBECONFIG names."""
+
+import os
+import secrets
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bed import cluster as bed
+from tests.bed import images
+from tests.bed import s3 as bed_s3
+from tests.bed.home import HOST
+from tests.bed.kubectl import apply, kubectl
+from tests.bed.node import Node
+from tests.bed.pki import FOLDER
+from tests.bed.proxy import FaultyProxy
+from tests.bed.s3 import S3Server
+
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+TRAINER = "localhost/trainer:1"
+
+
+def foreign() -> bool:
+    """Whether the tests run on a cluster that is not the bed's."""
+    named = os.environ.get("KUBECONFIG")
+    return bool(named) and Path(named) != FOLDER / "admin.kubeconfig"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A cluster that is up. The bed's own goes down again at the end, unless it was up before."""
+    if foreign():
+        yield
+        return
+    if reason := bed.why_not():
+        pytest.skip(reason)
+    before = bed.is_up()
+    bed.up()
+    try:
+        yield
+    finally:
+        if not before:
+            bed.down()
+
+
+@pytest.fixture(scope="session")
+def environment(cluster: None) -> Path:
+    """The environment of training pods on this machine, with their image on both nodes."""
+    if foreign():
+        pytest.skip("its pods mount this machine's folders, and KUBECONFIG names another cluster")
+    archive = images.trainer()
+    for node in bed.NODES:
+        node.load(archive)
+    return images.environment()
+
+
+@pytest.fixture
+def namespace(cluster: None) -> Iterator[str]:
+    """A namespace of the test's own, which enforces restricted Pod Security; deleted afterwards."""
+    name = f"test-{secrets.token_hex(4)}"
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    try:
+        yield name
+    finally:
+        kubectl("delete", "pods", "--all", "--namespace", name, "--grace-period=1", "--wait=false")
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def mounted(environment: Path, namespace: str) -> Iterator[dict[str, Any]]:
+    """A volume with the environment, for pods of the namespace: restricted Pod Security forbids hostPath, not claims."""
+    common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": namespace},
+        "spec": {**common, "capacity": {"storage": "10Gi"}, "hostPath": {"path": str(environment)}},
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "environment", "namespace": namespace},
+        "spec": {**common, "volumeName": namespace, "resources": {"requests": {"storage": "10Gi"}}},
+    }
+    apply(volume, claim)
+    yield {"name": "environment", "persistentVolumeClaim": {"claimName": "environment", "readOnly": True}}
+    kubectl("delete", "persistentvolume", namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def s3(cluster: None) -> S3Server:
+    """An S3 server that pods and this machine reach at the same address."""
+    if foreign():
+        names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        if lacking := [name for name in names if not os.environ.get(name)]:
+            pytest.skip(
+                f"on the cluster of KUBECONFIG this needs an S3 server that its pods reach: set {', '.join(lacking)}"
+            )
+        return S3Server(*(os.environ[name] for name in names))
+    return bed_s3.up()
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[FaultyProxy]:
+    """A proxy in front of the S3 server that can be told to fail."""
+    if foreign():
+        pytest.skip("the proxy runs on this machine, and KUBECONFIG names another cluster")
+    faulty = FaultyProxy(s3.endpoint, HOST)
+    yield faulty
+    faulty.close()
+
+
+@pytest.fixture
+def node2(cluster: None) -> Iterator[Node]:
+    """The second node, to be stopped and started; started again afterwards."""
+    if foreign():
+        pytest.skip("it stops a node, and KUBECONFIG names a cluster whose nodes are not ours")
+    yield bed.NODES[1]
+    bed.start_node(bed.NODES[1])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test tells what its namespace looks like."""
+    report = yield
+    namespace = getattr(item, "funcargs", {}).get("namespace")
+    if report.failed and namespace:
+        for title, arguments in {
+            "pods": ["get", "pods", "-o", "wide"],
+            "events": ["get", "events", "--sort-by=.lastTimestamp"],
+            "logs": ["logs", "--selector=app", "--all-containers", "--prefix", "--tail=60"],
+        }.items():
+            try:
+                text = kubectl("--namespace", namespace, *arguments)
+            except subprocess.SubprocessError as error:
+                text = str(error)
+            report.sections.append((f"{title} of {namespace}", text))
+    return report
