@@ -79,3 +79,20 @@ def test_a_uri_that_is_none_is_told(uri: str) -> None:
 def test_a_folder_that_cannot_be_made_is_told() -> None:
     with pytest.raises(StorageError, match="check that the folder exists"):
         open_store("/proc/none/store")
+
+
+def test_a_folder_is_the_same_by_every_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a b ü%20#?"
+    store = open_store(str(folder))
+    store.put("file", b"x")
+    (tmp_path / "link").symlink_to(folder)
+    for name in (store.uri, str(tmp_path / "link")):
+        assert open_store(name).uri == store.uri
+        assert open_store(name).get("file") == b"x"
+    assert store.url("file") == str(folder.resolve() / "file")
+
+
+@pytest.mark.parametrize("uri", ["file://runs", "http://[bad", "ftp://host/x"])
+def test_a_uri_that_means_no_storage_is_refused_with_the_right_spelling(uri: str) -> None:
+    with pytest.raises(StorageError, match="Write"):
+        open_store(uri)

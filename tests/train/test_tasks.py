@@ -124,6 +124,10 @@ def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
         ({"data": {"train": {"source": "ONE"}}}, "a single value, 'a'"),
         ({"data": {"train": {"source": "NULL"}}}, "row 2 has no label"),
         ({"data": {"train": {"source": "ROWS"}, "evaluation": {"source": "OTHER"}}}, "row 1 has the label 'unheard'"),
+        ({"data": {"train": {"source": "NUMBERS"}}}, "text must be text, and the column holds int64"),
+        ({"task": "token-classification", "data": {"train": {"source": "UNEVEN"}}}, "row 2 has 1 tokens and 2 tags"),
+        ({"model": {"source": "BERT", "config": {"id2label": {"0": "x", "1": "y"}}}}, "names the labels x, y, and the data has"),
+        ({"model": {"source": "BERT", "config": {"num_labels": 7}}}, "num_labels is 7, and the data has"),
         ({"model": {"source": "VIT"}}, "a vit model cannot do text-classification"),
         ({"model": {"source": "./nothing"}}, "./nothing"),
         ({"model": {"source": "BERT", "class": "BertForNothing"}}, "has no BertForNothing"),
@@ -131,12 +135,12 @@ def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
         ({"processor": {"class": "AutoTokeniser"}}, "has no AutoTokeniser"),
         ({"trainingArguments": {"bf16": True, "use_cpu": True, "optim": "adamw_bnb_8bit", "max_steps": 1}}, "bitsandbytes"),
     ],
-    ids=["file", "json", "empty", "column", "part", "no-label", "one-label", "null", "unknown-label", "task", "model", "class", "config", "processor", "package"],
+    ids=["file", "json", "empty", "column", "part", "no-label", "one-label", "null", "unknown-label", "numbers", "uneven", "labels", "num-labels", "task", "model", "class", "config", "processor", "package"],
 )  # fmt: skip
 def test_bad_input_is_the_users_error_with_where_and_what(
     tiny: Tiny, train: Train, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    files = {"BAD": '{"text": "a", "label": \n', "EMPTY": "", "ONE": '{"text": "x", "label": "a"}\n' * 4, "NULL": '{"text": "x", "label": "a"}\n{"text": "y", "label": null}\n', "OTHER": '{"text": "x", "label": "unheard"}\n'}  # fmt: skip
+    files = {"BAD": '{"text": "a", "label": \n', "EMPTY": "", "ONE": '{"text": "x", "label": "a"}\n' * 4, "NULL": '{"text": "x", "label": "a"}\n{"text": "y", "label": null}\n', "OTHER": '{"text": "x", "label": "unheard"}\n', "NUMBERS": '{"text": 5, "label": "a"}\n{"text": 6, "label": "b"}\n', "UNEVEN": '{"tokens": ["x"], "tags": ["O"]}\n{"tokens": ["x"], "tags": ["O", "O"]}\n'}  # fmt: skip
     for name, text in files.items():
         (tmp_path / f"{name}.jsonl").write_text(text)
     known = {name: str(tmp_path / f"{name}.jsonl") for name in files} | {"ROWS": tiny.rows("classes"), "TEXTS": tiny.rows("texts"), "VIT": tiny.model("vit"), "BERT": tiny.model("bert")}  # fmt: skip

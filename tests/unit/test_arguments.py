@@ -92,6 +92,10 @@ def test_no_successor_is_itself_unknown() -> None:
         ({"lr_scheduler_type": "cosin"}, "Did you mean cosine?"),
         ({"per_device_train_batch_size": 1.5}, "an int is wanted"),
         ({"auto_find_batch_size": True}, "global batch"),
+        ({"per_device_train_batch_size": 0}, "1 is the least"),
+        ({"gradient_accumulation_steps": -1}, "1 is the least"),
+        ({"num_train_epochs": 0}, "above 0"),
+        ({"per_device_train_batch_size": 10**30}, "too large"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )

@@ -1,5 +1,6 @@
 """Lineage, choice and retention: functions from data to data, and over a store on disk."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from trainyard.checkpoint import attempts, catalogue, retain
 from trainyard.checkpoint.attempts import Attempt
-from trainyard.checkpoint.manifest import Manifest
+from trainyard.checkpoint.manifest import FileEntry, Manifest
 from trainyard.launch.retry import Ended, decide
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
@@ -21,7 +22,8 @@ def attempt(number: int, resumed: tuple[int, int] | None = None) -> Attempt:
 def commit(store: Store, step: int, number: int, **metrics: float) -> CheckpointId:
     identity = CheckpointId(step, number)
     store.put(f"{identity.folder}/model.safetensors", b"x")
-    store.put(f"{identity.folder}/manifest.json", Manifest(step, number, 2, "ddp", 8, (), metrics).to_json())
+    files = (FileEntry("model.safetensors", 1, hashlib.sha256(b"x").hexdigest()),)
+    store.put(f"{identity.folder}/manifest.json", Manifest(step, number, 2, "ddp", 8, files, metrics).to_json())
     return identity
 
 
@@ -145,3 +147,23 @@ def failed(
 )
 def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> None:
     assert decide(history, max_restarts=10).delay == delay
+
+
+def test_starting_anew_keeps_what_was_there(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+    before = commit(store, 900, 1)
+    attempts.claim(store, None, 2, after=1, anew=True)
+    after = commit(store, 10, 2)
+    retain.retain(store, retain.Retention(1, 0, None, greater_is_better=False))
+    listed = catalogue.list_checkpoints(store)
+    assert {each.id: each.state for each in listed} == {before: "Superseded", after: "Committed"}
+    assert catalogue.committed(listed) == [after]
+
+
+def test_a_deleted_checkpoint_leaves_no_folder(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    identity = commit(store, 10, 1)
+    (tmp_path / identity.folder / "part#1").touch()  # what obstore leaves when an upload is killed
+    retain.remove(store, identity)
+    assert not (tmp_path / identity.folder).exists()

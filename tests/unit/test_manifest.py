@@ -1,5 +1,7 @@
 """Every mistake at once, each with its line, its column and the fix."""
 
+import json
+
 import pytest
 
 from tests.conftest import manifest
@@ -90,6 +92,19 @@ def test_a_literal_secret_is_refused_and_not_printed(changes: dict[str, object])
     assert "secret" in told or "token in a manifest" in told
     for secret in ("abc\n", "user:secret", "AKIA" + "ABCDEFGHIJKLMNOP", "hf_aaaa"):
         assert secret not in told
+
+
+def test_what_stands_where_it_should_not_is_not_printed() -> None:
+    document = manifest(storage={"uri": "./runs", "region": {"AWS_SECRET_ACCESS_KEY": "abcSECRETabc"}})
+    with pytest.raises(ManifestError) as told:
+        loads(json.dumps(document))
+    assert "abcSECRETabc" not in str(told.value)
+    assert "spec.storage.region" in str(told.value)
+
+
+def test_a_broken_override_is_a_problem() -> None:
+    with pytest.raises(ManifestError, match=r"--set data\.evaluation"):
+        loads(json.dumps(manifest()), overrides=("data.evaluation={source: a b",))
 
 
 def test_the_name_of_a_secret_is_no_secret() -> None:

@@ -98,3 +98,17 @@ def test_the_golden_table_needs_kubectl() -> None:
 @pytest.mark.parametrize("text", ["2e-5", "0o10", "on", "1_000", "12:30:00", "", "null", "plain", "a: b", "1.0"])
 def test_a_text_that_looks_like_something_else_is_written_in_quotes(text: str) -> None:
     assert parse(dump({"value": text})).value == {"value": text}
+
+
+def test_keys_that_are_numbers_stay_numbers() -> None:
+    assert parse("{0: neg, 1: pos, true: yes, null: none}").value == {
+        "0": "neg",
+        "1": "pos",
+        "true": True,
+        "null": "none",
+    }
+
+
+@pytest.mark.parametrize("digits", ["1" * 400, "1" * 5000, "0x" + "f" * 400], ids=["float", "int", "hex"])
+def test_an_endless_number_is_a_text(digits: str) -> None:
+    assert parse(f"value: {digits}").value == {"value": digits}

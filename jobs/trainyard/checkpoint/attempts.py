@@ -26,6 +26,8 @@ class Attempt:
     resumed_from: CheckpointId | None
     world_size: int
     started_at: str
+    anew: bool = False
+    """Started anew on purpose (resume: Never), beside what was there."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ def list_attempts(store: Store) -> list[Attempt]:
     return [_read(store, number, path) for number, path in sorted((n, p) for n, p in numbered if n is not None)]
 
 
-def claim(store: Store, resumed_from: CheckpointId | None, world_size: int, after: int) -> Attempt | None:
+def claim(
+    store: Store, resumed_from: CheckpointId | None, world_size: int, after: int, anew: bool = False
+) -> Attempt | None:
     """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again."""
-    attempt = Attempt(after + 1, resumed_from, world_size, now())
+    attempt = Attempt(after + 1, resumed_from, world_size, now(), anew)
     document = asdict(attempt) | {"resumed_from": str(resumed_from) if resumed_from else None}
     created = store.create(layout.attempt_path(attempt.number), json.dumps(document, indent=1).encode())
     return attempt if created else None
@@ -86,6 +90,11 @@ def lineage(attempts: list[Attempt]) -> dict[int, int | None]:
     return valid
 
 
+def series(attempts: list[Attempt]) -> int:
+    """The first attempt of the present series: what an earlier one has left is not its leftovers."""
+    return max((attempt.number for attempt in attempts if attempt.anew), default=0)
+
+
 def _read(store: Store, number: int, path: str) -> Attempt:
     document = json.loads(store.get(path))
     resumed_from = document["resumed_from"]
@@ -94,4 +103,5 @@ def _read(store: Store, number: int, path: str) -> Attempt:
         CheckpointId.parse(resumed_from) if resumed_from else None,
         document["world_size"],
         document["started_at"],
+        document.get("anew", False),
     )

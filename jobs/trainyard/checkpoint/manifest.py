@@ -58,6 +58,8 @@ class Manifest:
             if document.pop("format") != FORMAT:
                 raise ValueError("written by another version of trainyard")
             document["files"] = tuple(FileEntry(**entry) for entry in document["files"])
+            if not document["files"]:
+                raise ValueError("it names no files")
             return cls(**document)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a checkpoint manifest ({error})") from error

@@ -1,9 +1,11 @@
 """Which checkpoints are kept, and how the others are deleted."""
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainyard import errors
+from trainyard.checkpoint.attempts import list_attempts, series
 from trainyard.checkpoint.catalogue import list_checkpoints, read_manifest
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.storage import layout
@@ -44,12 +46,14 @@ def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -
                 manifests.append(read_manifest(store, checkpoint.id))
             except (errors.NotFoundError, ValueError):
                 continue
+    first = series(list_attempts(store))
     newest = max((manifest.attempt for manifest in manifests), default=0)
     # An incomplete folder of the newest attempt may be a save in progress; of an older one it is a leftover.
     leftovers = [
         each.id
         for each in checkpoints
         if each.id not in used
+        and each.id.attempt >= first
         and (each.state == "Superseded" or (each.state == "Incomplete" and each.id.attempt < newest))
     ]
     doomed = [*leftovers, *expired(manifests, keep, used)]
@@ -62,3 +66,7 @@ def remove(store: Store, identity: CheckpointId) -> None:
     """Delete a checkpoint, its manifest first: a half-deleted one is never taken for whole."""
     store.delete([f"{identity.folder}/{layout.MANIFEST}"])
     store.delete([entry.path for entry in store.list(identity.folder)])
+    folder = store.local_path(identity.folder)
+    if folder is not None:
+        # Empty folders, and what an upload that was killed has left under a name that no listing shows.
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Files of a checkpoint between a folder on this machine and the store, each with its digest."""
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Iterable
@@ -68,6 +69,11 @@ def _receive(store: Store, prefix: str, entry: FileEntry, folder: Path | None) -
                 sink.write(chunk)
     except errors.NotFoundError:
         raise CorruptCheckpoint(f"{prefix}/{entry.path} is missing") from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        message = f"no space left for {target}: free space there, or set TMPDIR to a larger disk; then run again"
+        raise errors.StorageFullError(message) from error
     if size != entry.size or sha256.hexdigest() != entry.sha256:
         what = f"{size:,} bytes instead of {entry.size:,}" if size != entry.size else "another SHA-256 than committed"
         raise CorruptCheckpoint(f"{prefix}/{entry.path} has {what}")

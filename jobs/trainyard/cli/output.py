@@ -28,7 +28,10 @@ def set_option() -> Callable[[Any], Any]:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    # numpy's numbers know their Python number.
+    click.echo(
+        json.dumps(value, indent=2, default=lambda other: other.item() if hasattr(other, "item") else str(other))
+    )
 
 
 def print_yaml(value: Any) -> None:

@@ -8,7 +8,7 @@ import click
 from trainyard.cli.output import format_option, print_json, print_table, set_option
 from trainyard.plan.facts import gather
 from trainyard.plan.notes import notes
-from trainyard.plan.plan import Plan, check, plan
+from trainyard.plan.plan import Plan, check, keep_last, plan
 from trainyard.spec.manifest import load
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.yamltext import dump
@@ -44,6 +44,7 @@ def resolved(job: TrainerJob, made: Plan) -> dict[str, Any]:
     spec = manifest["spec"]
     owned = ("deepspeed", "fsdp", "fsdp_config")
     spec["trainingArguments"] = {name: value for name, value in made.arguments.items() if name not in owned}
+    spec["checkpoint"]["keepLast"] = keep_last(job.spec)
     if "deepspeed" in made.arguments:
         spec["strategy"]["deepspeed"]["config"] = made.arguments["deepspeed"]
     return manifest

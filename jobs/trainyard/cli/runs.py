@@ -13,7 +13,10 @@ def open_named(name: str) -> Store:
     """The run of a manifest file, of a folder, or of a URI. Raises NotFoundError when there is none."""
     if name.endswith((".yaml", ".yml")):
         storage, job = (loaded := load(name)).job.spec.storage, loaded.job
-        store = open_store(f"{storage.uri.rstrip('/')}/{job.name}", storage.endpoint, storage.region)
+        uri = f"{storage.uri.rstrip('/')}/{job.name}"
+        if "://" not in uri and not Path(uri).expanduser().is_dir():
+            raise NotFoundError(f"{uri}: there is no such run. Has it been started?")
+        store = open_store(uri, storage.endpoint, storage.region)
     elif "://" in name:
         store = open_store(name, os.environ.get("AWS_ENDPOINT_URL"))
     elif Path(name).is_dir():

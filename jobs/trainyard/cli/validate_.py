@@ -3,7 +3,7 @@
 import click
 
 from trainyard.cli.output import set_option
-from trainyard.errors import ManifestError, TrainyardError
+from trainyard.errors import TrainyardError
 from trainyard.plan.plan import check
 from trainyard.spec.manifest import load
 
@@ -23,7 +23,7 @@ def command(files: tuple[str, ...], overrides: tuple[str, ...]) -> None:
             if problems := check(loaded.job.spec):
                 raise loaded.error(problems)
             click.echo(f"{file}: {loaded.job.name} is valid")
-        except ManifestError as error:
+        except TrainyardError as error:
             click.echo(str(error), err=True)
             failed = error
     if failed is not None:

@@ -48,9 +48,13 @@ class Driver:
         while True:
             work = self._next_attempt(anew)
             anew = False
+            if self.stopping.is_set():
+                return self._stopped(work)
             result = self._attempt(work)
+            if result.outcome == "Stopped" and not result.step:
+                return self._stopped(work)
             if self.stopping.is_set() and result.outcome == "Infrastructure":
-                result = Result("Stopped", "stopped before there was a step to save", result.step)
+                return self._stopped(work)
             if result.outcome in ("Complete", "Stopped"):
                 return result
             attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
@@ -62,6 +66,10 @@ class Driver:
             if self.stopping.wait(decision.delay):
                 return Result("Stopped", "stopped between two attempts", result.step)
 
+    def _stopped(self, work: Work) -> Result:
+        step = work.resumed.step if work.resumed else 0
+        return Result("Stopped", "stopped before there was a new step to save", step)
+
     def _next_attempt(self, anew: bool) -> Work:
         while True:
             known = attempts.list_attempts(self.store)
@@ -71,7 +79,9 @@ class Driver:
             if manifest is not None:
                 self._check_fits(manifest)
             resumed = manifest.id if manifest else None
-            claimed = attempts.claim(self.store, resumed, self.plan.world_size.value, catalogue.newest_attempt(known))
+            claimed = attempts.claim(
+                self.store, resumed, self.plan.world_size.value, catalogue.newest_attempt(known), anew=anew
+            )
             if claimed is not None:
                 self.tell({"event": "attempt", "number": claimed.number, "resumed": str(resumed) if resumed else None})
                 return self._work(claimed.number, resumed)
@@ -126,6 +136,12 @@ class Driver:
                 f"checkpoint {manifest.id} was written with {manifest.strategy} and this job uses "
                 f"{self.plan.strategy.value}: set spec.strategy back, or resume: Never to start anew"
             )
+        if manifest.global_batch_size != self.plan.batch.global_size:
+            raise JobError(
+                f"checkpoint {manifest.id} was written with a global batch of {manifest.global_batch_size} and this "
+                f"job has {self.plan.batch.global_size}, so it would see other samples than the unbroken run: set the "
+                "batch size back, or resume: Never to start anew"
+            )
 
     def _progressed(self, work: Work) -> bool:
         found = catalogue.committed(catalogue.list_checkpoints(self.store))
@@ -142,7 +158,9 @@ def complete(store: Store) -> Manifest | None:
         final = Manifest.from_json(store.get(f"{layout.FINAL}/{layout.MANIFEST}"))
     except (NotFoundError, ValueError, TypeError, json.JSONDecodeError):
         return None
-    return final if end.outcome == "Complete" and final.attempt == known[-1].number else None
+    there = {entry.path: entry.size for entry in store.list(layout.FINAL)}
+    whole = all(there.get(f"{layout.FINAL}/{entry.path}") == entry.size for entry in final.files)
+    return final if whole and end.outcome == "Complete" and final.attempt == known[-1].number else None
 
 
 def check_storage(store: Store) -> None:

@@ -26,32 +26,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from trainyard.checkpoint import attempts
 from trainyard.launch.node import Node
+from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.storage import layout
 from trainyard.storage.store import Store
 from trainyard.train.work import Result, Work
 
-_POLL_SECONDS = 0.25
 _LOG_SECONDS = 10.0
 _RANK_FAILED = "trainyard-rank-failed:"
-
-RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # Ray would rebuild the environment for each worker under `uv run`
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the manifest count from where the user stands
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(_POLL_SECONDS),
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray's daemons wake up for what nobody here reads; on full cores every wake-up delays a training step.
-    "RAY_metrics_report_interval_ms": "60000",
-    "RAY_event_stats": "0",
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_memory_monitor_refresh_ms": "0",
-    "RAY_raylet_report_resources_period_ms": "1000",
-}
 
 
 class _AllGpusOfTheNode(Backend):
@@ -140,7 +121,7 @@ def _keep_process(config: dict[str, Any]) -> None:
             attempts.end(work.store, work.attempt, result.outcome, result.message, result.step)
         return
     if result.message.startswith("another rank went away"):
-        time.sleep(4 * _POLL_SECONDS)  # let the rank that failed first be seen first
+        time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
     raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
 
 

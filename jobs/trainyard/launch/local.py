@@ -18,9 +18,9 @@ from typing import Any
 
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.errors import ExitCode, JobError, ManifestError
-from trainyard.launch import orphans, runfile
+from trainyard.launch import orphans, rayenv, runfile
 from trainyard.launch.node import Node, Warm, events_listener, only_run, open_node
-from trainyard.launch.progress import Display, open_display
+from trainyard.launch.progress import Display, Silent, open_display
 from trainyard.plan import inputs, plan
 from trainyard.plan.facts import gather
 from trainyard.plan.identity import identity
@@ -56,6 +56,7 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     made = plan.plan(job, gather(job.spec))
     store = open_run(job)
     orphans.adopt()
+    rayenv.prepare()
     with only_run(store.uri), open_node() as node:
         return _Session(job, made, store, node, open_display(job.name, quiet)).run()
 
@@ -87,7 +88,8 @@ class _Session:
                 thread.start()
                 self._show(listener, ending_read)
         finally:
-            self.display.close()
+            with contextlib.suppress(OSError, SystemExit):
+                self.display.close()
             self.warm.close()
         if self.killed.is_set():
             # The driver's thread is still inside Ray, whose daemons end with this process.
@@ -139,7 +141,7 @@ class _Session:
         runfile.write(self.store, manifest, who, described)
         for warning in self.plan.warnings:
             self._tell({"event": "note", "text": f"warning: {warning}"})
-        with _ray(self.job):
+        with _ray(self.job, self.node):
             return Driver(self.job, self.plan, self.store, self.node, described, self._tell, self.stopping).run()
 
     def _tell(self, event: dict[str, Any]) -> None:
@@ -157,9 +159,15 @@ class _Session:
                 event = json.loads(listener.recv(65536))
                 if event["event"] == "final":
                     self.metrics = event["metrics"]
-                self.display.show(event)
+                self._display(event)
             elif ending in ready:
                 return
+
+    def _display(self, event: dict[str, Any]) -> None:
+        try:
+            self.display.show(event)
+        except (OSError, SystemExit):  # rich's way to say that the pipe is broken
+            self.display = Silent()  # whoever looked on has gone; that is no reason to stop training
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -178,14 +186,11 @@ class _Session:
         self.stopping.set()
         self.warm.save_and_stop()
         text = "saving a checkpoint, then stopping; once more to stop at once"
-        self.display.show({"event": "note", "text": text})
+        self._tell({"event": "note", "text": text})
 
 
 @contextlib.contextmanager
-def _ray(job: TrainerJob) -> Iterator[None]:
-    from trainyard.launch.group import RAY_ENVIRONMENT
-
-    os.environ.update({**RAY_ENVIRONMENT, **{name: os.environ[name] for name in RAY_ENVIRONMENT if name in os.environ}})
+def _ray(job: TrainerJob, node: Node) -> Iterator[None]:
     import ray
 
     workers = job.spec.workers
@@ -197,6 +202,7 @@ def _ray(job: TrainerJob) -> Iterator[None]:
         log_to_driver=False,
         logging_level="ERROR",
         namespace="trainyard",
+        _temp_dir=str(node.folder / "ray"),
     )
     try:
         yield

@@ -18,6 +18,7 @@ from trainyard.errors import JobError
 
 _PREFIX = "trainyard-"
 _LOCK = "lock"
+_MAX_TEMPORARY = 24
 FOLDER_ENV = "TRAINYARD_NODE"
 """Environment variable by which Ray's workers find the folder of the node they are on."""
 
@@ -89,7 +90,7 @@ class Warm:
 def open_node() -> Iterator[Node]:
     """A fresh folder for this machine's part of a run, removed at the end; those of dead runs are removed too."""
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_temporary()))
     os.environ[FOLDER_ENV] = str(folder)
     try:
         with _locked(folder / _LOCK):
@@ -109,7 +110,7 @@ def only_run(uri: str) -> Iterator[None]:
             stack.enter_context(_locked(file))
         except BlockingIOError:
             raise JobError(f"{uri} is being run by another process of this machine; wait for it, or stop it") from None
-        stack.callback(file.unlink, missing_ok=True)
+        # The file stays: removed, it could be locked by one process under its name and by another without.
         yield
 
 
@@ -124,9 +125,15 @@ def _locked(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _short_temporary() -> str:
+    """TMPDIR, or /tmp where Ray's sockets below it would have names longer than the kernel takes (108 bytes)."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _MAX_TEMPORARY else "/tmp"  # noqa: S108 - a fresh folder with its own mode
+
+
 def _sweep() -> None:
     """Remove the folders of runs that were killed: they may hold gigabytes of staged checkpoints."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(_short_temporary()).glob(f"{_PREFIX}*"):
         if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
             with contextlib.suppress(OSError), _locked(folder / _LOCK):
                 shutil.rmtree(folder, ignore_errors=True)

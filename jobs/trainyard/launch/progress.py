@@ -152,6 +152,16 @@ class Plain:
         """Nothing to give back."""
 
 
+class Silent:
+    """Shows nothing."""
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
 def open_display(name: str, quiet: bool = False) -> Display:
     """The display that fits what stderr is."""
     console = Console(stderr=True, quiet=quiet)

@@ -56,6 +56,7 @@ class _Server:
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
         self.children: dict[int, _Child] = {}
+        self.stopping = False
         self.selector = selectors.DefaultSelector()
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
@@ -78,6 +79,11 @@ class _Server:
         connection, _ = listener.accept()
         request = connection.makefile().readline()
         if not request:
+            connection.close()
+            return
+        if self.stopping:
+            _tell(connection, {"outcome": "Stopped", "message": "stopped before there was a step to save"})
+            _tell(connection, {"status": 0})
             connection.close()
             return
         pid = os.fork()
@@ -109,8 +115,9 @@ class _Server:
             os._exit(status)
 
     def client_gone(self, connection: socket.socket) -> None:
-        if connection.recv(1024):
-            return
+        with contextlib.suppress(ConnectionResetError):
+            if connection.recv(1024):
+                return
         for child in list(self.children.values()):
             if child.connection is connection:
                 os.kill(child.pid, signal.SIGKILL)
@@ -118,6 +125,7 @@ class _Server:
     def signalled(self, wake: int) -> None:
         numbers = os.read(wake, 1024)
         if signal.SIGTERM in numbers:
+            self.stopping = True
             for child in self.children.values():
                 os.kill(child.pid, signal.SIGTERM)
         for pid in list(self.children):

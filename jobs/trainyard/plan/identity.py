@@ -27,11 +27,27 @@ def identity(spec: Spec) -> dict[str, Any]:
         if spec.data.evaluation
         else None,
     }
-    for name, source in (("model", spec.model.source), ("data.train", spec.data.train.source)):
-        path = Path(source).expanduser() if source else None
-        if path is not None and path.exists():
-            parts[f"content of {name}"] = fingerprint(path)
+    sources = {
+        "model": spec.model.source,
+        "processor": spec.processor.source,
+        "data.train": spec.data.train.source,
+        "data.evaluation": spec.data.evaluation.source if spec.data.evaluation else None,
+    }
+    for name, source in sources.items():
+        if paths := _local(source):
+            parts[f"content of {name}"] = " ".join(fingerprint(path) for path in paths)
     return parts
+
+
+def _local(source: str | None) -> list[Path]:
+    """The files and folders on this machine that a source names, a pattern's matches among them."""
+    if not source or "://" in source:
+        return []
+    if "*" in source:
+        pattern = Path(source).expanduser()
+        return sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    path = Path(source).expanduser()
+    return [path] if path.exists() else []
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

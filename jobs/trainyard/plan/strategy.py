@@ -37,6 +37,14 @@ def check(spec: Spec) -> Iterator[tuple[str, str]]:
         prefix = "ddp_"
         known = [name.removeprefix(prefix) for name in arguments() if name.startswith(prefix)]
         yield from _unknown(spec.strategy.ddp.config, [name for name in known if name not in ("backend", "timeout")])
+    if spec.strategy.deepspeed is not None:
+        zero = spec.strategy.deepspeed.config.get("zero_optimization")
+        stage = zero.get("stage") if isinstance(zero, dict) else None
+        if stage is not None and stage != spec.strategy.deepspeed.zero_stage:
+            yield (
+                "zero_optimization",
+                f"its stage is {stage}, but zeroStage is {_stage(spec)}; write zeroStage: {stage}",
+            )
     if spec.strategy.fsdp is not None:
         # transformers ignores a key of fsdp_config that it does not know, without a word.
         yield from _unknown(spec.strategy.fsdp.config, _FSDP_KEYS)

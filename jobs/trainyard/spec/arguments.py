@@ -72,6 +72,21 @@ _CANNOT_WORK = {
 }
 
 
+_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "max_steps": -1,
+    "learning_rate": 0,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+    "seed": 0,
+    "dataloader_num_workers": 0,
+}
+_POSITIVE = ("num_train_epochs", "save_steps", "logging_steps", "eval_steps")
+_MOST = 1e18
+
+
 def check(values: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every mistake in a trainingArguments block, as (path inside the block, message)."""
     for name, value in values.items():
@@ -125,6 +140,12 @@ def _check_one(name: str, value: Any) -> str | None:
         wanted = " or ".join(kind for kind in argument.types if kind != "null")
         found = f"{_shown(value)} is {_article(_kind(value))}"
         return f"{found}, but {_article(wanted)} is wanted{_quoted_number(value, argument)}"
+    if (least := _LEAST.get(name)) is not None and isinstance(value, int | float) and value < least:
+        return f"{_shown(value)} is too small; {least} is the least"
+    if name in _POSITIVE and isinstance(value, int | float) and value <= 0:
+        return f"{_shown(value)} is too small; write a number above 0"
+    if "int" in argument.types and isinstance(value, int | float) and abs(value) > _MOST:
+        return f"{_shown(value)} is too large"
     if argument.choices and isinstance(value, str) and value not in argument.choices:
         near = difflib.get_close_matches(value, argument.choices, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}?" if near else ""

@@ -20,6 +20,7 @@ _SECRET_KEY = re.compile(
 )
 _SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{20,})")
 _SECRET_URI = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
+_MOST_SHOWN = 60
 _NOT_SECRETS = {"spec.storage.secret"}
 
 
@@ -47,6 +48,8 @@ def load(path: str | FilePath, overrides: tuple[str, ...] = ()) -> Loaded:
         text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise NotFoundError(f"{path}: no such file. `trainyard init > job.yaml` writes one to start from") from None
+    except OSError as error:
+        raise NotFoundError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     return loads(text, str(path), overrides)
@@ -119,12 +122,16 @@ def _apply(parsed: YamlText, overrides: tuple[str, ...]) -> Iterator[Problem]:
                 target[key] = child = {}
             target = child
         value = parse(raw) if raw[:1] in "[{\"'" and raw else None
+        if value is not None and value.problems:
+            yield Problem((), f"--set {override}: {value.problems[0].message}")
+            continue
         target[keys[-1]] = resolve(raw) if value is None else value.value
 
 
 def _problem(details: ErrorDetails) -> Problem:
     path = tuple(details["loc"])
-    kind, given, context = details["type"], details.get("input"), details.get("ctx", {})
+    kind, context = details["type"], details.get("ctx", {})
+    given = _Shown(details.get("input"))
     expected = str(context.get("expected"))
     messages = {
         "missing": "missing, and has no default",
@@ -141,13 +148,26 @@ def _problem(details: ErrorDetails) -> Problem:
         "enum": f"{given!r} is none of {expected}",
         "value_error": str(context.get("error", "")),
     }
-    message = messages.get(kind, details["msg"] + ("" if given is None else f" (found {given!r})"))
+    message = messages.get(kind, details["msg"] + ("" if given.value is None else f" (found {given!r})"))
     return Problem(path, message.strip())
 
 
-def _near(given: Any, expected: str) -> str:
+@dataclass(frozen=True)
+class _Shown:
+    """A value as a message may show it: short, and never what is inside a list or a mapping, which may be secret."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        if isinstance(self.value, dict | list):
+            return "a mapping" if isinstance(self.value, dict) else "a list"
+        text = repr(self.value)
+        return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _near(given: _Shown, expected: str) -> str:
     words = re.findall(r"'([^']+)'", expected)
-    near = difflib.get_close_matches(str(given), words, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(given.value), words, n=1, cutoff=0.5)
     return f"Did you mean {near[0]}?" if near else ""
 
 

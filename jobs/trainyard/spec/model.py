@@ -310,8 +310,8 @@ class Spec(Part):
     restart: Restart = Restart()
     """What happens after a fault."""
     resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO
-    """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew beside it.
-    Required: fail if there is none."""
+    """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew; checkpoints of before
+    are kept until you delete them, metrics.jsonl and final are the new start's. Required: fail if there is none."""
     suspend: bool = False
     """Nothing runs while this is true."""
 

@@ -7,6 +7,7 @@ string and `2024-01-01` as a date. So the nodes come from PyYAML, with their mar
 Source of the rules: https://github.com/kubernetes-sigs/yaml (goyaml.v2/resolve.go).
 """
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ _INTEGERS = (
 )
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _MAX_UINT64 = 2**64 - 1
+_MAX_DIGITS = 250
+"""Of an integer that still fits a float, in any base."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def resolve(text: str) -> Any:
     plain = text.replace("_", "")
     for pattern, base in _INTEGERS:
         if match := pattern.match(plain):
+            if len(plain) > _MAX_DIGITS:
+                return text
             number = int(match[1], base) * (-1 if plain[0] == "-" else 1)
             return number if -(2**63) <= number <= _MAX_UINT64 else float(number)
     if _FLOAT.match(plain):
@@ -198,8 +203,8 @@ class _Builder:
         value = self._scalar(node, path) if node.style is None else node.value
         if isinstance(value, str):
             return value
-        # kubectl turns such keys into strings too; JSON has no other kind.
-        return {True: "true", False: "false", None: "null"}.get(value, str(value))
+        # kubectl turns such keys into strings too; JSON has no other kind. (1 == True in Python: no dictionary.)
+        return str(value) if type(value) in (int, float) else json.dumps(value)
 
     def _merge(self, node: yaml.Node, path: Path, depth: int, merged: dict[str, Any]) -> None:
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError
@@ -110,7 +110,8 @@ class Store:
 
     def local_path(self, path: str = "") -> Path | None:
         """The path on this machine's disk, or None when the store is not a folder."""
-        return Path(urlsplit(self.uri).path) / path if self.scheme == "file" else None
+        folder = _folder(self.uri)
+        return folder / path if folder is not None else None
 
     def url(self, path: str = "") -> str:
         """What a person types to get there: a path for folders, a URI for the rest."""
@@ -159,17 +160,20 @@ class _Explained:
 def open_store(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:
     """The store of a URI (s3://, gs://, az://, file://) or of a local path; a folder is made if it is not there.
 
+    A folder's links are followed, so that two names of one folder are one store.
+
     Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*) or from workload identity. Nothing is
     contacted yet. Raises errors.StorageError for a URI that cannot be understood or a folder that cannot be made.
     """
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file"):
-        root = Path(parts.path if parts.scheme else uri).expanduser().absolute()
+    folder = _folder(uri)
+    if folder is not None:
+        root = folder.expanduser().resolve()
         try:
             root.mkdir(parents=True, exist_ok=True)
             return Store(root.as_uri(), "file", LocalStore(str(root)))
         except OSError as error:
             raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {_HINTS['file']}") from error
+    parts = _split(uri)
     if parts.scheme not in ("s3", "gs", "az") or not parts.netloc:
         raise errors.StorageError(f"{uri}: not a storage URI. Write s3://bucket/prefix, gs://…, az://…, or a path")
     prefix = parts.path.strip("/") or None
@@ -178,6 +182,27 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
     except (BaseError, ValueError) as error:
         raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
     return Store(uri.rstrip("/"), parts.scheme, backend)
+
+
+def _folder(uri: str) -> Path | None:
+    """The folder of a local path or a file:// URI (RFC 8089); None for any other URI."""
+    if "://" not in uri:
+        return Path(uri)
+    parts = _split(uri)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost"):
+        raise errors.StorageError(
+            f"{uri}: names the host {parts.netloc!r}. Write file:///absolute/path, or a plain path"
+        )
+    return Path(unquote(parts.path))
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise errors.StorageError(f"{uri}: {error}. Write s3://bucket/prefix, gs://…, az://…, or a path") from error
 
 
 def _remote(scheme: str, bucket: str, prefix: str | None, endpoint: str | None, region: str | None) -> ObjectStore:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.compute
 from datasets import Dataset, DatasetDict
 
 from trainyard.errors import JobError
@@ -79,8 +81,6 @@ def tokens_per_sample(data: Dataset) -> float | None:
     """Mean number of tokens in a row of encoded data; None where rows have no tokens."""
     if "input_ids" not in data.column_names:
         return None
-    import pyarrow.compute
-
     return float(pyarrow.compute.mean(pyarrow.compute.list_value_length(data.data.column("input_ids"))).as_py() or 0)
 
 
@@ -104,6 +104,7 @@ def _select(
     if len(data) == 0:
         raise JobError(f"spec.{where}: {source.source} has no rows")
     data = _renamed(data, task, {**columns, **source.columns}, where, str(source.source))
+    _check_rows(data, where)
     if source.max_samples:
         data = data.select(range(min(source.max_samples, len(data))))
     return data
@@ -207,14 +208,37 @@ def _renamed(data: Dataset, task: Task, columns: dict[str, str], where: str, sou
     return kept.rename_columns({column: part for part, column in chosen.items() if column != part})
 
 
+def _check_rows(data: Dataset, where: str) -> None:
+    """Raises JobError for a part of the wrong kind, an empty cell, or another number of tags than tokens."""
+    for name, feature in data.features.items():
+        column = data.data.column(name)
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise JobError(f"spec.{where}: row {row + 1} has no {name}; every row needs one")
+        if name in ("text", "text_pair") and getattr(feature, "dtype", "") not in ("string", "large_string"):
+            raise JobError(f"spec.{where}: {name} must be text, and the column holds {_kind(feature)}")
+        if name in ("tokens", "tags") and not hasattr(feature, "feature"):
+            raise JobError(f"spec.{where}: {name} must be a list in each row, and the column holds {_kind(feature)}")
+    if {"tokens", "tags"} <= set(data.column_names):
+        lengths = [pyarrow.compute.list_value_length(data.data.column(name)).to_pylist() for name in ("tokens", "tags")]
+        for row, (tokens, tags) in enumerate(zip(*lengths, strict=True)):
+            if tokens != tags:
+                raise JobError(
+                    f"spec.{where}: row {row + 1} has {tokens} tokens and {tags} tags; each token needs one tag"
+                )
+        if any(tag is None for tags in data["tags"] for tag in tags):
+            raise JobError(f"spec.{where}: a tag is null; write O for a token that is no entity")
+
+
+def _kind(feature: Any) -> str:
+    return str(getattr(feature, "dtype", None) or type(feature).__name__)
+
+
 def _labels(data: Dataset, task: Task, config: dict[str, Any]) -> Labels:
     if task.label_kind == "none":
         return Labels()
     part = task.label_part
     feature, column = data.features[part], data[part]
-    if any(value is None for value in column):
-        row = next(index for index, value in enumerate(column) if value is None)
-        raise JobError(f"spec.data.train: row {row + 1} has no {part}; every row needs one")
     nested = task.label_kind == "tags" or isinstance(column[0], list)
     names = _class_names(feature)
     found = names or _sorted({str(value) for row in column for value in (row if nested else [row])})
@@ -241,7 +265,7 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 
 
 def _sorted(values: set[str]) -> tuple[str, ...]:
-    if all(value.lstrip("-").isdigit() for value in values):
+    if all(re.fullmatch(r"-?[0-9]+", value) for value in values):
         return tuple(sorted(values, key=int))
     return tuple(sorted(values))
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers import Trainer
 
-from trainyard.checkpoint.attempts import now
+from trainyard.checkpoint.attempts import list_attempts, now
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.transfer import staged_files, upload
+from trainyard.errors import JobError
 from trainyard.storage import layout
 from trainyard.train import report
 from trainyard.train.arguments import staging_file, versions
@@ -47,6 +48,10 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
             (folder / name).unlink(missing_ok=True)
         _tell_task(folder, work)
         report.write(folder, work, trainer.state, metrics)
+        if (newest := list_attempts(store)[-1].number) != work.attempt:
+            raise JobError(
+                f"attempt {newest} has begun since: this one, {work.attempt}, must not write {layout.FINAL}/"
+            )
         # The manifest is last, here too: without it `final/` is not whole.
         store.delete([f"{layout.FINAL}/{layout.MANIFEST}"])
         files = upload(store, layout.FINAL, folder, staged_files(folder))

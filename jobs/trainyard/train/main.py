@@ -31,7 +31,7 @@ def run(work: Work) -> Result:
     try:
         _quiet()
         built, stop = _build(work, events)
-        trainer.train(work, built)
+        trainer.train(work, built, events)
         step = built.state.global_step
         if stop.stopped:
             return Result("Stopped", "stopped when asked; the step is committed", step)

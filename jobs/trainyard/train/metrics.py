@@ -1,6 +1,8 @@
 """metrics.jsonl: every logged value of a run, across its attempts."""
 
+import contextlib
 import json
+import math
 import time
 from typing import Any
 
@@ -35,14 +37,28 @@ class MetricsLog:
     def write(self) -> None:
         """Write the file now. Raises StorageError."""
         start = time.monotonic()
-        self._store.put(layout.METRICS, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
+        self._store.put(layout.METRICS, "".join(json.dumps(_finite(row)) + "\n" for row in self._rows).encode())
         end = time.monotonic()
         self._next_write = end + max(_MIN_INTERVAL, (end - start) / _BUSY_SHARE)
 
 
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with null for what JSON cannot hold: nan and infinity."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
 def _read(store: Store) -> list[dict[str, Any]]:
     try:
-        lines = store.get(layout.METRICS).decode().splitlines()
+        lines = store.get(layout.METRICS).decode(errors="replace").splitlines()
     except errors.NotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    rows = []
+    for line in lines:
+        # A damaged line is a lost point of a curve, no reason to stop training.
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows

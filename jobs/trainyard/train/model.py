@@ -14,7 +14,21 @@ from trainyard.train.tasks.base import Labels, Task
 
 
 def in_model_order(spec: Spec, labels: Labels) -> Labels:
-    """The labels in the order that the model already has them, when it was trained on the same ones."""
+    """The labels in the order of spec.model.config, or that the model already has when it was trained on the same.
+
+    Raises JobError when the manifest's own order is not one of the data's labels.
+    """
+    if given := _given_order(spec.model.config):
+        if not labels.names or set(given) != set(labels.names):
+            raise JobError(
+                f"spec.model.config names the labels {', '.join(given)}, and the data has "
+                f"{', '.join(labels.names) or 'none'}; name the same, or none: they are found in the data"
+            )
+        if labels.ids and given != labels.names:
+            raise JobError(
+                "spec.model.config orders the labels otherwise than the data's ClassLabel column; leave it out"
+            )
+        return replace(labels, names=given)
     if spec.model.source is None or spec.model.from_config or not labels.names or labels.ids:
         return labels
     try:
@@ -31,7 +45,13 @@ def in_model_order(spec: Spec, labels: Labels) -> Labels:
 
 def load_config(spec: Spec, labels: Labels, processor: Any) -> PretrainedConfig:
     """The model's Config, with the labels and the manifest's overrides. Raises JobError."""
-    overrides = {**_label_fields(labels), **spec.model.config}
+    own = ("id2label", "label2id") if labels.names else ()
+    wanted = spec.model.config.get("num_labels")
+    if labels.names and wanted is not None and wanted != len(labels.names):
+        raise JobError(
+            f"spec.model.config.num_labels is {wanted}, and the data has {len(labels.names)} labels; leave it out"
+        )
+    overrides = {**_label_fields(labels), **{key: value for key, value in spec.model.config.items() if key not in own}}
     try:
         if spec.model.source is None:
             model_type = overrides.pop("model_type")
@@ -84,6 +104,18 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
     except (OSError, RuntimeError, TypeError, AttributeError) as error:
         raise JobError(f"spec.model: {name} cannot be loaded from {spec.model.source}: {first_line(error)}") from error
     return model
+
+
+def _given_order(config: dict[str, Any]) -> tuple[str, ...]:
+    """The labels as the manifest's id2label or label2id order them; empty when it has neither."""
+    by_id = {int(key): str(name) for key, name in (config.get("id2label") or {}).items()}
+    by_name = {int(index): str(name) for name, index in (config.get("label2id") or {}).items()}
+    chosen = by_id or by_name
+    if by_id and by_name and by_id != by_name:
+        raise JobError("spec.model.config: id2label and label2id contradict each other; keep id2label only")
+    if chosen and sorted(chosen) != list(range(len(chosen))):
+        raise JobError("spec.model.config: the ids of the labels must be 0, 1, 2, … without a gap")
+    return tuple(chosen[index] for index in sorted(chosen))
 
 
 def _label_fields(labels: Labels) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trainyard.checkpoint.catalogue import read_manifest
+from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest, set_aside
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.saver import Place, Saver
-from trainyard.checkpoint.transfer import download
+from trainyard.checkpoint.transfer import CorruptCheckpoint, download
 from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.arguments import metric_for_best, versions
@@ -113,21 +113,22 @@ def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> 
     return trainer, stop
 
 
-def train(work: Work, trainer: Trainer) -> None:
+def train(work: Work, trainer: Trainer, events: Events) -> None:
     """Train to the end, from the checkpoint to resume from if there is one."""
     if work.resume_folder is None:
         trainer.train()
         return
     with trainer.args.main_process_first(local=True):
         if trainer.args.local_process_index == 0:
-            _bring_best(work, Path(work.resume_folder))
+            _bring_best(work, Path(work.resume_folder), events)
     trainer.train(resume_from_checkpoint=work.resume_folder)
 
 
-def _bring_best(work: Work, folder: Path) -> None:
+def _bring_best(work: Work, folder: Path, events: Events) -> None:
     """Point the resumed state to the best checkpoint where this attempt has it.
 
-    Trainer remembers the best checkpoint by a path, which was of the attempt before, and of another disk.
+    Trainer remembers the best checkpoint by a path, which was of the attempt before, and of another disk. One that
+    is not whole any more is set aside, and what is the best is found out anew.
     """
     file = folder / TRAINER_STATE_NAME
     state = json.loads(file.read_text(encoding="utf-8"))
@@ -140,14 +141,19 @@ def _bring_best(work: Work, folder: Path) -> None:
         source = _checkpoint_of(work, step)
         if source is not None and not best.exists():
             best.parent.mkdir(parents=True, exist_ok=True)
-            download(work.store, read_manifest(work.store, source), source.folder, best)
-    state["best_model_checkpoint"] = str(best)
+            try:
+                download(work.store, read_manifest(work.store, source), source.folder, best)
+            except (CorruptCheckpoint, ValueError) as error:
+                set_aside(work.store, source, str(error))
+                events.send("note", text=f"the best checkpoint, {source}, is corrupt and was set aside ({error})")
+    known = best.exists()
+    state["best_model_checkpoint"] = str(best) if known else None
+    if not known:
+        state["best_metric"] = state["best_global_step"] = None
     file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _checkpoint_of(work: Work, step: int) -> CheckpointId | None:
-    from trainyard.checkpoint.catalogue import committed, list_checkpoints
-
     found = committed(list_checkpoints(work.store))
     return next((identity for identity in found if identity.step == step), None)
 

@@ -1,0 +1,31 @@
+"""What Ray is told by environment variables. Ray reads some of them while it is imported, so they come first."""
+
+import os
+
+POLL_SECONDS = 0.25
+"""How often Ray Train looks at its workers."""
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # Ray's handler would print a crash dump instead of saving
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # Ray would rebuild the environment for each worker under `uv run`
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the manifest count from where the user stands
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_SECONDS),
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's daemons wake up for what nobody here reads; on full cores every wake-up delays a training step.
+    "RAY_metrics_report_interval_ms": "60000",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_raylet_report_resources_period_ms": "1000",
+}
+
+
+def prepare() -> None:
+    """Set the variables for this process and those that it starts; what the user has set stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
