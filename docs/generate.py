@@ -60,7 +60,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "jobs/trainyard/spec/training_arguments.json": catalogue_text,
     "docs/manifest.md": manifest_page,
     "docs/manifest.schema.json": lambda: json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n",
-    "docs/trainerjob.crd.yaml": crd_text,
+    "charts/trainyard/files/trainerjob.crd.yaml": crd_text,
 }
 
 

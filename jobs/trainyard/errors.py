@@ -17,7 +17,9 @@ class ExitCode(IntEnum):
     JOB_FAILED = 5
     TIMED_OUT = 6
     UNREACHABLE = 7
+    RETRY = 75
     INTERRUPTED = 130
+    STOPPED = 143
 
 
 class TrainyardError(Exception):

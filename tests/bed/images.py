@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from tests.bed.home import BUILDS, ROOT, BedError
+from tests.bed.home import BUILDS, CACHE, ROOT, BedError
 from tests.bed.programs import find
 
 _SUITE = "bookworm"
@@ -54,6 +54,16 @@ def base() -> Path:
 def trainer() -> Path:
     """Archive of the trainer's image without its environment, which tests mount (`environment`)."""
     return _built("jobs/Dockerfile", "localhost/trainer:1", "runtime", [ROOT / "jobs" / "Dockerfile"])
+
+
+def operator() -> Path:
+    """Archive of the operator's image."""
+    sources = [
+        ROOT / name for name in ("operator/Dockerfile", "jobs/environment.sh", "requirements.lock", "pyproject.toml")
+    ]
+    for package in ("operator", "jobs/trainyard"):
+        sources += sorted((ROOT / package).rglob("*.py"))
+    return _built("operator/Dockerfile", "localhost/trainyard-operator:1", None, sources)
 
 
 def whole_trainer() -> Path:
@@ -97,6 +107,10 @@ def _built(dockerfile: str, name: str, target: str | None, sources: list[Path]) 
                 f"--tag={name}",
                 f"--file={dockerfile}",
             ]
+            # Packages come through the machine's certificates and uv's cache.
+            for there, inside in (("/etc/ssl/certs", "/etc/ssl/certs"), (str(CACHE.parent / "uv"), "/root/.cache/uv")):
+                if Path(there).is_dir():
+                    build.append(f"--volume={there}:{inside}" + (":ro" if inside.startswith("/etc") else ""))
             _run([*build, *([f"--target={target}"] if target else []), str(ROOT)], f"buildah bud {dockerfile}")
             unfinished = archive.with_suffix(".unfinished")
             unfinished.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.bed import cluster as bed
-from tests.bed import images
+from tests.bed import images, programs
 from tests.bed import s3 as bed_s3
-from tests.bed.home import HOST
-from tests.bed.kubectl import apply, kubectl
+from tests.bed.home import HOST, ROOT
+from tests.bed.kubectl import apply, kubeconfig, kubectl
 from tests.bed.node import Node
 from tests.bed.pki import FOLDER
 from tests.bed.proxy import FaultyProxy
@@ -21,6 +21,8 @@ from tests.bed.s3 import S3Server
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 TRAINER = "localhost/trainer:1"
+OPERATOR = "trainyard-system"
+CHART = ROOT / "charts" / "trainyard"
 
 
 def foreign() -> bool:
@@ -29,7 +31,7 @@ def foreign() -> bool:
     return bool(named) and Path(named) != FOLDER / "admin.kubeconfig"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     """A cluster that is up. The bed's own goes down again at the end, unless it was up before."""
     if foreign():
@@ -46,7 +48,7 @@ def cluster() -> Iterator[None]:
             bed.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def environment(cluster: None) -> Path:
     """The environment of training pods on this machine, with their image on both nodes."""
     if foreign():
@@ -55,6 +57,41 @@ def environment(cluster: None) -> Path:
     for node in bed.NODES:
         node.load(archive)
     return images.environment()
+
+
+@pytest.fixture(scope="package")
+def operator(cluster: None, environment: Path) -> Iterator[None]:
+    """The operator, installed by its chart from its real image, for the tests of this folder."""
+    archive = images.operator()
+    for node in bed.NODES:
+        node.load(archive)
+    values = {
+        "operator.image": "localhost/trainyard-operator:1",
+        "trainer.image": TRAINER,
+        "trainer.graceSeconds": "30",
+    }
+    helm(
+        "install",
+        "trainyard",
+        str(CHART),
+        *[f"--set={name}={value}" for name, value in values.items()],
+        "--wait",
+        "--timeout=60s",
+    )
+    yield
+    helm("uninstall", "trainyard", "--wait", "--timeout=60s")
+    kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=120)
+    kubectl("delete", "namespace", OPERATOR, "--wait=false")
+
+
+def helm(*arguments: str) -> str:
+    """What helm prints, in the operator's namespace."""
+    command = [str(programs.build() / "helm"), f"--kubeconfig={kubeconfig()}", f"--namespace={OPERATOR}", *arguments]
+    if arguments[0] == "install":
+        command.append("--create-namespace")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture
@@ -86,11 +123,14 @@ def mounted(environment: Path, namespace: str) -> Iterator[dict[str, Any]]:
         "spec": {**common, "volumeName": namespace, "resources": {"requests": {"storage": "10Gi"}}},
     }
     apply(volume, claim)
+    kubectl(
+        "wait", "persistentvolumeclaim/environment", "--for=jsonpath={.status.phase}=Bound", "--namespace", namespace
+    )
     yield {"name": "environment", "persistentVolumeClaim": {"claimName": "environment", "readOnly": True}}
     kubectl("delete", "persistentvolume", namespace, "--wait=false")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def s3(cluster: None) -> S3Server:
     """An S3 server that pods and this machine reach at the same address."""
     if foreign():
@@ -129,13 +169,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     namespace = getattr(item, "funcargs", {}).get("namespace")
     if report.failed and namespace:
         for title, arguments in {
+            "jobs": ["get", "trainerjobs", "-o", "yaml"],
             "pods": ["get", "pods", "-o", "wide"],
             "events": ["get", "events", "--sort-by=.lastTimestamp"],
-            "logs": ["logs", "--selector=app", "--all-containers", "--prefix", "--tail=60"],
+            "logs": [
+                "logs",
+                "--selector=app.kubernetes.io/name=trainyard",
+                "--all-containers",
+                "--prefix",
+                "--tail=60",
+            ],
+            "other logs": ["logs", "--selector=app", "--all-containers", "--prefix", "--tail=60"],
         }.items():
             try:
                 text = kubectl("--namespace", namespace, *arguments)
             except subprocess.SubprocessError as error:
                 text = str(error)
             report.sections.append((f"{title} of {namespace}", text))
+        if "operator" in getattr(item, "fixturenames", ()):
+            logs = kubectl("--namespace", OPERATOR, "logs", "deployment/trainyard-operator", "--tail=80")
+            report.sections.append(("log of the operator", logs))
     return report

@@ -21,6 +21,8 @@ VERBS = {
     "schema": "Print the JSON Schema of the manifest, or its CRD.",
     "version": "Show the versions of trainyard and of what it trains with.",
 }
+_INTERNAL = ("agent",)
+"""What programs call, not people."""
 
 
 class _Verbs(click.Group):
@@ -28,7 +30,7 @@ class _Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
+        if name not in VERBS and name not in _INTERNAL:
             return None
         module = importlib.import_module(f"trainyard.cli.{name}_")
         command: click.Command = module.command
@@ -37,7 +39,7 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS:
+        if args and self.get_command(ctx, args[0]) is None:
             import difflib
 
             near = difflib.get_close_matches(args[0], VERBS, n=1)

@@ -39,6 +39,8 @@ class Driver:
     node: Node
     notes: dict[str, Any]
     tell: Tell
+    gathered: Callable[[], None] = lambda: None
+    """Returns when every worker's node is there, or the run is being stopped."""
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> Result:
@@ -55,8 +57,12 @@ class Driver:
                 return self._stopped(work)
             if self.stopping.is_set() and result.outcome == "Infrastructure":
                 return self._stopped(work)
-            if result.outcome in ("Complete", "Stopped"):
+            if result.outcome == "Complete" or (result.outcome == "Stopped" and self.stopping.is_set()):
                 return result
+            if result.outcome == "Stopped":
+                # Another node was told to go, and the step is committed: no failure, and no count of it.
+                self.tell({"event": "restart", "message": "a worker was asked to leave", "plan": "restarting"})
+                continue
             attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
             history.append(Ended(result, self._progressed(work)))
             decision = decide(history, self.job.spec.restart.max_restarts)
@@ -104,6 +110,9 @@ class Driver:
 
     def _attempt(self, work: Work) -> Result:
         workers = self.job.spec.workers
+        self.gathered()
+        if self.stopping.is_set():
+            return self._stopped(work)
         result = Group(work, workers.count, workers.processes, workers.gpus).run(self.node)
         shutil.rmtree(work.staging, ignore_errors=True)
         return result

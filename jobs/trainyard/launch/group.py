@@ -8,6 +8,7 @@ DataParallelTrainer rather than TorchTrainer: with the process group made in our
 need no torch, which saves its import in each of them (bench/startup).
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -25,6 +26,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from trainyard.checkpoint import attempts
+from trainyard.checkpoint.catalogue import read_manifest
+from trainyard.checkpoint.transfer import download
 from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.storage import layout
@@ -93,6 +96,7 @@ def _keep_process(config: dict[str, Any]) -> None:
     meeting = ray.train.collective.broadcast_from_rank_zero(_meeting_point() if rank == 0 else None)
     staging = Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
+    _bring_checkpoint(work)
     work_file = staging / f"work-{rank}.json"
     work.write(work_file)
     log = staging / f"rank-{rank}.log"
@@ -123,6 +127,18 @@ def _keep_process(config: dict[str, Any]) -> None:
     if result.message.startswith("another rank went away"):
         time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
     raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
+
+
+def _bring_checkpoint(work: Work) -> None:
+    """Have the checkpoint to resume from on this node; the driver has verified it on its own."""
+    if work.resume_folder is None or work.resumed is None:
+        return
+    folder = Path(work.resume_folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of the node's processes brings it, the others wait
+        if not folder.exists():
+            download(work.store, read_manifest(work.store, work.resumed), work.resumed.folder, folder)
 
 
 def run_process(node: Node, request: dict[str, Any]) -> Result | int:

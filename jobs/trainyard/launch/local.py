@@ -5,29 +5,28 @@ its imports are the longest wait, and everything else happens beside it.
 """
 
 import contextlib
+import functools
 import json
 import os
 import select
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.checkpoint.manifest import Manifest
 from trainyard.errors import ExitCode, JobError, ManifestError
-from trainyard.launch import orphans, rayenv, runfile
+from trainyard.launch import orphans, rayenv
+from trainyard.launch.drive import Drive
 from trainyard.launch.node import Node, Warm, events_listener, only_run, open_node
 from trainyard.launch.progress import Display, Silent, open_display
 from trainyard.plan import inputs, plan
 from trainyard.plan.facts import gather
-from trainyard.plan.identity import identity
-from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan
-from trainyard.spec.manifest import Loaded, as_manifest
-from trainyard.spec.model import Resume, TrainerJob
+from trainyard.spec.manifest import Loaded
+from trainyard.spec.model import TrainerJob
 from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
@@ -77,7 +76,6 @@ class _Session:
         self.result: Result | None = None
         self.error: BaseException | None = None
         self.metrics: dict[str, float] = {}
-        self.already: Manifest | None = None
 
     def run(self) -> Finished:
         listener = events_listener(self.node)
@@ -113,36 +111,13 @@ class _Session:
 
     def _drive(self, ending: socket.socket) -> None:
         try:
-            self.result = self._driven()
+            connect = functools.partial(_ray, self.job, self.node)
+            drive = Drive(self.job, self.plan, self.store, self.node, self._tell, connect, self.stopping)
+            self.result = drive.run()
         except BaseException as error:  # noqa: BLE001 - a thread's error is raised again by the main thread
             self.error = error
         finally:
             ending.close()
-
-    def _driven(self) -> Result:
-        from trainyard.launch.driver import Driver, check_storage, complete
-
-        described = notes(self.plan)
-        check_storage(self.store)
-        who = identity(self.job.spec)
-        before = runfile.read(self.store)
-        manifest = as_manifest(self.job)
-        if before is not None:
-            runfile.check_same(self.store, before, who, self.job.name)
-            final = complete(self.store)
-            if (
-                final is not None
-                and _same_training(before["manifest"], manifest)
-                and self.job.spec.resume is not Resume.NEVER
-            ):
-                self.metrics = final.metrics
-                self._tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
-                return Result("Complete", self.store.url(layout.FINAL), final.step)
-        runfile.write(self.store, manifest, who, described)
-        for warning in self.plan.warnings:
-            self._tell({"event": "note", "text": f"warning: {warning}"})
-        with _ray(self.job, self.node):
-            return Driver(self.job, self.plan, self.store, self.node, described, self._tell, self.stopping).run()
 
     def _tell(self, event: dict[str, Any]) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
@@ -190,7 +165,7 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _ray(job: TrainerJob, node: Node) -> Iterator[None]:
+def _ray(job: TrainerJob, node: Node) -> Iterator[Callable[[], None]]:
     import ray
 
     workers = job.spec.workers
@@ -205,15 +180,9 @@ def _ray(job: TrainerJob, node: Node) -> Iterator[None]:
         _temp_dir=str(node.folder / "ray"),
     )
     try:
-        yield
+        yield lambda: None
     finally:
         ray.shutdown()
-
-
-def _same_training(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a finished run is what the manifest asks for; other epochs, say, make it go on."""
-    keys = ("trainingArguments", "strategy", "accelerate")
-    return all(before["spec"].get(key) == now["spec"].get(key) for key in keys)
 
 
 def _check_gpus(job: TrainerJob) -> None:

@@ -87,10 +87,16 @@ class Warm:
 
 
 @contextlib.contextmanager
-def open_node() -> Iterator[Node]:
-    """A fresh folder for this machine's part of a run, removed at the end; those of dead runs are removed too."""
+def open_node(fixed: Path | None = None) -> Iterator[Node]:
+    """A fresh folder for this machine's part of a run, removed at the end; those of dead runs are removed too.
+
+    `fixed` is for pods: the nodes of a cluster have their folders at the same path, each on a disk of its own.
+    """
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_temporary()))
+    if fixed is not None:
+        shutil.rmtree(fixed, ignore_errors=True)
+        fixed.mkdir(parents=True)
+    folder = fixed or Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_temporary()))
     os.environ[FOLDER_ENV] = str(folder)
     try:
         with _locked(folder / _LOCK):

@@ -48,7 +48,11 @@ def crd() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"trainerjobs.{API_VERSION.partition('/')[0]}"},
+        "metadata": {
+            "name": f"trainerjobs.{API_VERSION.partition('/')[0]}",
+            # Uninstalling the chart must not delete everyone's jobs.
+            "annotations": {"helm.sh/resource-policy": "keep"},
+        },
         "spec": {
             "group": API_VERSION.partition("/")[0],
             "scope": "Namespaced",

@@ -1,0 +1,208 @@
+"""`trainyard agent`: the first process of each pod of a job.
+
+Index 0 starts the head of the job's Ray cluster and drives; the others join it by its name, and join again
+when it moves, without their pod ending. SIGTERM means: save a checkpoint and go. The end is told by an exit code
+and a termination message, so that the operator can decide from the pod alone, also long after.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trainyard.errors import ExitCode, TrainyardError
+from trainyard.launch import orphans, rayenv
+from trainyard.launch.drive import Drive
+from trainyard.launch.node import Node, Warm, events_listener, open_node
+from trainyard.launch.progress import open_display
+from trainyard.launch.raynode import RayNode, connected, reachable, resolve
+from trainyard.launch.reporter import Reporter
+from trainyard.plan import plan
+from trainyard.plan.facts import gather
+from trainyard.spec.manifest import Loaded, load
+from trainyard.storage.store import Store, open_store
+from trainyard.train.work import Result
+
+EXIT_CODES = {
+    "Complete": ExitCode.OK,
+    "UserError": ExitCode.JOB_FAILED,
+    "Infrastructure": ExitCode.RETRY,
+    "Stopped": ExitCode.STOPPED,
+}
+_NODE_FOLDER = Path("/tmp/trainyard-node")  # noqa: S108 - the pod's own
+_MAX_MESSAGE = 3000
+"""Bytes of words in a termination message, of which Kubernetes keeps 4096 in all."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this pod stands, by its environment (set by the operator)."""
+
+    manifest: str
+    index: int
+    head: str
+    address: str
+    run_uri: str
+    termination_log: Path
+
+    @classmethod
+    def here(cls) -> "Place":
+        """Of this process. Raises TrainyardError outside a pod of a job."""
+        try:
+            return cls(
+                os.environ["TRAINYARD_MANIFEST"], int(os.environ["TRAINYARD_INDEX"]), os.environ["TRAINYARD_HEAD"],
+                os.environ["POD_IP"], os.environ["TRAINYARD_RUN_URI"],
+                Path(os.environ.get("TRAINYARD_TERMINATION_LOG", "/dev/termination-log")),
+            )  # fmt: skip
+        except KeyError as error:
+            raise TrainyardError(
+                f"{error.args[0]} is not set: the agent runs in pods that the operator makes"
+            ) from None
+
+
+def run() -> ExitCode:
+    """Do this pod's part of the job. Returns its exit code."""
+    place = Place.here()
+    rayenv.prepare()
+    orphans.adopt()
+    try:
+        loaded = load(place.manifest)
+        with open_node(_NODE_FOLDER) as node:
+            result = _Agent(place, loaded, node).run()
+    except TrainyardError as error:
+        kind = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
+        result = Result(kind, str(error))
+    tell_end(place.termination_log, result)
+    return EXIT_CODES[result.outcome]
+
+
+def tell_end(file: Path, result: Result) -> None:
+    """Write the termination message: outcome, message, step and place in the user's code, as JSON."""
+    document = {
+        "outcome": result.outcome,
+        "message": result.message[:_MAX_MESSAGE],
+        "step": result.step,
+        "where": result.where[:500],
+    }
+    with contextlib.suppress(OSError):
+        file.write_text(json.dumps(document), encoding="utf-8")
+
+
+class _Agent:
+    def __init__(self, place: Place, loaded: Loaded, node: Node) -> None:
+        self.place, self.job, self.node = place, loaded.job, node
+        self.warm = Warm(node)
+        self.stopping = threading.Event()
+        self.result: Result | None = None
+        self.display = open_display(self.job.name)
+        self.reporter = Reporter()
+
+    def run(self) -> Result:
+        listener = events_listener(self.node)
+        ended_read, ended_write = socket.socketpair()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
+        thread.start()
+        self._show(listener, ended_read)
+        self.reporter.close()
+        self.warm.close()
+        orphans.end()
+        assert self.result is not None
+        return self.result
+
+    def _work(self, ended: socket.socket) -> None:
+        try:
+            self.result = self._lead() if self.place.index == 0 else self._follow()
+        except TrainyardError as error:
+            kind = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
+            self.result = Result(kind, str(error))
+        except Exception as error:  # noqa: BLE001 - what Ray raises when its head dies is told, and tried again
+            self.result = Result("Infrastructure", f"{type(error).__name__}: {str(error).strip()[:500]}")
+        finally:
+            ended.close()
+
+    def _lead(self) -> Result:
+        workers = self.job.spec.workers
+        ray_node = RayNode(workers.processes, workers.gpus, self.place.address)
+        watch = threading.Thread(target=self._watch_head, args=(ray_node,), daemon=True)
+        watch.start()
+        connect = functools.partial(
+            connected, self.place.address, workers.count,
+            lambda: self.stopping.is_set() or not ray_node.alive(), self._note,
+        )  # fmt: skip
+        made = plan.plan(self.job, gather(self.job.spec))
+        return Drive(self.job, made, self._store(), self.node, self._tell, connect, self.stopping).run()
+
+    def _watch_head(self, ray_node: RayNode) -> None:
+        """Without its head this pod can do nothing: it ends, and the operator replaces it."""
+        ray_node.process.wait()
+        if self.result is None and not self.stopping.is_set():
+            tell_end(self.place.termination_log, Result("Infrastructure", "the head of the Ray cluster died"))
+            os._exit(EXIT_CODES["Infrastructure"])
+
+    def _follow(self) -> Result:
+        workers = self.job.spec.workers
+        while not self.stopping.is_set():
+            head = resolve(self.place.head)
+            if head is None or not reachable(head):
+                if self._complete():
+                    return Result("Complete", "the job is complete")
+                self.stopping.wait(0.5)
+                continue
+            ray_node = RayNode(workers.processes, workers.gpus, self.place.address, head)
+            while ray_node.alive() and resolve(self.place.head) in (head, None) and not self.stopping.wait(0.5):
+                pass
+            self._let_training_end()
+            ray_node.end()
+        return Result("Stopped", "stopped when asked")
+
+    def _let_training_end(self) -> None:
+        """After SIGTERM the training processes are saving: they end by themselves, or with the pod's grace period."""
+        if self.stopping.is_set():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.wait_procs(psutil.Process(self.warm.process.pid).children())
+
+    def _complete(self) -> bool:
+        from trainyard.launch.driver import complete
+
+        try:
+            return complete(self._store()) is not None
+        except TrainyardError:
+            return False  # the storage is the driver's to judge: here the bucket may only not be there yet
+
+    def _store(self) -> Store:
+        storage = self.job.spec.storage
+        return open_store(self.place.run_uri, storage.endpoint, storage.region)
+
+    def _note(self, text: str) -> None:
+        self._tell({"event": "note", "text": text})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+            sender.sendto(json.dumps(event).encode(), str(self.node.events_socket))
+
+    def _show(self, listener: socket.socket, ended: socket.socket) -> None:
+        while True:
+            ready, _, _ = select.select([listener, ended], [], [])
+            if listener in ready:
+                event = json.loads(listener.recv(65536))
+                self.reporter.show(event)
+                with contextlib.suppress(OSError, SystemExit):
+                    self.display.show(event)
+            elif ended in ready:
+                return
+
+    def _stop(self, number: int, frame: Any) -> None:
+        self.stopping.set()
+        self.warm.save_and_stop()
+        self._note("asked to stop: saving a checkpoint")

@@ -1,0 +1,92 @@
+"""Progress to the operator, over HTTPS, in the words of transformers' own KubeflowCallback and a few of ours.
+
+https://github.com/huggingface/transformers/blob/main/src/transformers/integrations/integration_utils.py
+(KUBEFLOW_TRAINER_SERVER_URL, _CA_CERT and _TOKEN). An operator that is away costs nothing: the next report
+says the same and more.
+"""
+
+import json
+import os
+import ssl
+import threading
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_INTERVAL = 2.0
+_TIMEOUT = 5.0
+_ENV = "KUBEFLOW_TRAINER_SERVER_"
+
+
+class Reporter:
+    """Keeps the newest numbers, and posts them not more often than every two seconds."""
+
+    def __init__(self) -> None:
+        self._url = os.environ.get(f"{_ENV}URL", "")
+        self._values: dict[str, Any] = {}
+        self._changed = threading.Condition()
+        self._dirty = self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="reporter", daemon=True)
+        if self._url:
+            self._thread.start()
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Take an event."""
+        kind = event["event"]
+        taken: dict[str, Any] = {}
+        if kind in ("train", "step", "log"):
+            names = ("step", "total", "loss", "samples_per_second", "tokens_per_second", "epoch")
+            taken = {name: event[name] for name in names if name in event} | {"phase": "training"}
+            taken |= {name: value for name, value in event.items() if name.startswith("eval_")}
+        elif kind == "phase":
+            taken = {"phase": event["text"]}
+        elif kind == "attempt":
+            taken = {"attempt": event["number"], "resumed": event["resumed"]}
+        elif kind == "checkpoint":
+            taken = {"checkpoint": event["id"]}
+        elif kind == "restart":
+            taken = {"cause": event["message"], "phase": "restarting"}
+        if taken:
+            with self._changed:
+                self._values |= taken
+                self._dirty = True
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Post what has not been posted, and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._url:
+            self._thread.join(_TIMEOUT + 1)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._dirty or self._closed)
+                if not self._dirty:
+                    return
+                self._dirty = False
+                values, closed = dict(self._values), self._closed
+            self._post(values)
+            if not closed:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL)
+
+    def _post(self, values: dict[str, Any]) -> None:
+        status: dict[str, Any] = {"lastUpdatedTime": datetime.now(UTC).isoformat()}
+        step, total = values.get("step"), values.get("total")
+        if step is not None and total:
+            status["progressPercentage"] = min(99, step * 100 // total)
+        metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        status["metrics"] = [{"name": name, "value": str(value)} for name, value in metrics.items()]
+        body = json.dumps({"trainerStatus": status, "trainyard": values}).encode()
+        try:
+            token = Path(os.environ[f"{_ENV}TOKEN"]).read_text(encoding="utf-8").strip()
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            request = urllib.request.Request(self._url, body, headers, method="POST")  # noqa: S310 - the operator's own
+            context = ssl.create_default_context(cafile=os.environ.get(f"{_ENV}CA_CERT"))
+            urllib.request.urlopen(request, timeout=_TIMEOUT, context=context).read()  # noqa: S310
+        except (OSError, KeyError, ValueError):
+            return

@@ -1,0 +1,1 @@
+"""The operator: how TrainerJobs run on Kubernetes."""

@@ -1,0 +1,143 @@
+"""The Kubernetes API in plain dictionaries: get, list, watch, apply, patch, delete.
+
+The official client loads the configuration and keeps the connections; its generated models stay out of it, which
+keeps memory small and what is written is what stands in the code.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.rest import RESTClientObject
+
+Object = dict[str, Any]
+
+FIELD_MANAGER = "trainyard-operator"
+_TIMEOUT = 30.0
+_WATCH_SECONDS = 280
+"""The API server ends a watch after this; it is begun again from where it was."""
+
+
+class ApiError(Exception):
+    """The API server refused; status 0 when it could not be reached."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """A connection to an API server."""
+
+    def __init__(self, configuration: client.Configuration) -> None:
+        self._configuration = configuration
+        self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+
+    @classmethod
+    def connect(cls) -> "Api":
+        """By the pod's service account, or by KUBECONFIG outside a cluster."""
+        configuration = client.Configuration()
+        configuration.connection_pool_maxsize = 32
+        try:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return cls(configuration)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        kind: str = "application/json",
+        query: dict[str, str] | None = None,
+    ) -> Object:
+        """The answer to a request. Raises ApiError."""
+        response = self._send(method, path, body, kind, query or {}, _TIMEOUT, preload=True)
+        answer: Object = json.loads(response.data or b"{}")
+        if response.status >= 400:
+            raise ApiError(response.status, str(answer.get("message", response.status)))
+        return answer
+
+    def get(self, path: str) -> Object | None:
+        """An object, or None when there is none."""
+        try:
+            return self.request("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def apply(self, path: str, body: Object) -> Object:
+        """Server-side apply: the whole intent, owned by our field manager."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return self.request("PATCH", path, body, "application/apply-patch+yaml", query)
+
+    def delete(self, path: str, grace_seconds: int | None = None, uid: str | None = None) -> None:
+        """Delete an object, if it is there and still the one with this uid."""
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            self.request("DELETE", path, options)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    def watch(self, path: str, resource_version: str, **query: str) -> Iterator[Object]:
+        """Events of a collection after a version, until the server ends the watch. Raises ApiError (410: list anew)."""
+        asked = {
+            **query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": resource_version,
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }  # fmt: skip
+        # A watch that goes silent is cut by the read timeout: bookmarks come every minute.
+        response = self._send("GET", path, None, "", asked, 90.0, preload=False)
+        try:
+            if response.status >= 400:
+                raise ApiError(response.status, response.reason or "")
+            for line in _lines(response):
+                event: Object = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ApiError(int(event["object"].get("code", 500)), str(event["object"].get("message", "")))
+                yield event
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, str(error)) from error
+        finally:
+            response.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        kind: str,
+        query: dict[str, str],
+        timeout: float,
+        preload: bool,
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": "application/json"} | ({"Content-Type": kind} if body is not None else {})
+        # Asked each time: the token of a service account is renewed while we run.
+        token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["Authorization"] = token
+        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        try:
+            return self._pool.request(
+                method, url, headers=headers, body=json.dumps(body).encode() if body is not None else None,
+                timeout=urllib3.Timeout(connect=10, read=timeout), preload_content=preload,
+                retries=urllib3.Retry(connect=3, read=0, redirect=0, status=0, backoff_factor=0.2),
+            )  # fmt: skip
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, str(error)) from error
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    rest = b""
+    for chunk in response.stream(None, decode_content=True):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line)

@@ -1,0 +1,151 @@
+"""The operator's process: informers, workers, the progress server, metrics; one leader among replicas."""
+
+import json
+import logging
+import os
+import signal
+import ssl
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import prometheus_client
+from cheroot.ssl.builtin import BuiltinSSLAdapter
+from cheroot.wsgi import Server as WsgiServer
+
+from trainyard_operator.api import Api, ApiError, Object
+from trainyard_operator.informer import Informer, key_of
+from trainyard_operator.leader import Leader
+from trainyard_operator.progress import Progress, Server
+from trainyard_operator.queue import KeyQueue
+from trainyard_operator.reconcile import JOBS, Reconciler
+from trainyard_operator.render import JOB_LABEL, Settings
+
+log = logging.getLogger("trainyard_operator")
+
+_WORKERS = 4
+_PASSES = prometheus_client.Counter("trainyard_reconciles_total", "Passes over a job.", ["outcome"])
+_SECONDS = prometheus_client.Histogram("trainyard_reconcile_seconds", "Seconds of a pass over a job.")
+
+
+class Operator:
+    """Everything that runs in the operator's process."""
+
+    def __init__(self, api: Api, settings: Settings) -> None:
+        self.queue = KeyQueue()
+        namespace = os.environ.get("WATCH_NAMESPACE")
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        self.jobs = Informer(api, JOBS.replace("/trainerjobs", f"{scope}/trainerjobs"), self._job_changed)
+        self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, _owner_uid, labelSelector=JOB_LABEL)
+        self.nodes = Informer(api, "/api/v1/nodes", self._node_changed)
+        self.progress = Progress(self.queue.add)
+        self.reconciler = Reconciler(api, settings, self.jobs, self.pods, self.nodes, self.progress)
+        self.server = Server(api, self.pods, self.progress)
+
+    def start_watching(self) -> None:
+        """Start the informers, and wait until they hold what is there."""
+        for informer in (self.jobs, self.pods, self.nodes):
+            informer.start()
+        for informer in (self.jobs, self.pods, self.nodes):
+            informer.synced.wait()
+
+    def work(self) -> None:
+        """Work on jobs until the queue is closed."""
+        while (key := self.queue.take()) is not None:
+            failed = False
+            try:
+                with _SECONDS.time():
+                    again = self.reconciler.reconcile(key)
+                if again is not None:
+                    self.queue.add(key, again)
+            except ApiError as error:
+                failed = True
+                log.warning("%s: %s", key, error)
+            except Exception:  # one job's surprise must not end the work on all others
+                failed = True
+                log.exception("%s: a bug", key)
+            _PASSES.labels("failed" if failed else "done").inc()
+            self.queue.done(key, failed)
+
+    def _job_changed(self, job: Object) -> None:
+        self.queue.add(key_of(job))
+
+    def _pod_changed(self, pod: Object) -> None:
+        self.queue.add(f"{pod['metadata']['namespace']}/{pod['metadata']['labels'][JOB_LABEL]}")
+
+    def _node_changed(self, node: Object) -> None:
+        ready = any(
+            c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", [])
+        )
+        if not ready:
+            for pod in list(self.pods.objects.values()):
+                if pod["spec"].get("nodeName") == node["metadata"]["name"]:
+                    self._pod_changed(pod)
+
+
+def main() -> None:
+    """Run the operator until SIGTERM."""
+    _log_as_json()
+    # Reaped by nobody else: the operator is the first process of its pod.
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    api = Api.connect()
+    tls = Path(os.environ.get("TRAINYARD_TLS", "/etc/trainyard-tls"))
+    operator = Operator(api, _settings(tls))
+    prometheus_client.start_http_server(int(os.environ.get("TRAINYARD_METRICS_PORT", "8080")))
+    operator.start_watching()
+    server = _serve(operator.server, tls)
+    leader = Leader(api, os.environ.get("POD_NAMESPACE", "default"))
+    threading.Thread(target=_lead, args=(leader, operator, stopped), name="leader", daemon=True).start()
+    stopped.wait()
+    operator.queue.close()
+    leader.release()
+    server.stop()
+
+
+def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
+    leader.acquire()
+    leader.keep(lost=lambda: os._exit(1))  # the next pass must not happen: another may lead by now
+    for number in range(_WORKERS):
+        threading.Thread(target=operator.work, name=f"worker {number}", daemon=True).start()
+
+
+def _serve(app: Server, tls: Path) -> WsgiServer:
+    port = int(os.environ.get("TRAINYARD_PROGRESS_PORT", "8443"))
+    server = WsgiServer(("0.0.0.0", port), app, numthreads=8, request_queue_size=256)  # noqa: S104 - a pod's own address
+    server.ssl_adapter = BuiltinSSLAdapter(str(tls / "tls.crt"), str(tls / "tls.key"))
+    server.ssl_adapter.context.minimum_version = ssl.TLSVersion.TLSv1_2
+    threading.Thread(target=server.safe_start, name="progress server", daemon=True).start()
+    return server
+
+
+def _settings(tls: Path) -> Settings:
+    return Settings(
+        image=os.environ["TRAINYARD_IMAGE"],
+        progress_url=os.environ["TRAINYARD_PROGRESS_URL"],
+        ca=(tls / "ca.crt").read_text(encoding="utf-8"),
+        secret=(tls / "tls.key").read_bytes(),
+        grace_seconds=int(os.environ.get("TRAINYARD_GRACE_SECONDS", "120")),
+    )
+
+
+def _owner_uid(pod: Object) -> str | None:
+    return next((owner["uid"] for owner in pod["metadata"].get("ownerReferences", []) if owner.get("controller")), None)
+
+
+def _log_as_json() -> None:
+    class Json(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            row = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(), "level": record.levelname}
+            row |= {"logger": record.name, "message": record.getMessage()}
+            return json.dumps(row | ({"error": self.formatException(record.exc_info)} if record.exc_info else {}))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Json())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+if __name__ == "__main__":
+    main()

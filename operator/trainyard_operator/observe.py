@@ -1,0 +1,323 @@
+"""From what is there to what is said and done next: pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from trainyard.spec.model import TrainerJob
+from trainyard_operator import reasons
+from trainyard_operator.api import Object
+from trainyard_operator.render import INDEX_LABEL, Owner, run_uri
+
+_RETRY, _STOPPED, _FAILED = 75, 143, 5
+"""Exit codes of `trainyard agent` (README.md)."""
+_FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
+_FORCE_AFTER = 10.0
+"""Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """A pod to delete; with 0 seconds of grace it is forgotten at once."""
+
+    name: str
+    uid: str
+    grace_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a job came to."""
+
+    status: Object
+    create: tuple[int, ...] = ()
+    delete: tuple[Deletion, ...] = ()
+    again: float | None = None
+    """Seconds until the job must be looked at, if nothing happens before."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is there, beside the job itself."""
+
+    pods: list[Object]
+    lost_nodes: Mapping[str, datetime]
+    """Nodes that are not ready, and since when."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """What rank 0 reported last."""
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A pod that ended without the job being complete."""
+
+    pod: Object
+    reason: str
+    message: str
+    counts: bool
+    final: bool = False
+
+
+def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, world: World) -> Seen:
+    """The status of an accepted job, and what to do about its pods."""
+    status = _numbers(job, owner, before, world)
+    status["observedGeneration"] = generation
+    note = _Conditions(status, before, generation, world.now)
+    note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
+    if _ended(before):
+        return Seen(note.done(), delete=_leave_first(world.pods))
+    alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
+    first = alive.get(0)
+    if first is not None and _phase(first) == "Succeeded":
+        status["progress"] = "100%"
+        note.end("Complete", reasons.COMPLETE, _end(first).get("message") or run_uri(job, owner))
+        return Seen(note.done(), delete=_leave_first(world.pods))
+    if job.spec.suspend:
+        return _suspend(note, world)
+    note.set("Suspended", False, reasons.RUNNING, "")
+    lost = _lost(world)
+    failures = [found for pod in world.pods if (found := _failure(pod)) and not _leaving(pod)]
+    if final := next((found for found in failures if found.final), None):
+        note.end("Failed", final.reason, final.message)
+        return Seen(note.done(), delete=_leave_first(world.pods))
+    wait = _count(job, note, failures, world)
+    if note.ended:
+        return Seen(note.done(), delete=_leave_first(world.pods))
+    gone = [] if wait else [_deletion(found.pod) for found in failures]
+    create = [index for index in range(job.spec.workers.count) if index not in alive]
+    surplus = [_deletion(pod) for index, pod in alive.items() if index >= job.spec.workers.count and not _leaving(pod)]
+    _say(job, note, world, failures, wait)
+    return Seen(
+        note.done(), tuple(create), (*gone, *lost, *surplus), wait or (1.0 if world.lost_nodes and not lost else None)
+    )
+
+
+class _Conditions:
+    """Conditions in the making: the time of a change is kept when nothing changed."""
+
+    def __init__(self, status: Object, before: Object, generation: int, now: datetime) -> None:
+        self.status, self.generation, self.now = status, generation, _time(now)
+        self.known = {condition["type"]: condition for condition in before.get("conditions", [])}
+        self.ended = False
+
+    def set(self, kind: str, value: bool, reason: str, message: str) -> None:
+        text = "True" if value else "False"
+        old = self.known.get(kind, {})
+        since = old.get("lastTransitionTime") if old.get("status") == text else self.now
+        self.known[kind] = {
+            "type": kind, "status": text, "reason": reason, "message": message[:2000],
+            "lastTransitionTime": since, "observedGeneration": self.generation,
+        }  # fmt: skip
+
+    def end(self, kind: str, reason: str, message: str) -> None:
+        """The job is over: Complete or Failed, and Finished either way."""
+        self.set("Running", False, reason, message)
+        self.set(kind, True, reason, message)
+        self.set("Finished", True, reason, message)
+        self.status["completionTime"] = self.now
+        self.status.pop("eta", None)
+        self.say(kind, reason, message)
+        self.ended = True
+
+    def say(self, state: str, reason: str, message: str) -> None:
+        self.status |= {"state": state, "reason": reason, "message": message[:2000]}
+
+    def done(self) -> Object:
+        self.status["conditions"] = [self.known[kind] for kind in sorted(self.known)]
+        return self.status
+
+
+def invalid(generation: int, before: Object, message: str, now: datetime) -> Object:
+    """The status of a job whose manifest cannot be used."""
+    status = dict(before)
+    note = _Conditions(status, before, generation, now)
+    note.set("Accepted", False, reasons.INVALID, message)
+    note.say("Invalid", reasons.INVALID, message)
+    return note.done() | {"observedGeneration": generation}
+
+
+def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Object:
+    """The status of before, with what was reported since. Numbers are texts, as everywhere in Kubernetes."""
+    status = {key: value for key, value in before.items() if key != "conditions"}
+    status.setdefault("startTime", _time(world.now))
+    status.setdefault("restarts", 0)
+    status["resultUri"] = f"{run_uri(job, owner)}/final"
+    told = world.progress
+    if "step" in told and told.get("total"):
+        status["step"] = f"{told['step']}/{told['total']}"
+        status["progress"] = f"{told['step'] * 100 // told['total']}%"
+    if "loss" in told:
+        status["loss"] = f"{told['loss']:.4g}"
+    for name in ("attempt", "checkpoint", "phase"):
+        if told.get(name) is not None:
+            status[name] = told[name]
+    if told.get("eta"):
+        status["eta"] = told["eta"]
+    measured = {
+        name: value for name, value in told.items() if name.startswith("eval_") and isinstance(value, int | float)
+    }
+    if measured:
+        status["metrics"] = [{"name": name, "value": f"{value:.6g}"} for name, value in sorted(measured.items())]
+    return status
+
+
+def _suspend(note: _Conditions, world: World) -> Seen:
+    leaving = tuple(_deletion(pod) for pod in world.pods if not _leaving(pod))
+    if world.pods:
+        note.set("Running", False, reasons.SUSPENDING, "saving a checkpoint before the pods go")
+        note.say("Suspending", reasons.SUSPENDING, "saving a checkpoint before the pods go")
+    else:
+        note.set("Running", False, reasons.SUSPENDED, "spec.suspend is true")
+        note.set("Suspended", True, reasons.SUSPENDED, "spec.suspend is true")
+        note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true")
+    return Seen(note.done(), delete=leaving)
+
+
+def _count(job: TrainerJob, note: _Conditions, failures: list[_Failure], world: World) -> float | None:
+    """Count failures that are new; seconds until their pods are replaced, or None for at once.
+
+    Counted by the pods' uids, so that a look that is repeated after a crash counts nothing twice.
+    """
+    status = note.status
+    known = status.get("handled", [])
+    new = [found for found in failures if found.pod["metadata"]["uid"] not in known]
+    if new:
+        counted = any(found.counts for found in new)
+        status["restarts"] = status.get("restarts", 0) + int(counted)
+        progressed = status.get("checkpoint") != status.get("restartedFrom")
+        status["stuck"] = 1 if progressed else status.get("stuck", 0) + int(counted)
+        status["restartedFrom"] = status.get("checkpoint", "")
+        delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** (status["stuck"] - 2)) if status["stuck"] > 1 else 0.0
+        status["retryTime"] = _time(world.now + timedelta(seconds=delay))
+        status["handled"] = [*known, *(found.pod["metadata"]["uid"] for found in new)][-64:]
+        if status["restarts"] > job.spec.restart.max_restarts:
+            message = f"{new[0].message} (restart.maxRestarts is {job.spec.restart.max_restarts})"
+            note.end("Failed", reasons.TOO_MANY_RESTARTS, message)
+    if not failures:
+        return None
+    left = (_parse(status["retryTime"]) - world.now).total_seconds() if status.get("retryTime") else 0.0
+    return left if left > 0 else None
+
+
+def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failure], wait: float | None) -> None:
+    """What the job is doing, or why it waits, in words."""
+    if failures:
+        reason = reasons.BACKING_OFF if wait else reasons.RESTARTING
+        message = f"{failures[0].pod['metadata']['name']}: {failures[0].message}"
+        message += f"; its pod is replaced in {wait:.0f} s" if wait else ""
+        note.set("Running", False, reason, message)
+        note.say("Restarting", reason, message)
+        return
+    for pod in world.pods:
+        if waiting := _waiting(pod):
+            note.set("Running", False, *waiting)
+            note.say("Pending", *waiting)
+            return
+    running = sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods)
+    count = job.spec.workers.count
+    workers = f"{running} of {count} workers run"
+    if running == count and "step" in world.progress and world.progress.get("phase") != "restarting":
+        note.set("Running", True, reasons.RUNNING, workers)
+        note.say("Running", reasons.RUNNING, "")
+    else:
+        note.set("Running", False, reasons.STARTING, workers)
+        note.say("Starting", reasons.STARTING, workers)
+
+
+def _failure(pod: Object) -> _Failure | None:
+    if _phase(pod) != "Failed":
+        return None
+    end, name = _end(pod), pod["metadata"]["name"]
+    code, cause = end.get("exitCode"), end.get("reason", "")
+    where = f" ({end['where']})" if end.get("where") else ""
+    words = f"{end.get('message') or cause or pod['status'].get('message') or 'ended without a word'}{where}"
+    if code == _FAILED:
+        return _Failure(pod, reasons.JOB_FAILED, words, counts=False, final=True)
+    if code == _STOPPED or any(c["type"] == "DisruptionTarget" for c in pod["status"].get("conditions", [])):
+        return _Failure(pod, reasons.EVICTED, f"{name} was asked to go", counts=False)
+    if cause == "OOMKilled":
+        limit = _memory_limit(pod)
+        return _Failure(pod, reasons.OOM, f"{name} was killed: out of memory (limit {limit})", counts=True)
+    return _Failure(pod, reasons.POD_LOST, words if code == _RETRY else f"exit code {code}: {words}", counts=True)
+
+
+def _end(pod: Object) -> Object:
+    """How the pod's container ended: exit code and reason, with the agent's own words where it left any."""
+    for container in pod["status"].get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if ended:
+            try:
+                told = json.loads(ended.get("message", ""))
+            except ValueError:
+                told = {"message": (ended.get("message") or "").strip().rpartition("\n")[2][:1000]}
+            return {"exitCode": ended.get("exitCode"), "reason": ended.get("reason", ""), **told}
+    return {}
+
+
+def _waiting(pod: Object) -> tuple[str, str] | None:
+    """Why a pod does not run, or None."""
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    if _phase(pod) != "Pending":
+        return None
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return reasons.UNSCHEDULABLE, f"{name}: {condition.get('message', '')}"
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+            return reasons.IMAGE, f"{name}: {container.get('image')}: {waiting.get('message', '')}"
+        if reason in ("CreateContainerConfigError", "CreateContainerError"):
+            return reasons.CONTAINER_CONFIG, f"{name}: {waiting.get('message', '')}"
+    return None
+
+
+def _lost(world: World) -> list[Deletion]:
+    """Pods on nodes that have been lost for long enough: forgotten by force, so that their names are free."""
+    return [
+        _deletion(pod, 0)
+        for pod in world.pods
+        if (since := world.lost_nodes.get(pod["spec"].get("nodeName", "")))
+        and (world.now - since).total_seconds() >= _FORCE_AFTER
+    ]
+
+
+def _leave_first(pods: list[Object]) -> tuple[Deletion, ...]:
+    """When a job has ended all pods go but the first, whose log is still read."""
+    return tuple(_deletion(pod) for pod in pods if not _is_ended_first(pod) and not _leaving(pod))
+
+
+def _is_ended_first(pod: Object) -> bool:
+    return pod["metadata"]["labels"][INDEX_LABEL] == "0" and _phase(pod) in ("Succeeded", "Failed")
+
+
+def _deletion(pod: Object, grace_seconds: int | None = None) -> Deletion:
+    return Deletion(pod["metadata"]["name"], pod["metadata"]["uid"], grace_seconds)
+
+
+def _ended(before: Object) -> bool:
+    return any(c["type"] == "Finished" and c["status"] == "True" for c in before.get("conditions", []))
+
+
+def _phase(pod: Object) -> str:
+    return str(pod.get("status", {}).get("phase", "Pending"))
+
+
+def _leaving(pod: Object) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def _memory_limit(pod: Object) -> str:
+    limits = pod["spec"]["containers"][0].get("resources", {}).get("limits", {})
+    return str(limits.get("memory", "none: the node's"))
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _parse(text: str) -> datetime:
+    return datetime.fromisoformat(text)

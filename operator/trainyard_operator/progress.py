@@ -1,0 +1,164 @@
+"""What rank 0 of each job reported last, and the HTTPS server that takes the reports.
+
+The contract is that of transformers' KubeflowCallback, so that an unmodified Trainer reports too: a POST with
+{"trainerStatus": {"progressPercentage", "estimatedRemainingSeconds", "metrics": [{"name", "value"}]}} and a
+bearer token. The token is a projected one, bound to a pod and to our audience; TokenReview says which pod.
+"""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from trainyard.spec.model import API_VERSION
+from trainyard_operator.api import Api, ApiError, Object
+from trainyard_operator.informer import Informer
+from trainyard_operator.render import AUDIENCE, JOB_LABEL
+
+_PATH = re.compile(rf"/apis/{re.escape(API_VERSION)}/namespaces/([^/]+)/trainerjobs/([^/]+)/progress$")
+_MAX_BODY = 64 * 1024
+_REVIEWED_SECONDS = 60.0
+_MIN_INTERVAL = 0.5
+"""Seconds between two reports of a job; more often is answered with 429."""
+
+Wsgi = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class RefusedError(Exception):
+    """A report that is not taken, with its HTTP status."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Progress:
+    """The newest report of each job, by namespace/name."""
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._reports: dict[str, dict[str, Any]] = {}
+        self._speed: dict[str, tuple[float, int]] = {}
+
+    def get(self, key: str) -> dict[str, Any]:
+        """The newest numbers of a job; empty before the first report."""
+        return self._reports.get(key, {})
+
+    def forget(self, key: str) -> None:
+        """The job is gone."""
+        self._reports.pop(key, None)
+        self._speed.pop(key, None)
+
+    def take(self, key: str, report: Object) -> None:
+        """Keep a report, in Kubeflow's words or with ours beside them."""
+        values = dict(report.get("trainyard") or _from_kubeflow(report.get("trainerStatus", {})))
+        step, total = values.get("step"), values.get("total")
+        if isinstance(step, int) and isinstance(total, int):
+            start, first = self._speed.setdefault(key, (time.monotonic(), step))
+            if step < first:
+                self._speed[key] = (time.monotonic(), step)
+            elif step > first:
+                values["eta"] = _duration((time.monotonic() - start) / (step - first) * (total - step))
+        self._reports[key] = values
+        self._changed(key)
+
+
+class Server:
+    """A WSGI application: reports, and /healthz."""
+
+    def __init__(self, api: Api, pods: Informer, progress: Progress) -> None:
+        self._api, self._pods, self._progress = api, pods, progress
+        self._reviewed: dict[str, tuple[float, str]] = {}
+        self._last: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start: Wsgi) -> Iterable[bytes]:
+        """Answer a request."""
+        status = "200 OK"
+        try:
+            if environ["PATH_INFO"] not in ("/healthz", "/readyz"):
+                self._report(environ)
+        except RefusedError as error:
+            status = error.status
+        except ApiError:
+            status = "503 Service Unavailable"
+        body = b"{}\n"
+        start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _report(self, environ: dict[str, Any]) -> None:
+        found = _PATH.match(environ["PATH_INFO"])
+        if environ["REQUEST_METHOD"] != "POST" or not found:
+            raise RefusedError("404 Not Found")
+        namespace, name = found.groups()
+        key = f"{namespace}/{name}"
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        if not 0 < length <= _MAX_BODY:
+            raise RefusedError("413 Content Too Large")
+        body = environ["wsgi.input"].read(length)
+        pod = self._pods.objects.get(self._pod_of(environ.get("HTTP_AUTHORIZATION", "")))
+        if pod is None or pod["metadata"]["namespace"] != namespace or pod["metadata"]["labels"].get(JOB_LABEL) != name:
+            raise RefusedError("403 Forbidden")
+        with self._lock:
+            now = time.monotonic()
+            if now - self._last.get(key, 0.0) < _MIN_INTERVAL:
+                raise RefusedError("429 Too Many Requests")
+            self._last[key] = now
+        try:
+            self._progress.take(key, json.loads(body))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise RefusedError("400 Bad Request") from error
+
+    def _pod_of(self, header: str) -> str:
+        """namespace/name of the pod that a token is bound to; reviewed once a minute. Raises RefusedError."""
+        scheme, _, token = header.partition(" ")
+        if scheme != "Bearer" or not token:
+            raise RefusedError("401 Unauthorized")
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        now = time.monotonic()
+        until, pod = self._reviewed.get(digest, (0.0, ""))
+        if now < until:
+            return pod
+        review = {
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [AUDIENCE]},
+        }  # fmt: skip
+        answer = self._api.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
+        names = answer.get("user", {}).get("extra", {}).get("authentication.kubernetes.io/pod-name", [])
+        account = answer.get("user", {}).get("username", "").split(":")
+        if (
+            not answer.get("authenticated")
+            or AUDIENCE not in answer.get("audiences", [])
+            or not names
+            or len(account) != 4
+        ):
+            raise RefusedError("401 Unauthorized")
+        pod = f"{account[2]}/{names[0]}"
+        self._reviewed = {key: kept for key, kept in self._reviewed.items() if kept[0] > now}
+        self._reviewed[digest] = (now + _REVIEWED_SECONDS, pod)
+        return pod
+
+
+def _from_kubeflow(status: Object) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for metric in status.get("metrics") or []:
+        try:
+            values[str(metric["name"])] = float(metric["value"])
+        except (KeyError, TypeError, ValueError):
+            continue
+    named = {"current_step": "step", "total_steps": "total"}
+    told = {ours: int(values[theirs]) for theirs, ours in named.items() if theirs in values}
+    return {**values, **told, "phase": "training"}
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as kubectl writes an age: 45s, 3m10s, 2h5m."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60}s"
+    return f"{whole // 3600}h{whole % 3600 // 60}m"

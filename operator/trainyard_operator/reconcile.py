@@ -1,0 +1,187 @@
+"""One pass over one job: render, observe, write the difference. A pass over an unchanged job writes nothing."""
+
+import hashlib
+import json
+import logging
+import time
+from datetime import UTC, datetime
+
+from trainyard.plan.plan import check
+from trainyard.spec.manifest import validate
+from trainyard.spec.model import API_VERSION, KIND, Spec, TrainerJob
+from trainyard.spec.yamltext import Problem
+from trainyard_operator import render
+from trainyard_operator.api import FIELD_MANAGER, Api, ApiError, Object
+from trainyard_operator.informer import Informer, key_of
+from trainyard_operator.observe import Seen, World, invalid, observe
+from trainyard_operator.progress import Progress
+
+log = logging.getLogger(__name__)
+
+JOBS = f"/apis/{API_VERSION}/trainerjobs"
+_STATUS_SECONDS = 5.0
+"""Numbers alone are written not more often than this; conditions at once."""
+_NUMBERS = ("step", "progress", "eta", "loss", "phase", "metrics")
+_PATHS = {
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
+    "Secret": "/api/v1/namespaces/{}/secrets/{}",
+    "Service": "/api/v1/namespaces/{}/services/{}",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies/{}",
+    "Pod": "/api/v1/namespaces/{}/pods/{}",
+}
+
+
+class Reconciler:
+    """Brings jobs to where their manifests want them."""
+
+    def __init__(
+        self, api: Api, settings: render.Settings, jobs: Informer, pods: Informer, nodes: Informer, progress: Progress
+    ) -> None:
+        self._api, self._settings = api, settings
+        self._jobs, self._pods, self._nodes, self._progress = jobs, pods, nodes, progress
+        self._applied: dict[tuple[str, str, str], str] = {}
+        self._written: dict[str, tuple[float, Object]] = {}
+
+    def reconcile(self, key: str) -> float | None:
+        """Look at a job once. Returns seconds until it must be looked at again, if at all. Raises ApiError."""
+        found = self._jobs.objects.get(key)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            self._forget(key)
+            return None
+        meta, before = found["metadata"], self._known_status(key, found)
+        job, problems = accepted(found)
+        if job is None:
+            lines = "; ".join(f"{'.'.join(map(str, problem.path))}: {problem.message}" for problem in problems)
+            self._write_status(key, found, invalid(meta["generation"], before, lines, datetime.now(UTC)))
+            return None
+        owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
+        world = World(self._pods.indexed(meta["uid"]), self._lost_nodes(), self._progress.get(key))
+        seen = observe(job, owner, meta["generation"], before, world)
+        # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
+        left = self._write_status(key, found, seen.status)
+        self._act(job, owner, seen)
+        return min((wait for wait in (left, seen.again) if wait is not None), default=None)
+
+    def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen) -> None:
+        for gone in seen.delete:
+            path = _PATHS["Pod"].format(owner.namespace, gone.name)
+            self._api.delete(path, gone.grace_seconds, gone.uid)
+        if seen.create:
+            for obj in render.objects(job, owner, self._settings):
+                self._apply(obj)
+        for index in seen.create:
+            pod = render.pod(job, owner, self._settings, index)
+            try:
+                self._api.request(
+                    "POST", f"/api/v1/namespaces/{owner.namespace}/pods", pod, query={"fieldManager": FIELD_MANAGER}
+                )
+            except ApiError as error:
+                if error.status != 409:  # it is there already: the informer will say so
+                    raise
+
+    def _apply(self, obj: Object) -> None:
+        meta = obj["metadata"]
+        place = (obj["kind"], meta["namespace"], meta["name"])
+        digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).hexdigest()
+        if self._applied.get(place) != digest:
+            self._api.apply(_PATHS[obj["kind"]].format(meta["namespace"], meta["name"]), obj)
+            self._applied[place] = digest
+
+    def _known_status(self, key: str, found: Object) -> Object:
+        """The status as we wrote it last: the informer's copy may be older."""
+        uid = found["metadata"]["uid"]
+        status: Object = found.get("status", {})
+        written = self._written.get(key)
+        if written and written[1]["uid"] == uid:
+            status = written[1]["status"]
+        return dict(status)
+
+    def _write_status(self, key: str, found: Object, status: Object) -> float | None:
+        """Write a status that has changed. Returns seconds until it may be written, when only numbers have changed."""
+        before, meta = self._known_status(key, found), found["metadata"]
+        if status == before:
+            return None
+        now = time.monotonic()
+        last = self._written.get(key, (0.0, {}))[0]
+        if _without_numbers(status) == _without_numbers(before) and now - last < _STATUS_SECONDS:
+            return last + _STATUS_SECONDS - now
+        body = {
+            "apiVersion": API_VERSION, "kind": KIND,
+            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}, "status": status,
+        }  # fmt: skip
+        namespace, name = meta["namespace"], meta["name"]
+        self._api.apply(f"/apis/{API_VERSION}/namespaces/{namespace}/trainerjobs/{name}/status", body)
+        self._written[key] = (now, {"uid": meta["uid"], "status": status})
+        self._tell(found, before, status)
+        return None
+
+    def _tell(self, found: Object, before: Object, status: Object) -> None:
+        """An event for each change of state or reason, and for each new checkpoint."""
+        changed = (before.get("state"), before.get("reason")) != (status.get("state"), status.get("reason"))
+        told = [(status["reason"], status.get("message", ""))] if changed and status.get("reason") else []
+        if status.get("checkpoint") and status.get("checkpoint") != before.get("checkpoint"):
+            told.append(("CheckpointCommitted", f"checkpoint {status['checkpoint']} is committed"))
+        meta = found["metadata"]
+        for reason, message in told:
+            log.info("%s: %s %s", key_of(found), reason, message)
+            bad = status.get("state") in ("Failed", "Invalid", "Restarting", "Pending")
+            now = datetime.now(UTC)
+            event = {
+                "apiVersion": "v1", "kind": "Event",
+                "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+                "involvedObject": {
+                    "apiVersion": API_VERSION, "kind": KIND, "name": meta["name"], "namespace": meta["namespace"],
+                    "uid": meta["uid"],
+                },
+                "type": "Warning" if bad and reason != "CheckpointCommitted" else "Normal",
+                "reason": reason, "message": message[:1000], "source": {"component": FIELD_MANAGER}, "count": 1,
+                "firstTimestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "lastTimestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            }  # fmt: skip
+            try:
+                self._api.request("POST", f"/api/v1/namespaces/{meta['namespace']}/events", event)
+            except ApiError as error:
+                log.warning("%s: no event: %s", key_of(found), error)
+
+    def _lost_nodes(self) -> dict[str, datetime]:
+        lost = {}
+        for name, node in self._nodes.objects.items():
+            for condition in node.get("status", {}).get("conditions", []):
+                if condition["type"] == "Ready" and condition["status"] != "True":
+                    lost[name] = datetime.fromisoformat(condition["lastTransitionTime"])
+        return lost
+
+    def _forget(self, key: str) -> None:
+        self._written.pop(key, None)
+        self._progress.forget(key)
+        namespace, _, name = key.partition("/")
+        for place in [place for place in self._applied if place[1] == namespace and place[2] in (name, f"{name}-ray")]:
+            del self._applied[place]
+
+
+def accepted(found: Object) -> tuple[TrainerJob | None, list[Problem]]:
+    """The job of an object of the API server, or what is wrong with it."""
+    keep = ("name", "namespace", "labels", "annotations")
+    meta = {name: value for name, value in found["metadata"].items() if name in keep}
+    meta.pop("annotations", None)
+    job, problems = validate({**{k: found[k] for k in ("apiVersion", "kind", "spec")}, "metadata": meta})
+    if job is not None:
+        problems = [*check(job.spec), *_local(job.spec)]
+    return (job, []) if job is not None and not problems else (None, problems)
+
+
+def _local(spec: Spec) -> list[Problem]:
+    """Paths that no pod can see. An absolute one may be in the image or on a volume."""
+    sources = {
+        ("spec", "model", "source"): spec.model.source,
+        ("spec", "processor", "source"): spec.processor.source,
+        ("spec", "data", "train", "source"): spec.data.train.source,
+        ("spec", "data", "evaluation", "source"): spec.data.evaluation.source if spec.data.evaluation else None,
+        ("spec", "storage", "uri"): spec.storage.uri,
+    }
+    message = "a path on your machine, which no pod can see. Give a URI (s3://, gs://, az://)"
+    return [Problem(path, f"{source}: {message}") for path, source in sources.items() if source and source[0] in ".~"]
+
+
+def _without_numbers(status: Object) -> Object:
+    return {key: value for key, value in status.items() if key not in _NUMBERS}

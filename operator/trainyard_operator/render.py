@@ -1,0 +1,201 @@
+"""From a job to the objects that run it: pure, and the same bytes for the same job."""
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.spec.manifest import as_manifest
+from trainyard.spec.model import API_VERSION, KIND, TrainerJob
+from trainyard_operator.api import Object
+from trainyard_operator.overlay import overlaid
+
+GROUP = API_VERSION.partition("/")[0]
+JOB_LABEL = f"{GROUP}/job-name"
+INDEX_LABEL = f"{GROUP}/index"
+AUDIENCE = GROUP
+_CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
+_TOKEN_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator was installed with."""
+
+    image: str
+    """Of the training pods."""
+    progress_url: str
+    """Base of the progress server as pods reach it, https://…"""
+    ca: str
+    """Certificate authority of the progress server, PEM."""
+    secret: bytes
+    """From which each job's Ray token is derived."""
+    grace_seconds: int = 120
+    """A pod that is asked to go saves a checkpoint first."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The job as an owner: its namespace, name and uid."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def reference(self) -> Object:
+        """The ownerReference of its objects: deleting the job deletes them."""
+        return {
+            "apiVersion": API_VERSION, "kind": KIND, "name": self.name, "uid": self.uid, "controller": True,
+            "blockOwnerDeletion": True,
+        }  # fmt: skip
+
+    def pod(self, index: int) -> str:
+        """Name of the pod of an index."""
+        return f"{self.name}-{index}"
+
+
+def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
+    """Everything but the pods, in the order in which it is applied."""
+    return [_config(job, owner, settings), _secret(owner, settings), _service(owner), _network_policy(owner)]
+
+
+def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
+    """The pod of an index, the user's overlay on top."""
+    workers, storage = job.spec.workers, job.spec.storage
+    env: list[Object] = [
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "RAY_AUTH_MODE", "value": "token"},
+        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": f"{owner.name}-ray", "key": "token"}}},
+        *_plain({
+            "HOME": "/tmp",  # noqa: S108 - the only folder of the pod that can be written
+            "TRAINYARD_CACHE": "/tmp/cache",  # noqa: S108
+            "TRAINYARD_MANIFEST": f"{_CONFIG}/job.json",
+            "TRAINYARD_INDEX": str(index),
+            "TRAINYARD_HEAD": f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc",
+            "TRAINYARD_RUN_URI": run_uri(job, owner),
+            "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
+            "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{_CONFIG}/ca.crt",
+            "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{_TOKEN}/token",
+        }),
+    ]  # fmt: skip
+    quantities = {"cpu": workers.resources.cpu, "memory": workers.resources.memory}
+    resources: Object = {"requests": {name: value for name, value in quantities.items() if value}}
+    limits = {"memory": workers.resources.memory} if workers.resources.memory else {}
+    resources["limits"] = {**limits, **({"nvidia.com/gpu": str(workers.gpus)} if workers.gpus else {})}
+    container: Object = {
+        "name": "trainer",
+        "image": settings.image,
+        "command": ["/opt/trainyard/bin/python", "-m", "trainyard.cli.main", "agent"],
+        "env": env,
+        "envFrom": [{"secretRef": {"name": storage.secret}}] if storage.secret else [],
+        "resources": resources,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            {"name": "job", "mountPath": _CONFIG, "readOnly": True},
+            {"name": "token", "mountPath": _TOKEN, "readOnly": True},
+        ],
+    }
+    template: Object = {
+        "metadata": {"labels": {**job.metadata.labels, **_labels(owner, index)}, "annotations": {}},
+        "spec": {
+            "restartPolicy": "Never",
+            "hostname": owner.pod(index),
+            "subdomain": owner.name,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": settings.grace_seconds,
+            "securityContext": {
+                "runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "topologySpreadConstraints": [{
+                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {JOB_LABEL: owner.name}},
+            }],
+            "containers": [container],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "shm", "emptyDir": {"medium": "Memory"}},
+                {"name": "job", "configMap": {"name": owner.name}},
+                {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+                    "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}}]}},
+            ],
+        },
+    }  # fmt: skip
+    merged = overlaid(template, workers.template)
+    # The overlay changes how a pod runs, never whose it is.
+    merged["metadata"]["labels"] |= _labels(owner, index)
+    merged["metadata"] |= {
+        "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
+    }  # fmt: skip
+    return {"apiVersion": "v1", "kind": "Pod", **merged}
+
+
+def run_uri(job: TrainerJob, owner: Owner) -> str:
+    """The run's folder in storage: on a cluster the namespace is part of it."""
+    return f"{job.spec.storage.uri.rstrip('/')}/{owner.namespace}/{owner.name}"
+
+
+def progress_url(owner: Owner, settings: Settings) -> str:
+    """Where the pods of a job post their progress."""
+    return f"{settings.progress_url}/apis/{API_VERSION}/namespaces/{owner.namespace}/trainerjobs/{owner.name}/progress"
+
+
+def _labels(owner: Owner, index: int | None = None) -> dict[str, str]:
+    labels = {
+        "app.kubernetes.io/name": "trainyard",
+        "app.kubernetes.io/instance": owner.name,
+        "app.kubernetes.io/component": "worker",
+        "app.kubernetes.io/part-of": "trainyard",
+        "app.kubernetes.io/managed-by": "trainyard-operator",
+        JOB_LABEL: owner.name,
+    }
+    return labels | ({INDEX_LABEL: str(index)} if index is not None else {})
+
+
+def _meta(owner: Owner, name: str) -> Object:
+    return {
+        "name": name, "namespace": owner.namespace, "labels": _labels(owner), "ownerReferences": [owner.reference],
+    }  # fmt: skip
+
+
+def _config(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
+    manifest: dict[str, Any] = as_manifest(job)
+    # What changes while a job runs is no part of what its pods read.
+    manifest["metadata"] = {"name": owner.name, "namespace": owner.namespace}
+    manifest["spec"].pop("suspend", None)
+    data = {"job.json": json.dumps(manifest, indent=1), "ca.crt": settings.ca}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(owner, owner.name), "data": data}
+
+
+def _secret(owner: Owner, settings: Settings) -> Object:
+    token = hmac.new(settings.secret, owner.uid.encode(), hashlib.sha256).hexdigest()
+    data = {"token": base64.b64encode(token.encode()).decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, f"{owner.name}-ray"), "data": data}
+
+
+def _service(owner: Owner) -> Object:
+    # Pods find the head before anything in it is ready.
+    spec = {"clusterIP": "None", "selector": {JOB_LABEL: owner.name}, "publishNotReadyAddresses": True}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(owner, owner.name), "spec": spec}
+
+
+def _network_policy(owner: Owner) -> Object:
+    own = {"matchLabels": {JOB_LABEL: owner.name}}
+    spec = {"podSelector": own, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": own}]}]}
+    meta = _meta(owner, owner.name)
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+
+def _plain(values: dict[str, str]) -> list[Object]:
+    return [{"name": name, "value": value} for name, value in values.items()]
