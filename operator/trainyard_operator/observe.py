@@ -187,7 +187,7 @@ def _count(job: TrainerJob, note: _Conditions, failures: list[_Failure], world: 
     if new:
         counted = any(found.counts for found in new)
         status["restarts"] = status.get("restarts", 0) + int(counted)
-        progressed = status.get("checkpoint") != status.get("restartedFrom")
+        progressed = status.get("checkpoint", "") != status.get("restartedFrom", "")
         status["stuck"] = 1 if progressed else status.get("stuck", 0) + int(counted)
         status["restartedFrom"] = status.get("checkpoint", "")
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** (status["stuck"] - 2)) if status["stuck"] > 1 else 0.0

@@ -11,6 +11,7 @@ import pytest
 
 from tests.bed.kubectl import apply, get, kubectl
 from tests.bed.s3 import S3Server
+from tests.cluster.conftest import OPERATOR
 from tests.conftest import BIN, Tiny
 from trainyard.storage.store import open_store
 
@@ -103,3 +104,101 @@ def test_a_job_trains_and_is_told_and_equals_the_local_run(
     local = bytes(obstore.get(s3.store("local"), "job/metrics.jsonl").bytes()).decode()
     here = {row["step"]: row["loss"] for row in map(json.loads, local.splitlines()) if "loss" in row}
     assert losses(s3, namespace) == pytest.approx(here, abs=1e-6)
+
+
+LONG = {**ARGUMENTS, "max_steps": 4000, "save_steps": 20}
+
+
+def until(namespace: str, what: str, name: str = "job", seconds: int = 120) -> None:
+    """Wait for a jsonpath of the job's status."""
+    where = ["--namespace", namespace, f"--timeout={seconds}s"]
+    kubectl("wait", f"trainerjob/{name}", f"--for=jsonpath={what}", *where, timeout=seconds + 5)
+
+
+def status_of(namespace: str, name: str = "job") -> dict[str, Any]:
+    found: dict[str, Any] = get("trainerjob", name, "--namespace", namespace)["status"]
+    return found
+
+
+@pytest.mark.parametrize("index", [1, 0], ids=["worker", "head"])
+def test_a_killed_pod_costs_no_committed_step(job: Job, namespace: str, s3: S3Server, index: int) -> None:
+    apply(job(trainingArguments=LONG))
+    until(namespace, "{.status.checkpoint}")
+    committed = status_of(namespace)["checkpoint"]
+    kubectl("--namespace", namespace, "delete", "pod", f"job-{index}", "--force", "--grace-period=0")
+    until(namespace, "{.status.attempt}=2")
+    until(namespace, "{.status.state}=Running")
+    after = status_of(namespace)
+    assert int(after["checkpoint"][:8]) >= int(committed[:8])
+    attempt = json.loads(bytes(obstore.get(s3.store("runs"), f"{namespace}/job/attempts/00002.json").bytes()))
+    assert int(attempt["resumed_from"][:8]) >= int(committed[:8])
+
+
+def test_suspend_saves_and_resume_goes_on_from_there(job: Job, namespace: str, s3: S3Server) -> None:
+    apply(job(trainingArguments={**LONG, "save_steps": 2000}))
+    until(namespace, "{.status.state}=Running")
+    apply(job(trainingArguments={**LONG, "save_steps": 2000}, suspend=True))
+    wait(namespace, "Suspended", seconds=60)
+    assert get("pods", "--namespace", namespace)["items"] == []
+    saved = [entry["path"] for page in obstore.list(s3.store("runs"), f"{namespace}/job/checkpoints") for entry in page]
+    (step,) = {int(path.split("/")[3][:8]) for path in saved if path.endswith("manifest.json")}
+    apply(job(trainingArguments={**LONG, "save_steps": 2000, "max_steps": step + 5}))
+    wait(namespace, "Complete")
+    assert status_of(namespace)["restarts"] == 0
+    assert set(losses(s3, namespace)) == set(range(1, step + 6))
+
+
+def test_a_users_mistake_fails_at_once_with_its_words(job: Job, namespace: str, inputs: str) -> None:
+    apply(job(data={"train": {"source": f"{inputs}/classes.jsonl", "columns": {"text": "body"}}}))
+    wait(namespace, "Failed", seconds=90)
+    status = status_of(namespace)
+    assert status["reason"] == "JobFailed"
+    assert "has no column body" in status["message"]
+    assert status["restarts"] == 0
+
+
+def test_a_manifest_that_cannot_be_used_is_told_and_makes_no_pods(job: Job, namespace: str) -> None:
+    apply(job(trainingArguments={"learnin_rate": 1e-3}, model={"source": "./bert"}))
+    until(namespace, "{.status.state}=Invalid", seconds=20)
+    message = status_of(namespace)["message"]
+    assert "Did you mean learning_rate?" in message
+    assert get("pods", "--namespace", namespace)["items"] == []
+
+
+def test_a_secret_that_is_missing_is_named(job: Job, namespace: str, s3: S3Server) -> None:
+    apply(job(storage={"uri": "s3://runs", "endpoint": s3.endpoint, "secret": "no-such"}))
+    until(namespace, "{.status.reason}=SecretOrConfigMissing", seconds=30)
+    assert '"no-such" not found' in status_of(namespace)["message"]
+
+
+def test_a_job_outlives_its_operator(job: Job, namespace: str) -> None:
+    apply(job(trainingArguments={**ARGUMENTS, "max_steps": 60}))
+    until(namespace, "{.status.state}=Running")
+    before = {pod["metadata"]["uid"] for pod in get("pods", "--namespace", namespace)["items"]}
+    kubectl("--namespace", OPERATOR, "scale", "deployment/trainyard-operator", "--replicas=0")
+    try:
+        kubectl(
+            "--namespace",
+            namespace,
+            "wait",
+            "pod/job-0",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            "--timeout=90s",
+            timeout=95,
+        )
+    finally:
+        kubectl("--namespace", OPERATOR, "scale", "deployment/trainyard-operator", "--replicas=1")
+    wait(namespace, "Complete", seconds=60)
+    after = {pod["metadata"]["uid"] for pod in get("pods", "--namespace", namespace)["items"]}
+    assert after <= before, "nothing was started again"
+
+
+def test_what_a_job_is_cannot_be_changed(job: Job, namespace: str) -> None:
+    apply(job(suspend=True))
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        apply(job(suspend=True, task="fill-mask"))
+    assert "task cannot be changed" in refused.value.stderr
+
+
+def test_every_field_is_explained(namespace: str) -> None:
+    assert "Number of workers" in kubectl("explain", "trainerjob.spec.workers.count")

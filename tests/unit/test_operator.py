@@ -1,0 +1,256 @@
+"""The operator's pure parts: what is rendered, what is said, and what is done next."""
+
+import json
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import manifest
+from trainyard.spec.manifest import validate
+from trainyard.spec.model import TrainerJob
+from trainyard_operator.observe import Seen, World, observe
+from trainyard_operator.overlay import overlaid
+from trainyard_operator.queue import KeyQueue
+from trainyard_operator.reconcile import accepted
+from trainyard_operator.render import Owner, Settings, objects, pod
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OWNER = Owner("team", "job", "uid-1")
+SETTINGS = Settings("trainer:1", "https://operator:8443", "CA", b"secret")
+
+
+def job(**changes: Any) -> TrainerJob:
+    spec = {
+        "model": {"source": "s3://m/bert"},
+        "data": {"train": {"source": "s3://m/d.jsonl"}},
+        "storage": {"uri": "s3://runs", "secret": "s3"},
+        "workers": {"count": 2},
+    }
+    made, problems = validate(manifest(**{**spec, **changes}))
+    assert made is not None, problems
+    return made
+
+
+def real(index: int, phase: str = "Running", **status: Any) -> dict[str, Any]:
+    """A pod as the API server shows it."""
+    made = json.loads(json.dumps(pod(job(), OWNER, SETTINGS, index)))
+    made["metadata"]["uid"] = f"{index}-{phase}-{sorted(status)}"
+    made["status"] = {"phase": phase, **status}
+    made["spec"]["nodeName"] = f"node-{index}"
+    return made
+
+
+def ended(index: int, code: int, reason: str = "Error", **told: Any) -> dict[str, Any]:
+    state = {"terminated": {"exitCode": code, "reason": reason, "message": json.dumps(told) if told else ""}}
+    phase = "Failed" if code else "Succeeded"
+    return real(index, phase, containerStatuses=[{"state": state}])
+
+
+def look(
+    pods: list[dict[str, Any]], before: dict[str, Any] | None = None, made: TrainerJob | None = None, **world: Any
+) -> Seen:
+    return observe(
+        made or job(),
+        OWNER,
+        3,
+        before or {},
+        World(pods, world.pop("lost_nodes", {}), now=world.pop("now", NOW), **world),
+    )
+
+
+def state(seen: Seen) -> tuple[str, str]:
+    return seen.status["state"], seen.status["reason"]
+
+
+def conditions(seen: Seen) -> dict[str, str]:
+    return {condition["type"]: condition["status"] for condition in seen.status["conditions"]}
+
+
+def test_a_new_job_gets_its_pods() -> None:
+    seen = look([])
+    assert seen.create == (0, 1)
+    assert conditions(seen)["Accepted"] == "True"
+    assert state(seen) == ("Starting", "Starting")
+
+
+def test_progress_is_told_in_texts() -> None:
+    seen = look(
+        [real(0), real(1)], progress={"step": 30, "total": 120, "loss": 0.25123, "phase": "training", "eta": "2m3s"}
+    )
+    assert state(seen) == ("Running", "Running")
+    assert {key: seen.status[key] for key in ("step", "progress", "loss", "eta")} == {
+        "step": "30/120", "progress": "25%", "loss": "0.2512", "eta": "2m3s",
+    }  # fmt: skip
+    assert not seen.create
+    assert not seen.delete
+
+
+def test_a_look_at_the_same_says_the_same() -> None:
+    pods = [real(0), real(1)]
+    first = look(pods)
+    assert look(pods, first.status, now=NOW + timedelta(hours=1)).status == first.status
+
+
+def test_a_failed_worker_is_replaced_at_once_and_counted_once() -> None:
+    pods = [real(0), ended(1, 137)]
+    first = look(pods, {"checkpoint": "00000010-00001"})
+    assert [gone.name for gone in first.delete] == ["job-1"]
+    assert first.status["restarts"] == 1
+    again = look(pods, first.status)
+    assert again.status["restarts"] == 1, "a look repeated after a crash"
+    assert [gone.name for gone in again.delete] == ["job-1"]
+    assert look([real(0)], again.status).create == (1,)
+
+
+def test_failures_without_a_checkpoint_between_wait_longer_each_time() -> None:
+    status: dict[str, Any] = {}
+    waits = []
+    for number in range(4):
+        failed = ended(1, 137)
+        failed["metadata"]["uid"] = f"pod-{number}"
+        seen = look([real(0), failed], status)
+        status = seen.status
+        waits.append(seen.again or 0)
+        assert bool(seen.delete) == (not seen.again)
+    assert waits == [0, 5, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("failed", "counts", "reason"),
+    [
+        (ended(1, 143, outcome="Stopped"), 0, "asked to go"),
+        (ended(1, 137, reason="OOMKilled"), 1, "out of memory"),
+        (ended(1, 75, outcome="Infrastructure", message="the head died"), 1, "the head died"),
+    ],
+    ids=["preempted", "oom", "retry"],
+)
+def test_why_a_pod_ended_is_told_and_preemption_is_free(failed: dict[str, Any], counts: int, reason: str) -> None:
+    seen = look([real(0), failed])
+    assert state(seen)[0] == "Restarting"
+    assert reason in seen.status["message"]
+    assert seen.status["restarts"] == counts
+
+
+def test_a_users_error_fails_the_job_with_its_words_and_no_restart() -> None:
+    failed = ended(0, 5, outcome="UserError", message="KeyError: 'label'", where="train.py:7")
+    seen = look([failed, real(1)])
+    assert state(seen) == ("Failed", "JobFailed")
+    assert seen.status["message"] == "KeyError: 'label' (train.py:7)"
+    assert seen.status["restarts"] == 0
+    assert [gone.name for gone in seen.delete] == ["job-1"], "the first pod's log is still read"
+    assert {"Failed", "Finished"} <= {kind for kind, value in conditions(seen).items() if value == "True"}
+
+
+def test_too_many_restarts_fail_the_job() -> None:
+    seen = look([real(0), ended(1, 137)], {"restarts": 1}, job(restart={"maxRestarts": 1}))
+    assert state(seen) == ("Failed", "TooManyRestarts")
+
+
+def test_a_complete_job_stays_complete() -> None:
+    first = look([ended(0, 0, outcome="Complete"), real(1)])
+    assert conditions(first)["Complete"] == conditions(first)["Finished"] == "True"
+    assert [gone.name for gone in first.delete] == ["job-1"]
+    later = look([], first.status)
+    assert later.create == ()
+    assert later.status == first.status
+
+
+def test_suspend_lets_the_pods_save_and_then_says_so() -> None:
+    suspended = job(suspend=True)
+    first = look([real(0), real(1)], made=suspended)
+    assert state(first)[0] == "Suspending"
+    assert [gone.grace_seconds for gone in first.delete] == [None, None]
+    assert state(look([], first.status, suspended))[0] == "Suspended"
+    assert look([], first.status, job()).create == (0, 1)
+
+
+def test_pods_on_a_lost_node_are_forgotten_by_force_after_a_while() -> None:
+    soon = look([real(0), real(1)], lost_nodes={"node-1": NOW - timedelta(seconds=2)})
+    assert not soon.delete
+    assert soon.again
+    late = look([real(0), real(1)], lost_nodes={"node-1": NOW - timedelta(seconds=20)})
+    assert [(gone.name, gone.grace_seconds) for gone in late.delete] == [("job-1", 0)]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        ({"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]}, "Unschedulable", "nvidia.com/gpu"),
+        ({"containerStatuses": [{"image": "x:9", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}]}, "ImageCannotBePulled", "x:9"),
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}}}]}, "SecretOrConfigMissing", '"s3"'),
+    ],
+    ids=["gpu", "image", "secret"],
+)  # fmt: skip
+def test_why_a_job_waits_is_told(status: dict[str, Any], reason: str, words: str) -> None:
+    seen = look([real(0, "Pending", **status), real(1)])
+    assert state(seen) == ("Pending", reason)
+    assert words in seen.status["message"]
+
+
+def test_rendering_is_deterministic_and_restricted() -> None:
+    assert objects(job(), OWNER, SETTINGS) == objects(job(), OWNER, SETTINGS)
+    spec = pod(job(), OWNER, SETTINGS, 1)["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "secret" not in json.dumps(objects(job(), OWNER, SETTINGS)[0]).replace('secret\\": \\"s3', "")
+
+
+def test_a_jobs_overlay_changes_how_its_pods_run_and_never_whose_they_are() -> None:
+    template = {
+        "metadata": {"labels": {"team": "a", "trainyard.dev/job-name": "other"}},
+        "spec": {
+            "nodeSelector": {"gpu": "h100"},
+            "containers": [{"name": "trainer", "env": [{"name": "X", "value": "1"}]}, {"name": "side"}],
+        },
+    }
+    made = pod(job(workers={"template": template}), OWNER, SETTINGS, 0)
+    assert made["metadata"]["labels"]["team"] == "a"
+    assert made["metadata"]["labels"]["trainyard.dev/job-name"] == "job"
+    assert made["spec"]["nodeSelector"] == {"gpu": "h100"}
+    trainer, side = made["spec"]["containers"]
+    assert trainer["image"] == "trainer:1"
+    assert {"name": "X", "value": "1"} in trainer["env"]
+    assert side == {"name": "side"}
+
+
+def test_an_overlay_takes_away_with_null() -> None:
+    assert overlaid({"a": 1, "b": {"c": 2}}, {"a": None, "b": {"d": 3}}) == {"b": {"c": 2, "d": 3}}
+
+
+def test_a_local_path_is_not_accepted() -> None:
+    found = manifest(model={"source": "./bert"}, storage={"uri": "./runs"})
+    made, problems = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}})
+    assert made is None
+    assert {".".join(map(str, problem.path)) for problem in problems} >= {"spec.model.source", "spec.storage.uri"}
+
+
+def test_a_key_is_worked_on_once_at_a_time_and_again_when_it_changed_meanwhile() -> None:
+    queue = KeyQueue()
+    for _ in range(3):
+        queue.add("a")
+    assert queue.take() == "a"
+    queue.add("a")
+    queue.add("b")
+    assert queue.take() == "b", "a is being worked on"
+    queue.done("a")
+    assert queue.take() == "a"
+
+
+def test_a_failed_key_comes_again_later_and_a_closed_queue_lets_go() -> None:
+    queue = KeyQueue()
+    queue.add("a")
+    start = time.monotonic()
+    assert queue.take() == "a"
+    queue.done("a", failed=True)
+    assert queue.take() == "a"
+    assert time.monotonic() - start >= 0.4
+    taken: list[str | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
+    waiting.start()
+    queue.close()
+    waiting.join(5)
+    assert taken == [None]
