@@ -16,6 +16,12 @@ def bed() -> None:
 
 
 @bed.command()
+def build() -> None:
+    """Build everything that the cluster and its tests need, and start nothing."""
+    cluster.build()
+
+
+@bed.command()
 def up() -> None:
     """Raise the cluster, or what of it is not running."""
     cluster.up()

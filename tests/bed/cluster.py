@@ -38,6 +38,17 @@ def is_up() -> bool:
     return STATE.exists()
 
 
+def build() -> None:
+    """Install, build and make everything that a cluster and its tests need, and start nothing."""
+    if reason := why_not():
+        raise BedError(reason)
+    with _alone():
+        programs.install_packages()
+        images.pause(programs.build())
+        for make in (images.trainer, images.operator, images.environment, programs.build_kwok):
+            make()
+
+
 def up() -> None:
     """Raise the cluster, or what of it is not running. Raises BedError with the reason when it does not come up."""
     if reason := why_not():

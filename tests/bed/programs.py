@@ -81,6 +81,7 @@ def build_kwok() -> tuple[Path, list[Path]]:
     if not program.exists():
         print("cluster: building KWOK (a minute or two, once)", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
+        _go("mod", "download", "sigs.k8s.io/kwok", cwd=source)
         module = Path(_go("list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok", cwd=source).strip())
         for kind in ("node", "pod"):
             shutil.copytree(module / "kustomize" / "stage" / kind / "fast", stages / kind, dirs_exist_ok=True)

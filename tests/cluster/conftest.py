@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import signal
 import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tests.bed.s3 import S3Server
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 TRAINER = "localhost/trainer:1"
 OPERATOR = "trainyard-system"
+builds: list[subprocess.Popen[bytes]] = []
 CHART = ROOT / "charts" / "trainyard"
 
 
@@ -29,6 +32,22 @@ def foreign() -> bool:
     """Whether the tests run on a cluster that is not the bed's."""
     named = os.environ.get("KUBECONFIG")
     return bool(named) and Path(named) != FOLDER / "admin.kubeconfig"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what these tests need while others, which come first, wait for their processes."""
+    wanted = any(item.path.is_relative_to(Path(__file__).parent) for item in session.items)
+    if wanted and not foreign() and bed.why_not() is None and not session.config.option.collectonly:
+        command = ["nice", "-n", "19", sys.executable, "-m", "tests.bed", "build"]
+        builds.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True))
+
+
+def pytest_sessionfinish() -> None:
+    """A build that nobody waits for any more ends."""
+    for build in builds:
+        if build.poll() is None:
+            os.killpg(build.pid, signal.SIGKILL)
+        build.wait()
 
 
 @pytest.fixture(scope="package")

@@ -71,7 +71,7 @@ class Group:
                 num_workers=world_size, use_gpu=self.gpus > 0, resources_per_worker=self._resources()
             ),
             run_config=RunConfig(
-                name=f"{self.work.job.name}-{self.work.attempt}", storage_path=str(node.folder / "ray")
+                name=f"{self.work.job.name}-{self.work.attempt}", storage_path=str(node.folder / "ray-train")
             ),
             backend_config=_Processes(),
         )

@@ -17,8 +17,11 @@ from pathlib import Path
 from trainyard.errors import JobError
 
 _PREFIX = "trainyard-"
+_SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own
 _LOCK = "lock"
-_MAX_TEMPORARY = 24
+_MAX_FOLDER = 32
+"""Characters: Ray's sockets below the folder must keep within the 108 bytes that the kernel takes."""
+_SOCKETS_ENV = "TRAINYARD_NODE_SOCKETS"
 FOLDER_ENV = "TRAINYARD_NODE"
 """Environment variable by which Ray's workers find the folder of the node they are on."""
 
@@ -28,16 +31,19 @@ class Node:
     """This machine, for the length of a run."""
 
     folder: Path
+    """For what may be large: staged and restored checkpoints."""
+    sockets: Path
+    """For what must have a short name: sockets, and Ray's session with its own."""
 
     @property
     def warm_socket(self) -> Path:
         """Where the warm process listens."""
-        return self.folder / "warm.sock"
+        return self.sockets / "warm.sock"
 
     @property
     def events_socket(self) -> Path:
         """Where progress events arrive."""
-        return self.folder / "events.sock"
+        return self.sockets / "events.sock"
 
     def staging(self, attempt: int) -> Path:
         """Folder in which an attempt puts its checkpoints together."""
@@ -46,7 +52,7 @@ class Node:
     @classmethod
     def here(cls) -> "Node":
         """The node that this process was started on."""
-        return cls(Path(os.environ[FOLDER_ENV]))
+        return cls(Path(os.environ[FOLDER_ENV]), Path(os.environ[_SOCKETS_ENV]))
 
 
 class Warm:
@@ -93,17 +99,25 @@ def open_node(fixed: Path | None = None) -> Iterator[Node]:
     `fixed` is for pods: the nodes of a cluster have their folders at the same path, each on a disk of its own.
     """
     _sweep()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_folder(fixed))
+        sockets = folder if len(str(folder)) <= _MAX_FOLDER else stack.enter_context(_folder(parent=_SHORT))
+        os.environ.update({FOLDER_ENV: str(folder), _SOCKETS_ENV: str(sockets)})
+        yield Node(folder, sockets)
+
+
+@contextlib.contextmanager
+def _folder(fixed: Path | None = None, parent: str | None = None) -> Iterator[Path]:
+    """A folder that is empty at first, held as long as this process lives, and removed at the end."""
     if fixed is not None:
         shutil.rmtree(fixed, ignore_errors=True)
         fixed.mkdir(parents=True)
-    folder = fixed or Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_temporary()))
-    os.environ[FOLDER_ENV] = str(folder)
+    folder = fixed or Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with _locked(folder / _LOCK):
-            yield Node(folder)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.environ.pop(FOLDER_ENV, None)
 
 
 @contextlib.contextmanager
@@ -131,15 +145,9 @@ def _locked(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _short_temporary() -> str:
-    """TMPDIR, or /tmp where Ray's sockets below it would have names longer than the kernel takes (108 bytes)."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= _MAX_TEMPORARY else "/tmp"  # noqa: S108 - a fresh folder with its own mode
-
-
 def _sweep() -> None:
     """Remove the folders of runs that were killed: they may hold gigabytes of staged checkpoints."""
-    for folder in Path(_short_temporary()).glob(f"{_PREFIX}*"):
+    for folder in {found for place in (tempfile.gettempdir(), _SHORT) for found in Path(place).glob(f"{_PREFIX}*")}:
         if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
             with contextlib.suppress(OSError), _locked(folder / _LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
