@@ -42,7 +42,7 @@ def build() -> None:
     """Install, build and make everything that a cluster and its tests need, and start nothing."""
     if reason := why_not():
         raise BedError(reason)
-    with _alone():
+    with _alone("build"):
         programs.install_packages()
         images.pause(programs.build())
         for make in (images.trainer, images.operator, images.environment, programs.build_kwok):
@@ -53,10 +53,11 @@ def up() -> None:
     """Raise the cluster, or what of it is not running. Raises BedError with the reason when it does not come up."""
     if reason := why_not():
         raise BedError(reason)
-    with _alone():
-        programs.install_packages()
-        binaries = programs.build()
-        archives = [images.pause(binaries), images.base()]
+    with _alone("cluster"):
+        with _alone("build"):
+            programs.install_packages()
+            binaries = programs.build()
+            archives = [images.pause(binaries), images.base()]
         STATE.mkdir(parents=True, exist_ok=True)
         network.up()
         authority = Authority()
@@ -93,7 +94,7 @@ def down() -> None:
     """End everything that `up` started, also what a crash of it has left."""
     if reason := why_not():
         raise BedError(reason)
-    with _alone():
+    with _alone("cluster"):
         daemons.end(*daemons.names())
         _end_strays()
         _unmount()
@@ -185,9 +186,9 @@ def _unmount() -> None:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One `up` or `down` at a time on this machine."""
+def _alone(what: str) -> Iterator[None]:
+    """One process at a time on this machine builds, and one raises or ends the cluster."""
     BUILDS.mkdir(parents=True, exist_ok=True)
-    with (BUILDS / "lock").open("w") as lock:
+    with (BUILDS / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -72,6 +72,7 @@ def environment(cluster: None) -> Path:
     """The environment of training pods on this machine, with their image on both nodes."""
     if foreign():
         pytest.skip("its pods mount this machine's folders, and KUBECONFIG names another cluster")
+    bed.build()
     archive = images.trainer()
     for node in bed.NODES:
         node.load(archive)
