@@ -11,6 +11,7 @@ from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.render import INDEX_LABEL, Owner, run_uri
 
+_CONTAINER = "trainer"
 _RETRY, _STOPPED, _FAILED = 75, 143, 5
 """Exit codes of `trainyard agent` (README.md)."""
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
@@ -90,9 +91,8 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     create = [index for index in range(job.spec.workers.count) if index not in alive]
     surplus = [_deletion(pod) for index, pod in alive.items() if index >= job.spec.workers.count and not _leaving(pod)]
     _say(job, note, world, failures, wait)
-    return Seen(
-        note.done(), tuple(create), (*gone, *lost, *surplus), wait or (1.0 if world.lost_nodes and not lost else None)
-    )
+    doubtful = any(pod["spec"].get("nodeName") in world.lost_nodes for pod in world.pods)
+    return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), wait or (1.0 if doubtful and not lost else None))
 
 
 class _Conditions:
@@ -165,7 +165,7 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
 
 
 def _suspend(note: _Conditions, world: World) -> Seen:
-    leaving = tuple(_deletion(pod) for pod in world.pods if not _leaving(pod))
+    leaving = (*_lost(world), *(_deletion(pod) for pod in world.pods if not _leaving(pod)))
     if world.pods:
         note.set("Running", False, reasons.SUSPENDING, "saving a checkpoint before the pods go")
         note.say("Suspending", reasons.SUSPENDING, "saving a checkpoint before the pods go")
@@ -219,7 +219,9 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
     running = sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods)
     count = job.spec.workers.count
     workers = f"{running} of {count} workers run"
-    if running == count and "step" in world.progress and world.progress.get("phase") != "restarting":
+    # An operator that was just started has no report yet: what ran before is not said to start.
+    steps = "step" in world.progress or (not world.progress and note.status.get("state") == "Running")
+    if running == count and steps and world.progress.get("phase") != "restarting":
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, "")
     else:
@@ -248,10 +250,12 @@ def _end(pod: Object) -> Object:
     """How the pod's container ended: exit code and reason, with the agent's own words where it left any."""
     for container in pod["status"].get("containerStatuses", []):
         ended = container.get("state", {}).get("terminated")
-        if ended:
+        if ended and container.get("name", _CONTAINER) == _CONTAINER:
             try:
                 told = json.loads(ended.get("message", ""))
             except ValueError:
+                told = None
+            if not isinstance(told, dict):  # died without a word of its own: the last line of its log
                 told = {"message": (ended.get("message") or "").strip().rpartition("\n")[2][:1000]}
             return {"exitCode": ended.get("exitCode"), "reason": ended.get("reason", ""), **told}
     return {}

@@ -88,6 +88,18 @@ def test_progress_is_told_in_texts() -> None:
     assert not seen.delete
 
 
+def test_an_operator_that_was_just_started_does_not_say_that_the_job_starts() -> None:
+    pods = [real(0), real(1)]
+    running = look(pods, progress={"step": 1, "total": 2, "phase": "training"})
+    assert state(look(pods, running.status)) == ("Running", "Running")
+
+
+def test_a_last_line_that_is_json_but_no_message_of_ours_is_words() -> None:
+    failed = ended(1, 1)
+    failed["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "Traceback\n42"
+    assert "42" in look([real(0), failed]).status["message"]
+
+
 def test_a_look_at_the_same_says_the_same() -> None:
     pods = [real(0), real(1)]
     first = look(pods)
