@@ -14,6 +14,8 @@ if [ -z "${UV:-}" ]; then
     /tmp/uv/bin/pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' "$source/requirements.lock")"
     UV=/tmp/uv/bin/uv
 fi
+# A builder may lend its cache of packages.
+if [ -d /var/cache/uv ]; then export UV_CACHE_DIR=/var/cache/uv; fi
 export DS_BUILD_OPS=0 VIRTUAL_ENV="$target"
 "$UV" venv --quiet --clear --relocatable --python "$python" "$target"
 # What deepspeed and trainyard itself are built with.

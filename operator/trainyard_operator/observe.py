@@ -37,6 +37,8 @@ class Seen:
     delete: tuple[Deletion, ...] = ()
     again: float | None = None
     """Seconds until the job must be looked at, if nothing happens before."""
+    expired: bool = False
+    """Whether the job itself is to be deleted: its time to live is over."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     note = _Conditions(status, before, generation, world.now)
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
     if _ended(before):
-        return Seen(note.done(), delete=_leave_first(world.pods))
+        left = _seconds_left(before.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
+        return Seen(note.done(), delete=_leave_first(world.pods), again=left, expired=left == 0.0)
     alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     first = alive.get(0)
     if first is not None and _phase(first) == "Succeeded":
@@ -85,14 +88,17 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
         note.end("Failed", final.reason, final.message)
         return Seen(note.done(), delete=_leave_first(world.pods))
     wait = _count(job, note, failures, world)
+    _say(job, note, world, failures, wait)
+    deadline = _deadline(job, note, world)
     if note.ended:
         return Seen(note.done(), delete=_leave_first(world.pods))
     gone = [] if wait else [_deletion(found.pod) for found in failures]
     create = [index for index in range(job.spec.workers.count) if index not in alive]
     surplus = [_deletion(pod) for index, pod in alive.items() if index >= job.spec.workers.count and not _leaving(pod)]
-    _say(job, note, world, failures, wait)
     doubtful = any(pod["spec"].get("nodeName") in world.lost_nodes for pod in world.pods)
-    return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), wait or (1.0 if doubtful and not lost else None))
+    again = [wait, deadline, 1.0 if doubtful and not lost else None]
+    soonest = min((seconds for seconds in again if seconds is not None), default=None)
+    return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), soonest)
 
 
 class _Conditions:
@@ -172,6 +178,9 @@ def _suspend(note: _Conditions, world: World) -> Seen:
     else:
         note.set("Running", False, reasons.SUSPENDED, "spec.suspend is true")
         note.set("Suspended", True, reasons.SUSPENDED, "spec.suspend is true")
+        # As of batch/v1: deadlines count from the resume.
+        for name in ("startTime", "pendingSince"):
+            note.status.pop(name, None)
         note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true")
     return Seen(note.done(), delete=leaving)
 
@@ -202,8 +211,43 @@ def _count(job: TrainerJob, note: _Conditions, failures: list[_Failure], world: 
     return left if left > 0 else None
 
 
+def _deadline(job: TrainerJob, note: _Conditions, world: World) -> float | None:
+    """End a job that is out of time; else seconds until it is, or None without a deadline."""
+    if note.ended:
+        return None
+    status, spec = note.status, job.spec
+    active = _seconds_left(status.get("startTime"), spec.active_deadline_seconds, world.now)
+    if active == 0.0:
+        message = f"not complete {spec.active_deadline_seconds} s after its start (activeDeadlineSeconds)"
+        note.end("Failed", reasons.DEADLINE, message)
+        return None
+    running = sum(_phase(pod) == "Running" for pod in world.pods) >= spec.workers.count
+    if running:
+        status.pop("pendingSince", None)
+        return active
+    pending = _seconds_left(
+        status.setdefault("pendingSince", _time(world.now)), spec.pending_deadline_seconds, world.now
+    )
+    if pending == 0.0:
+        message = (
+            f"waited {spec.pending_deadline_seconds} s for its workers (pendingDeadlineSeconds): {status['message']}"
+        )
+        note.end("Failed", reasons.PENDING, message)
+        return None
+    return min((left for left in (active, pending) if left is not None), default=None)
+
+
+def _seconds_left(since: str | None, limit: int | None, now: datetime) -> float | None:
+    """Seconds until a limit after a moment, 0 when it has passed; None without a limit."""
+    if since is None or limit is None:
+        return None
+    return max(0.0, limit - (now - _parse(since)).total_seconds())
+
+
 def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failure], wait: float | None) -> None:
     """What the job is doing, or why it waits, in words."""
+    if note.ended:
+        return
     if failures:
         reason = reasons.BACKING_OFF if wait else reasons.RESTARTING
         message = f"{failures[0].pod['metadata']['name']}: {failures[0].message}"

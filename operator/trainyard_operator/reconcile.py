@@ -60,6 +60,10 @@ class Reconciler:
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)
         self._act(job, owner, seen)
+        if seen.expired:
+            self._api.delete(
+                f"/apis/{API_VERSION}/namespaces/{owner.namespace}/trainerjobs/{owner.name}", uid=owner.uid
+            )
         return min((wait for wait in (left, seen.again) if wait is not None), default=None)
 
     def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen) -> None:

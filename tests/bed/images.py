@@ -108,7 +108,7 @@ def _built(dockerfile: str, name: str, target: str | None, sources: list[Path]) 
                 f"--file={dockerfile}",
             ]
             # Packages come through the machine's certificates and uv's cache.
-            for there, inside in (("/etc/ssl/certs", "/etc/ssl/certs"), (str(CACHE.parent / "uv"), "/root/.cache/uv")):
+            for there, inside in (("/etc/ssl/certs", "/etc/ssl/certs"), (str(CACHE.parent / "uv"), "/var/cache/uv")):
                 if Path(there).is_dir():
                     build.append(f"--volume={there}:{inside}" + (":ro" if inside.startswith("/etc") else ""))
             _run([*build, *([f"--target={target}"] if target else []), str(ROOT)], f"buildah bud {dockerfile}")

@@ -170,6 +170,29 @@ def test_a_complete_job_stays_complete() -> None:
     assert later.status == first.status
 
 
+def test_a_job_that_never_gets_all_its_workers_holds_none_of_them_for_ever() -> None:
+    waiting = job(pendingDeadlineSeconds=60)
+    stuck = real(1, "Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}])
+    first = look([real(0), stuck], made=waiting)
+    assert first.again == 60
+    late = look([real(0), stuck], first.status, waiting, now=NOW + timedelta(seconds=61))
+    assert state(late) == ("Failed", "PendingDeadlineExceeded")
+    assert "Insufficient cpu" in late.status["message"]
+    assert {gone.name for gone in late.delete} == {"job-0", "job-1"}
+
+
+def test_a_job_out_of_time_is_failed_and_one_past_its_life_is_deleted() -> None:
+    limited = job(activeDeadlineSeconds=100, ttlSecondsAfterFinished=10)
+    pods = [real(0), real(1)]
+    first = look(pods, made=limited)
+    assert first.again == 100
+    late = look(pods, first.status, limited, now=NOW + timedelta(seconds=100))
+    assert state(late) == ("Failed", "DeadlineExceeded")
+    after = look([], late.status, limited, now=NOW + timedelta(seconds=104))
+    assert (after.again, after.expired) == (6, False)
+    assert look([], late.status, limited, now=NOW + timedelta(seconds=111)).expired
+
+
 def test_suspend_lets_the_pods_save_and_then_says_so() -> None:
     suspended = job(suspend=True)
     first = look([real(0), real(1)], made=suspended)

@@ -313,7 +313,14 @@ class Spec(Part):
     """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew; checkpoints of before
     are kept until you delete them, metrics.jsonl and final are the new start's. Required: fail if there is none."""
     suspend: bool = False
-    """Nothing runs while this is true."""
+    """Nothing runs while this is true. On a cluster, setting it saves a checkpoint and frees the pods."""
+    active_deadline_seconds: Annotated[Int, Field(ge=1)] | None = None
+    """On a cluster: seconds after its start at which a job that has not ended is failed. Default: never."""
+    pending_deadline_seconds: Annotated[Int, Field(ge=1)] | None = None
+    """On a cluster: seconds that a job may wait for all its workers to run, so that a part of them holds nothing for
+    ever; then it is failed with the reason. Default: it waits."""
+    ttl_seconds_after_finished: Annotated[Int, Field(ge=0)] | None = None
+    """On a cluster: seconds after its end at which a job is deleted, with its pods; storage stays. Default: never."""
 
 
 class TrainerJob(Part):
