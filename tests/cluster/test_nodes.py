@@ -22,6 +22,19 @@ FLEE = [
     {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
     for what in ("unreachable", "not-ready")
 ]
+# A connection that was begun before kube-proxy knew the service is never answered: a new one is tried.
+FETCH = """
+import sys, time, urllib.request
+until = time.monotonic() + 30
+while True:
+    try:
+        print(urllib.request.urlopen(sys.argv[1], timeout=2).status)
+        break
+    except OSError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.2)
+"""
 
 
 def ready(namespace: str, *pods: str) -> None:
@@ -37,8 +50,8 @@ def test_pods_of_two_nodes_talk_and_a_lost_node_is_seen_and_comes_back(namespace
         service(namespace, "server", 8000),
     )
     ready(namespace, "server", "client")
-    fetch = f"import urllib.request as u; print(u.urlopen('http://server.{namespace}.svc.cluster.local:8000/hostname').status)"
-    assert kubectl("--namespace", namespace, "exec", "client", "--", "python3", "-c", fetch).strip() == "200"
+    address = f"http://server.{namespace}.svc.cluster.local:8000/hostname"
+    assert kubectl("--namespace", namespace, "exec", "client", "--", "python3", "-c", FETCH, address).strip() == "200"
 
     node2.stop()
     kubectl("wait", "node/node-2", "--for=condition=Ready=Unknown", "--timeout=90s", timeout=95)
