@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from trainyard.plan.plan import check
+from trainyard.plan.sources import named
 from trainyard.spec.manifest import validate
 from trainyard.spec.model import API_VERSION, KIND, Spec, TrainerJob
 from trainyard.spec.yamltext import Problem
@@ -176,15 +177,9 @@ def accepted(found: Object) -> tuple[TrainerJob | None, list[Problem]]:
 
 def _local(spec: Spec) -> list[Problem]:
     """Paths that no pod can see. An absolute one may be in the image or on a volume."""
-    sources = {
-        ("spec", "model", "source"): spec.model.source,
-        ("spec", "processor", "source"): spec.processor.source,
-        ("spec", "data", "train", "source"): spec.data.train.source,
-        ("spec", "data", "evaluation", "source"): spec.data.evaluation.source if spec.data.evaluation else None,
-        ("spec", "storage", "uri"): spec.storage.uri,
-    }
-    message = "a path on your machine, which no pod can see. Give a URI (s3://, gs://, az://)"
-    return [Problem(path, f"{source}: {message}") for path, source in sources.items() if source and source[0] in ".~"]
+    sources = {**named(spec), ("spec", "storage", "uri"): spec.storage.uri}
+    message = "a path on your machine, which no pod can see. Give a URI (s3://, gs://, az://), or use trainyard submit"
+    return [Problem(path, f"{source}: {message}") for path, source in sources.items() if source[0] in ".~"]
 
 
 def _without_numbers(status: Object) -> Object:

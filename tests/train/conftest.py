@@ -48,18 +48,11 @@ def train(node: Node, tmp_path: Path) -> Train:
     """Train a spec in one attempt; again with the same name goes on from the newest checkpoint."""
 
     def start(ranks: int = 1, name: str = "job", **changes: object) -> Trained:
-        document = manifest(
-            **{
-                "trainingArguments": {
-                    "max_steps": 3,
-                    "per_device_train_batch_size": 4,
-                    "logging_steps": 1,
-                    "save_steps": 2,
-                },
-                "workers": {"count": ranks},
-                **changes,
-            }
-        )
+        arguments = {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2}
+        spec: dict[str, object] = {"trainingArguments": arguments, "workers": {"count": ranks}, **changes}
+        document = manifest(**spec)
+        if "script" in changes:
+            document["spec"] = {"workers": {"count": ranks}, **changes}
         loaded = loads(json.dumps(document))
         assert check(loaded.job.spec) == []
         made = plan(loaded.job, gather(loaded.job.spec))
@@ -74,7 +67,7 @@ def train(node: Node, tmp_path: Path) -> Train:
         work = Work(
             manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
             staging=str(tmp_path / f"{name}-staging-{attempt.number}"), keep_last=keep_last(loaded.job.spec),
-            strategy=made.strategy.value, global_batch_size=made.batch.global_size,
+            strategy=made.strategy.value,
             resume_from=str(newest) if newest else None, resume_folder=str(restored) if newest else None,
         )  # fmt: skip
         return _run(node, work, ranks, tmp_path / name)

@@ -31,8 +31,9 @@ def command(file: str, overrides: tuple[str, ...], quiet: bool, output: str) -> 
         measured = f" ({evaluation(finished.metrics)})" if finished.metrics and evaluation(finished.metrics) else ""
         click.echo(f"{job.name} is complete{measured}")
         click.echo(f"  model:  {finished.final}")
-        click.echo(f"  report: {finished.final}/report.html")
-        click.echo(f"  use it: trainyard predict {finished.final}{_example(job.spec.task)}")
+        if job.spec.task is not None:  # of a script's model only the script knows the use
+            click.echo(f"  report: {finished.final}/report.html")
+            click.echo(f"  use it: trainyard predict {finished.final}{_example(job.spec.task)}")
     else:
         click.echo(f"{loaded.job.name}: {finished.message}", err=True)
     raise click.exceptions.Exit(int(finished.exit_code))

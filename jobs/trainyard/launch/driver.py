@@ -101,7 +101,6 @@ class Driver:
             staging=str(self.node.staging(attempt)),
             keep_last=keep_last(self.job.spec),
             strategy=self.plan.strategy.value,
-            global_batch_size=self.plan.batch.global_size,
             resume_from=str(resumed) if resumed else None,
             resume_folder=str(self._restored(resumed)) if resumed else None,
             events=str(self.node.events_socket),
@@ -145,7 +144,7 @@ class Driver:
                 f"checkpoint {manifest.id} was written with {manifest.strategy} and this job uses "
                 f"{self.plan.strategy.value}: set spec.strategy back, or resume: Never to start anew"
             )
-        if manifest.global_batch_size != self.plan.batch.global_size:
+        if self.plan.batch and manifest.global_batch_size != self.plan.batch.global_size:
             raise JobError(
                 f"checkpoint {manifest.id} was written with a global batch of {manifest.global_batch_size} and this "
                 f"job has {self.plan.batch.global_size}, so it would see other samples than the unbroken run: set the "

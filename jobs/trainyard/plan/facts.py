@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.spec.model import Evaluation, Source, Spec
+from trainyard.spec.model import Evaluation, Model, Source, Spec
 
 _MAX_COUNTED_BYTES = 2 * 1024**3
 _MAX_HEADER_BYTES = 100 * 1024**2
@@ -26,8 +26,10 @@ class Facts:
 
 def gather(spec: Spec) -> Facts:
     """The facts of a job whose data and model lie on this machine."""
+    if spec.model is None or spec.data is None:  # a script knows them
+        return Facts(memory_bytes=available_memory())
     train, evaluation = split_rows(rows(spec.data.train), spec.data.evaluation)
-    parameters, largest = _parameters(spec)
+    parameters, largest = _parameters(spec.model)
     return Facts(train, evaluation, parameters, largest, available_memory())
 
 
@@ -82,14 +84,14 @@ def _count(file: Path, kind: str) -> int | None:
     return None
 
 
-def _parameters(spec: Spec) -> tuple[int | None, int | None]:
+def _parameters(model: Model) -> tuple[int | None, int | None]:
     """Parameters of all and of the largest tensor, from the headers of safetensors files.
 
     The format: 8 bytes little-endian length, then JSON (https://github.com/huggingface/safetensors).
     """
-    if spec.model.source is None or spec.model.from_config:
+    if model.source is None or model.from_config:
         return None, None
-    folder, sizes = Path(spec.model.source).expanduser(), list[int]()
+    folder, sizes = Path(model.source).expanduser(), list[int]()
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
         try:
             with file.open("rb") as stream:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainyard.plan import sources
 from trainyard.spec.model import Spec
 
 _WHOLE_BYTES = 512 * 1024 * 1024
@@ -14,6 +15,10 @@ _READ_BYTES = 4 * 1024 * 1024
 
 def identity(spec: Spec) -> dict[str, Any]:
     """The parts that may not change under a name, by their path in the manifest, with digests of local inputs."""
+    if spec.script is not None:  # what it trains and on what is its own to say
+        return {"script.path": spec.script.path}
+    assert spec.model is not None
+    assert spec.data is not None
     parts: dict[str, Any] = {
         "task": spec.task,
         "model.source": spec.model.source,
@@ -27,21 +32,17 @@ def identity(spec: Spec) -> dict[str, Any]:
         if spec.data.evaluation
         else None,
     }
-    sources = {
-        "model": spec.model.source,
-        "processor": spec.processor.source,
-        "data.train": spec.data.train.source,
-        "data.evaluation": spec.data.evaluation.source if spec.data.evaluation else None,
-    }
-    for name, source in sources.items():
-        if paths := _local(source):
+    for where, source in sources.named(spec).items():
+        # Code may be mended between two attempts: that is no other run.
+        if where != ("spec", "code") and (paths := _local(source)):
+            name = ".".join(where[1:]).removesuffix(".source")
             parts[f"content of {name}"] = " ".join(fingerprint(path) for path in paths)
     return parts
 
 
-def _local(source: str | None) -> list[Path]:
+def _local(source: str) -> list[Path]:
     """The files and folders on this machine that a source names, a pattern's matches among them."""
-    if not source or "://" in source:
+    if "://" in source:
         return []
     if "*" in source:
         pattern = Path(source).expanduser()

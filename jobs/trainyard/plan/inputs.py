@@ -3,32 +3,32 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainyard.plan.sources import named
 from trainyard.spec.model import Spec
 from trainyard.spec.yamltext import Problem
 
 
 def check(spec: Spec) -> Iterator[Problem]:
     """Every local file or folder that the manifest names and this machine has not."""
-    if spec.model.source and _is_local(spec.model.source):
-        folder = Path(spec.model.source).expanduser()
-        where = ("spec", "model", "source")
-        if not folder.is_dir():
-            yield Problem(where, f"{spec.model.source}: no such folder{_from_here(folder)}")
-        elif not (folder / "config.json").exists():
-            yield Problem(
-                where, f"{spec.model.source} holds no config.json, so it is no model that transformers can load"
-            )
-    sources = {"train": spec.data.train.source}
-    if spec.data.evaluation is not None and spec.data.evaluation.source:
-        sources["evaluation"] = spec.data.evaluation.source
-    for name, source in sources.items():
-        if _is_local(source) and "*" not in source and not Path(source).expanduser().exists():
-            yield Problem(
-                ("spec", "data", name, "source"), f"{source}: no such file or folder{_from_here(Path(source))}"
-            )
+    for where, source in named(spec).items():
+        if not is_local(source):
+            continue
+        path = Path(source).expanduser()
+        if where[1] == "data":
+            if "*" not in source and not path.exists():
+                yield Problem(where, f"{source}: no such file or folder{_from_here(path)}")
+        elif not path.is_dir():
+            yield Problem(where, f"{source}: no such folder{_from_here(path)}")
+        elif where[1] == "model" and not (path / "config.json").exists():
+            yield Problem(where, f"{source} holds no config.json, so it is no model that transformers can load")
+    if spec.script is not None and (spec.code is None or is_local(spec.code)):
+        script = Path(spec.code or ".").expanduser() / spec.script.path
+        if not script.is_file():
+            yield Problem(("spec", "script", "path"), f"{script}: no such file{_from_here(script)}")
 
 
-def _is_local(source: str) -> bool:
+def is_local(source: str) -> bool:
+    """Whether a source is a path, not a hub id and not a URI."""
     return source.startswith((".", "/", "~"))
 
 

@@ -2,26 +2,17 @@
 
 import math
 
+from trainyard.plan.batch import Batch
 from trainyard.plan.memory import GIB
 from trainyard.plan.plan import Plan
 
 
 def notes(plan: Plan) -> dict[str, str]:
     """What was decided, by its name; each value says what and why."""
-    batch = plan.batch
-    steps = (
-        f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all"
-        if batch.total_steps
-        else "known once the data is read"
-    )
-    if batch.total_steps and batch.steps_per_epoch is None:
-        steps = f"{batch.total_steps} in all (max_steps)"
     rows = {
         "processes": f"{plan.world_size.value}: {plan.world_size.reason}",
         "strategy": f"{plan.strategy.value}: {plan.strategy.reason}",
-        "global batch": f"{batch.global_size} samples: {batch.per_device} a process × {batch.world_size} processes × "
-        f"{batch.accumulation} accumulation",
-        "optimizer steps": steps,
+        **(_batch(plan.batch) if plan.batch is not None else {}),
         "checkpoints": f"{plan.cadence.value}: {plan.cadence.reason}",
         "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}"
         if plan.memory.value
@@ -31,6 +22,21 @@ def notes(plan: Plan) -> dict[str, str]:
         shown = "see `trainyard plan -o yaml`" if isinstance(choice.value, dict) else choice.value
         rows[name] = f"{shown}: {choice.reason}"
     return rows
+
+
+def _batch(batch: Batch) -> dict[str, str]:
+    steps = (
+        f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all"
+        if batch.total_steps
+        else "known once the data is read"
+    )
+    if batch.total_steps and batch.steps_per_epoch is None:
+        steps = f"{batch.total_steps} in all (max_steps)"
+    return {
+        "global batch": f"{batch.global_size} samples: {batch.per_device} a process × {batch.world_size} processes × "
+        f"{batch.accumulation} accumulation",
+        "optimizer steps": steps,
+    }
 
 
 def _gib(size: int) -> str:

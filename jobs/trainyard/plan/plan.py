@@ -20,7 +20,8 @@ class Plan:
     """What a job will do."""
 
     world_size: Choice[int]
-    batch: Batch
+    batch: Batch | None
+    """None for a script, whose arguments are its own; so are the strategy and the arguments then."""
     strategy: Choice[str]
     chosen: dict[str, Choice[Any]]
     """TrainingArguments that the user did not write."""
@@ -36,7 +37,7 @@ def check(spec: Spec) -> list[Problem]:
     problems = [Problem(("spec", "accelerate", key), message) for key, message in accelerate.check(spec)]
     name = strategy.strategy_name(spec)
     problems += [Problem(("spec", "strategy", name, "config", key), message) for key, message in strategy.check(spec)]
-    if spec.task not in COLUMN_PARTS:
+    if spec.script is None and spec.task not in COLUMN_PARTS:
         message = f"{spec.task} does not train yet in this version; what does: {', '.join(COLUMN_PARTS)}"
         problems.append(Problem(("spec", "task"), message))
     if name == "fsdp" and not spec.workers.gpus:
@@ -46,7 +47,7 @@ def check(spec: Spec) -> list[Problem]:
         message = f"{spec.workers.processes} processes would share {spec.workers.gpus} GPUs; one a GPU is the most"
         problems.append(Problem(("spec", "workers", "processesPerWorker"), message))
     given = spec.training_arguments
-    if spec.data.evaluation is None:
+    if spec.data is not None and spec.data.evaluation is None:
         for key in ("eval_strategy", "load_best_model_at_end"):
             if given.get(key) not in (None, False, "no"):
                 where = ("spec", "trainingArguments", key)
@@ -67,6 +68,11 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     spec = job.spec
     processes = spec.workers.processes
     world_size = spec.workers.count * processes
+    size = Choice(world_size, f"{spec.workers.count} workers × {processes} processes")
+    if spec.script is not None:
+        own = "the script's own TrainingArguments"
+        unknown: Choice[int | None] = Choice(None, "not known: the script loads its model")
+        return Plan(size, None, Choice("script", own), {}, Choice("as the script saves", own), unknown, (), {})
     arithmetic = batch(spec.training_arguments, world_size, facts.train_rows)
     chosen = _chosen(spec, arithmetic)
     arguments = {**{name: choice.value for name, choice in chosen.items()}, **spec.training_arguments}
@@ -75,7 +81,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     states = memory.model_states(spec, facts, world_size, mixed)
     warning = memory.verdict(spec, facts, states, world_size)
     return Plan(
-        world_size=Choice(world_size, f"{spec.workers.count} workers × {processes} processes"),
+        world_size=size,
         batch=arithmetic,
         strategy=Choice(strategy.label(spec), "spec.strategy" if spec.strategy.ddp is None else _ddp_reason(spec)),
         chosen=chosen,

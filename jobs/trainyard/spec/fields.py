@@ -103,6 +103,8 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if typing.get_origin(annotation) is dict or annotation is dict:
         return "mapping"
+    if typing.get_origin(annotation) is list:
+        return "list"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "object"
     if hasattr(annotation, "__members__"):

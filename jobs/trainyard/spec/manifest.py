@@ -86,10 +86,10 @@ def validate(value: Any) -> tuple[TrainerJob | None, list[Problem]]:
         problems += [Problem((*prefix, *path), message) for path, message in arguments.check(block)]
     if job is None or problems:
         return None, problems
-    spec_with_numbers = job.spec.model_copy(
-        update={"training_arguments": arguments.normalised(job.spec.training_arguments)}
-    )
-    return job.model_copy(update={"spec": spec_with_numbers}), []
+    if "training_arguments" in job.spec.model_fields_set:
+        numbers = {"training_arguments": arguments.normalised(job.spec.training_arguments)}
+        job = job.model_copy(update={"spec": job.spec.model_copy(update=numbers)})
+    return job, []
 
 
 def as_manifest(job: TrainerJob) -> dict[str, Any]:

@@ -217,6 +217,25 @@ class Strategy(Part):
         return self
 
 
+class Script(Part):
+    """A training script of your own, run unchanged in each training process, as torchrun would."""
+
+    path: Text
+    """The script: a path below spec.code, or where you stand, or in the image."""
+    args: Annotated[list[Annotated[str, StringConstraints(max_length=4096)]], Field(max_length=256)] = []
+    """Its arguments, as on a command line."""
+    env: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = {}
+    """Environment variables for it. Secrets come from the environment of the pods, by workers.template."""
+
+
+class CustomTrainer(Part):
+    """How the Trainer is built, where transformers' own is not enough."""
+
+    entrypoint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)]
+    """`module:name` in spec.code: a subclass of Trainer, or a function that returns one. It is called with the
+    arguments of Trainer (model, args, train_dataset, …) as keywords."""
+
+
 class Resources(Part):
     """Resources of one worker."""
 
@@ -287,14 +306,22 @@ class Resume(StrEnum):
 class Spec(Part):
     """What is trained, on what, how and where."""
 
-    task: TaskName
-    """The task, by transformers' name: picks the Auto class, the processor, the collator and the metrics."""
-    model: Model
+    task: TaskName | None = None
+    """The task, by transformers' name: picks the Auto class, the processor, the collator and the metrics. Required
+    without script, as are model and data."""
+    model: Model | None = None
     """The model that is trained."""
     processor: Processor = Processor()
     """Tokenizer, image processor, feature extractor or processor. Default: the model's."""
-    data: Data
+    data: Data | None = None
     """What the model learns from."""
+    code: Uri | None = None
+    """A folder with code of your own (a script, a Trainer), or its object-store URI. It is where a script runs, and
+    where its modules are found. `trainyard submit` uploads a local one."""
+    script: Script | None = None
+    """A training script of your own, instead of task, model and data."""
+    trainer: CustomTrainer | None = None
+    """How the Trainer is built, where transformers' own is not enough."""
     training_arguments: Foreign = {}
     """transformers.TrainingArguments, verbatim. `trainyard explain trainingArguments.<name>` shows each."""
     strategy: Strategy = Strategy(ddp=Ddp())
@@ -321,6 +348,22 @@ class Spec(Part):
     ever; then it is failed with the reason. Default: it waits."""
     ttl_seconds_after_finished: Annotated[Int, Field(ge=0)] | None = None
     """On a cluster: seconds after its end at which a job is deleted, with its pods; storage stays. Default: never."""
+
+    @model_validator(mode="after")
+    def _script_or_task(self) -> "Spec":
+        described = {"task": self.task, "model": self.model, "data": self.data}
+        if self.script is None:
+            if missing := [name for name, part in described.items() if part is None]:
+                raise ValueError(
+                    f"{', '.join(missing)} missing: give task, model and data; or script, for one of your own"
+                )
+            return self
+        own = ("processor", "trainer", "training_arguments", "strategy", "accelerate")
+        given = [name for name, part in described.items() if part is not None]
+        given += [to_camel(name) for name in own if name in self.model_fields_set]
+        if given:
+            raise ValueError(f"a script brings its own {', '.join(given)}: remove it here, and use script.args")
+        return self
 
 
 class TrainerJob(Part):

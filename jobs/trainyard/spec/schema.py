@@ -110,7 +110,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
         return {"type": "object", **words, "x-kubernetes-preserve-unknown-fields": True}
     kept: dict[str, Any] = {
         key: node[key]
-        for key in ("type", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength")
+        for key in ("type", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength", "maxItems")
         if key in node
     }
     for exclusive, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -126,6 +126,8 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
         kept["properties"] = {key: _structural(child, definitions, key) for key, child in node["properties"].items()}
         if node.get("required"):
             kept["required"] = node["required"]
+    elif "items" in node:
+        kept["items"] = _structural(node["items"], definitions, "")
     elif isinstance(node.get("additionalProperties"), dict):
         kept["additionalProperties"] = _structural(node["additionalProperties"], definitions, "")
         kept["maxProperties"] = _MAX_PROPERTIES

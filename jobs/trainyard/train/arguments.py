@@ -26,6 +26,12 @@ def make(work: Work) -> TrainingArguments:
         raise JobError(f"spec.trainingArguments: {first_line(error)}") from error
 
 
+def global_batch_size(args: TrainingArguments) -> int:
+    """Samples that one optimizer step sees, over all processes."""
+    size: int = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return size
+
+
 def metric_for_best(args: TrainingArguments) -> tuple[str, bool]:
     """The metric that rates a checkpoint, by its name in the logs, and whether more is better."""
     name = args.metric_for_best_model or "loss"

@@ -93,18 +93,19 @@ class ProgressCallback(TrainerCallback):
 class CheckpointCallback(TrainerCallback):
     """Commits what Trainer has staged."""
 
-    def __init__(self, saver: Saver, events: Events) -> None:
-        self._saver, self._events = saver, events
+    def __init__(self, saver: Saver, events: Events, owned: bool = True) -> None:
+        """`owned`: whether output_dir is ours to clean up; a script's is its own."""
+        self._saver, self._events, self._owned = saver, events, owned
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Upload and commit the staged folder, then free the folders that nobody needs any more."""
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        if args.process_index == 0:
+        if args.process_index == 0 and self._owned:
             for name in PICKLES:
                 (folder / name).unlink(missing_ok=True)
         started = time.monotonic()
         identity = self._saver.save(state.global_step, folder, _metrics_at(state))
-        if self._saver.place.local_rank == 0:
+        if self._saver.place.local_rank == 0 and self._owned:
             _free(folder, state.best_model_checkpoint if args.load_best_model_at_end else None)
         seconds = round(time.monotonic() - started, 3)
         self._events.send("checkpoint", id=str(identity), step=state.global_step, seconds=seconds)

@@ -14,7 +14,7 @@ from trainyard.checkpoint.transfer import staged_files, upload
 from trainyard.errors import JobError
 from trainyard.storage import layout
 from trainyard.train import report
-from trainyard.train.arguments import staging_file, versions
+from trainyard.train.arguments import global_batch_size, staging_file, versions
 from trainyard.train.callbacks import PICKLES
 from trainyard.train.work import Work
 
@@ -46,8 +46,9 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
     if trainer.args.process_index == 0:
         for name in PICKLES:
             (folder / name).unlink(missing_ok=True)
-        _tell_task(folder, work)
-        report.write(folder, work, trainer.state, metrics)
+        if work.job.spec.script is None:
+            _tell_task(folder, work)
+            report.write(folder, work, trainer.state, metrics)
         if (newest := list_attempts(store)[-1].number) != work.attempt:
             raise JobError(
                 f"attempt {newest} has begun since: this one, {work.attempt}, must not write {layout.FINAL}/"
@@ -60,7 +61,7 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
             attempt=work.attempt,
             world_size=trainer.args.world_size,
             strategy=work.strategy,
-            global_batch_size=work.global_batch_size,
+            global_batch_size=global_batch_size(trainer.args),
             files=tuple(files),
             metrics=metrics,
             versions=versions(),

@@ -14,7 +14,7 @@ import torch.distributed as dist
 import transformers
 
 from trainyard.errors import JobError, StorageError, StorageFullError
-from trainyard.train import arguments, data, export, model, processor, trainer
+from trainyard.train import arguments, code, data, export, model, processor, script, trainer
 from trainyard.train.events import Events
 from trainyard.train.tasks import TABLE
 from trainyard.train.tasks.base import Encoding
@@ -30,6 +30,9 @@ def run(work: Work) -> Result:
     events = Events(work.events if _rank() == 0 else None)
     try:
         _quiet()
+        code.enter(work.job.spec)
+        if work.job.spec.script is not None:
+            return script.run(work, events)
         built, stop = _build(work, events)
         trainer.train(work, built, events)
         step = built.state.global_step

@@ -19,7 +19,8 @@ from trainyard.checkpoint.saver import Place, Saver
 from trainyard.checkpoint.transfer import CorruptCheckpoint, download
 from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
-from trainyard.train.arguments import metric_for_best, versions
+from trainyard.train import code, mend
+from trainyard.train.arguments import global_batch_size, metric_for_best, versions
 from trainyard.train.callbacks import CheckpointCallback, ProgressCallback, StopCallback
 from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
@@ -41,38 +42,6 @@ class Parts:
     evaluation: Dataset | None
 
 
-class ResumableTrainer(Trainer):
-    """transformers' Trainer, mended in two places where a resumed run would differ from the unbroken one."""
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        resumed_from = kwargs.get("resume_from_checkpoint")
-        if self.state.global_step >= self.state.max_steps:
-            # Resumed at its last step, with max_steps inside an epoch, Trainer would take one step too many.
-            self.control.should_training_stop = True
-            return
-        if resumed_from is not None and self.state.global_step == self._initial_global_step:
-            self._load_loss(Path(resumed_from))
-        super()._run_epoch(*args, **kwargs)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Beside the RNG state, keep what a checkpoint between two logs has summed up of the loss."""
-        super()._save_rng_state(output_dir)
-        state = {
-            "sum": self._tr_loss.item(),
-            "total": self._total_loss_scalar,
-            "since": self._globalstep_last_logged,
-        }
-        (Path(output_dir) / f"loss_{self.args.process_index}.json").write_text(json.dumps(state), encoding="utf-8")
-
-    def _load_loss(self, folder: Path) -> None:
-        file = folder / f"loss_{self.args.process_index}.json"
-        if file.exists():  # a checkpoint of plain Trainer has none: its first logged loss covers fewer steps
-            state = json.loads(file.read_text(encoding="utf-8"))
-            self._tr_loss += state["sum"]
-            self._total_loss_scalar = state["total"]
-            self._globalstep_last_logged = state["since"]
-
-
 class DivergenceCallback(TrainerCallback):
     """A loss that is not a number never comes back: fail at once instead of burning the cluster."""
 
@@ -88,18 +57,27 @@ class DivergenceCallback(TrainerCallback):
             )
 
 
-def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, StopCallback]:
-    """The Trainer of a job, and the callback that knows whether it was asked to stop."""
+def callbacks(
+    work: Work, args: TrainingArguments, events: Events, tokens: float | None = None
+) -> tuple[list[TrainerCallback], StopCallback]:
+    """What goes along with every Trainer: stopping when asked, progress, checkpoints; and the first of them."""
     stop = StopCallback()
-    callbacks: list[TrainerCallback] = [stop]
+    made: list[TrainerCallback] = [stop]
     if args.process_index == 0:
         log = MetricsLog(work.store, work.resumed.step if work.resumed else 0)
-        callbacks.append(ProgressCallback(events, log, work.global_batch_size, tokens_per_sample(parts.train)))
-    callbacks.append(DivergenceCallback())
-    callbacks.append(CheckpointCallback(_saver(work, args), events if args.process_index == 0 else Events(None)))
+        made.append(ProgressCallback(events, log, global_batch_size(args), tokens))
+    told = events if args.process_index == 0 else Events(None)
+    made.append(CheckpointCallback(_saver(work, args), told, owned=work.job.spec.script is None))
+    return made, stop
+
+
+def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, StopCallback]:
+    """The Trainer of a job, and the callback that knows whether it was asked to stop. Raises JobError."""
+    along, stop = callbacks(work, args, events, tokens_per_sample(parts.train))
     if not hasattr(parts.model, "accepts_loss_kwargs"):
         parts.model.accepts_loss_kwargs = _divides_its_loss(parts.model, parts.labels)
-    trainer = ResumableTrainer(
+    mend.apply()
+    trainer = code.trainer_class(work.job.spec)(
         model=parts.model,
         args=args,
         train_dataset=parts.train,
@@ -108,8 +86,13 @@ def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> 
         data_collator=parts.task.collator(parts.processor, parts.model),
         compute_metrics=parts.task.metrics(parts.labels),
         preprocess_logits_for_metrics=ids_only if parts.task.predicts_ids else None,
-        callbacks=callbacks,
+        callbacks=[*along, DivergenceCallback()],
     )
+    if not isinstance(trainer, Trainer) or stop not in trainer.callback_handler.callbacks:
+        raise JobError(
+            "spec.trainer.entrypoint: what it returns is no Trainer with the callbacks that it was given; "
+            "pass its keyword arguments on, such as Trainer(**kwargs)"
+        )
     return trainer, stop
 
 
@@ -166,7 +149,7 @@ def _saver(work: Work, args: TrainingArguments) -> Saver:
         attempt=work.attempt,
         world_size=args.world_size,
         strategy=work.strategy,
-        global_batch_size=work.global_batch_size,
+        global_batch_size=global_batch_size(args),
         versions=versions(),
         retention=Retention(work.keep_last, keep_best, metric, greater),
         place=Place(args.process_index, args.local_process_index, _gather),

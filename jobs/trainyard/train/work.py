@@ -24,7 +24,6 @@ class Work:
     """Folder of this attempt on the node's disk."""
     keep_last: int
     strategy: str
-    global_batch_size: int
     resume_from: str | None = None
     """Id of the checkpoint to go on from, already verified and lying in resume_folder."""
     resume_folder: str | None = None

@@ -1,0 +1,87 @@
+"""A user's own script, run unchanged: its Trainer's progress is told, its checkpoints are kept and resumed from.
+
+The script runs in the process's main thread with its arguments, its environment and torchrun's variables, as under
+torchrun. Whatever Trainer it makes, transformers' own or one derived from it, gets our callbacks when it is made
+and the checkpoint to resume from when it is told to train.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+from trainyard.errors import JobError
+from trainyard.train import export, mend, trainer
+from trainyard.train.callbacks import StopCallback
+from trainyard.train.events import Events
+from trainyard.train.work import Result, Work
+
+
+class _Watched:
+    """The Trainers of a script: the last that was trained is the job's."""
+
+    def __init__(self, work: Work, events: Events) -> None:
+        self.work, self.events = work, events
+        self.trained: Trainer | None = None
+        self.stops: dict[Trainer, StopCallback] = {}
+
+    def init(self, built: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        original(built, *args, **kwargs)
+        made, self.stops[built] = trainer.callbacks(self.work, built.args, self.events)
+        for callback in made:
+            built.add_callback(callback)
+
+    def train(self, built: Trainer, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.trained = built
+        if self.work.resume_folder is not None:
+            args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": self.work.resume_folder}
+        made = original(built, *args, **kwargs)
+        if self.stops[built].stopped:
+            raise _StoppedError
+        return made
+
+
+class _StoppedError(BaseException):
+    """Leaves the script after the save that it was stopped for; nothing of its own that it catches."""
+
+
+def run(work: Work, events: Events) -> Result:
+    """Run the script of a job to its end, and keep the model that it trained. Raises what the script raises."""
+    spec = work.job.spec.script
+    assert spec is not None
+    path = Path(spec.path)
+    if not path.is_file():
+        raise JobError(f"spec.script.path: {Path.cwd() / path}: no such file")
+    watched = _Watched(work, events)
+    mend.apply()
+    mend.replace(Trainer.__init__, watched.init)
+    mend.replace(Trainer.train, watched.train)
+    # The agent tells progress; transformers' own report would be a second one.
+    os.environ.update({"DISABLE_KUBEFLOW_INTEGRATION": "TRUE", **spec.env})
+    sys.argv = [spec.path, *spec.args]
+    sys.path.insert(0, str(path.parent.resolve()))
+    events.send("phase", text="preparing")
+    try:
+        runpy.run_path(spec.path, run_name="__main__")
+    except _StoppedError:
+        assert watched.trained is not None
+        return Result("Stopped", "stopped when asked; the step is committed", watched.trained.state.global_step)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise JobError(f"{spec.path} ended with exit code {error.code}") from error
+    if watched.trained is None:
+        return Result("Complete", f"{spec.path} ended; it trained no Trainer")
+    events.send("phase", text="exporting")
+    final = export.export(work, watched.trained, _measured(watched.trained))
+    events.send("final", url=final.url, metrics=final.metrics)
+    return Result("Complete", final.url, watched.trained.state.global_step)
+
+
+def _measured(built: Trainer) -> dict[str, float]:
+    """What the script measured last."""
+    rows = [row for row in built.state.log_history if "eval_loss" in row][-1:]
+    return {name: float(value) for row in rows for name, value in row.items() if isinstance(value, int | float)}

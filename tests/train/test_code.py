@@ -1,0 +1,76 @@
+"""Code of a user's own in a training process: a Trainer, and a script that fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tiny, losses
+from tests.train.conftest import Train
+
+TRAINER = """
+from transformers import Trainer
+
+class Halved(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        return (loss * 0.5, outputs) if return_outputs else loss * 0.5
+
+def forgetful(callbacks, **kwargs):
+    return Trainer(**kwargs)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """A folder of code."""
+    (tmp_path / "own.py").write_text(TRAINER)
+    return str(tmp_path)
+
+
+def test_a_trainer_of_ones_own_trains(train: Train, tiny: Tiny, own: str) -> None:
+    parts = {"model": {"source": tiny.model("bert")}, "data": {"train": {"source": tiny.rows("classes")}}}
+    plain = train(name="plain", **parts)
+    halved = train(name="halved", code=own, trainer={"entrypoint": "own:Halved"}, **parts)
+    assert losses(halved.run)[1] == pytest.approx(losses(plain.run)[1] / 2)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "words"),
+    [
+        ("own:forgetful", "with the callbacks that it was given"),
+        ("own:missing", "has no attribute 'missing'"),
+        ("elsewhere:Halved", "No module named 'elsewhere'. It is looked for in spec.code"),
+    ],
+    ids=["drops the callbacks", "no such name", "no such module"],
+)
+def test_an_entrypoint_that_cannot_be_used_is_told(
+    train: Train, tiny: Tiny, own: str, entrypoint: str, words: str
+) -> None:
+    data = {"train": {"source": tiny.rows("classes")}}
+    done = train(model={"source": tiny.model("bert")}, data=data, code=own, trainer={"entrypoint": entrypoint})
+    assert done.result.outcome == "UserError"
+    assert words in done.result.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import helper\n", "the sky is falling"),
+        ("import sys\nsys.exit(3)\n", "train.py ended with exit code 3"),
+    ],
+    ids=["raises", "exits"],
+)
+def test_a_script_that_fails_is_told_with_its_words(train: Train, own: str, text: str, words: str) -> None:
+    (Path(own) / "train.py").write_text(text)
+    (Path(own) / "helper.py").write_text("raise RuntimeError('the sky is falling')\n")
+    done = train(code=own, script={"path": "train.py"})
+    assert done.result.outcome == "UserError"
+    assert words in done.result.message
+
+
+def test_a_script_that_ends_without_a_trainer_is_complete(train: Train, own: str) -> None:
+    (Path(own) / "train.py").write_text("import json, sys\njson.dump(sys.argv, open('seen.json', 'w'))\n")
+    done = train(code=own, script={"path": "train.py", "args": ["--steps", "3"]})
+    assert done.result.outcome == "Complete"
+    assert json.loads((Path(own) / "seen.json").read_text()) == ["train.py", "--steps", "3"]
