@@ -9,12 +9,14 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast, get_args
 
 import prometheus_client
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server as WsgiServer
 
 from trainyard_operator.api import Api, ApiError, Object
+from trainyard_operator.gangs import KINDS, GangKind
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.leader import Leader
 from trainyard_operator.progress import Progress, Server
@@ -128,7 +130,15 @@ def _settings(tls: Path) -> Settings:
         ca=(tls / "ca.crt").read_text(encoding="utf-8"),
         secret=(tls / "tls.key").read_bytes(),
         grace_seconds=int(os.environ.get("TRAINYARD_GRACE_SECONDS", "120")),
+        gang=_gang(os.environ.get("TRAINYARD_GANG", "None")),
     )
+
+
+def _gang(name: str) -> GangKind:
+    for kind in get_args(GangKind):
+        if kind == name:
+            return cast("GangKind", kind)
+    sys.exit(f"TRAINYARD_GANG is {name!r}; it is one of {', '.join(KINDS)}")
 
 
 def _owner_uid(pod: Object) -> str | None:

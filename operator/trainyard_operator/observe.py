@@ -9,12 +9,13 @@ from typing import Any
 from trainyard.spec.model import TrainerJob
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
-from trainyard_operator.render import INDEX_LABEL, Owner, run_uri
+from trainyard_operator.render import DASHBOARD_PORT, INDEX_LABEL, Owner, run_uri
 
 _CONTAINER = "trainer"
 _RETRY, _STOPPED, _FAILED = 75, 143, 5
 """Exit codes of `trainyard agent` (README.md)."""
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
+_KEPT_ATTEMPTS = 10
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -93,8 +94,9 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     if note.ended:
         return Seen(note.done(), delete=_leave_first(world.pods))
     gone = [] if wait else [_deletion(found.pod) for found in failures]
-    create = [index for index in range(job.spec.workers.count) if index not in alive]
-    surplus = [_deletion(pod) for index, pod in alive.items() if index >= job.spec.workers.count and not _leaving(pod)]
+    wanted = job.spec.workers.count + job.spec.workers.spares
+    create = [index for index in range(wanted) if index not in alive]
+    surplus = [_deletion(pod) for index, pod in alive.items() if index >= wanted and not _leaving(pod)]
     doubtful = any(pod["spec"].get("nodeName") in world.lost_nodes for pod in world.pods)
     again = [wait, deadline, 1.0 if doubtful and not lost else None]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
@@ -151,7 +153,13 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     status.setdefault("startTime", _time(world.now))
     status.setdefault("restarts", 0)
     status["resultUri"] = f"{run_uri(job, owner)}/final"
+    status["dashboard"] = f"http://{owner.pod(0)}.{owner.name}.{owner.namespace}.svc:{DASHBOARD_PORT}"
     told = world.progress
+    _attempts(job, status, before, world)
+    if told.get("step_seconds") and "startTime" in before:
+        elapsed = (world.now - _parse(before["startTime"])).total_seconds()
+        if elapsed > 0:
+            status["goodput"] = f"{min(100.0, 100 * told['step'] * told['step_seconds'] / elapsed):.0f}%"
     if "step" in told and told.get("total"):
         status["step"] = f"{told['step']}/{told['total']}"
         status["progress"] = f"{told['step'] * 100 // told['total']}%"
@@ -168,6 +176,40 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     if measured:
         status["metrics"] = [{"name": name, "value": f"{value:.6g}"} for name, value in sorted(measured.items())]
     return status
+
+
+def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> None:
+    """Note an attempt that is new, with why the one before ended and how many steps have to be done again.
+
+    A fault that cost no pod is counted here; one that did has been counted with its pod.
+    """
+    told, known = world.progress, before.get("attempts", [])
+    number = told.get("attempt")
+    if not isinstance(number, int) or (known and known[-1]["number"] >= number):
+        return
+    attempt: Object = {"number": number, "startTime": _time(world.now)}
+    resumed = told.get("resumed")
+    if resumed:
+        attempt["resumedFrom"] = resumed
+    if number > 1:
+        attempt["cause"] = str(told.get("cause") or before.get("message") or "the pod of the driver was replaced")[
+            :2000
+        ]
+        done = int(str(before.get("step", "0")).partition("/")[0])
+        attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
+    status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
+    fault = bool(told.get("cause")) and not told.get("free")
+    counted = known and any(moment >= known[-1]["startTime"] for moment in status.get("restartTimes", []))
+    if fault and not counted:
+        _charge(job, status, world.now)
+
+
+def _charge(job: TrainerJob, status: Object, now: datetime) -> None:
+    """Count a fault, now."""
+    since = now - timedelta(seconds=job.spec.restart.window_seconds)
+    recent = [moment for moment in status.get("restartTimes", []) if _parse(moment) > since]
+    status["restartTimes"] = [*recent, _time(now)]
+    status["restarts"] = status.get("restarts", 0) + 1
 
 
 def _suspend(note: _Conditions, world: World) -> Seen:
@@ -195,15 +237,17 @@ def _count(job: TrainerJob, note: _Conditions, failures: list[_Failure], world: 
     new = [found for found in failures if found.pod["metadata"]["uid"] not in known]
     if new:
         counted = any(found.counts for found in new)
-        status["restarts"] = status.get("restarts", 0) + int(counted)
+        if counted:
+            _charge(job, status, world.now)
         progressed = status.get("checkpoint", "") != status.get("restartedFrom", "")
         status["stuck"] = 1 if progressed else status.get("stuck", 0) + int(counted)
         status["restartedFrom"] = status.get("checkpoint", "")
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** (status["stuck"] - 2)) if status["stuck"] > 1 else 0.0
         status["retryTime"] = _time(world.now + timedelta(seconds=delay))
         status["handled"] = [*known, *(found.pod["metadata"]["uid"] for found in new)][-64:]
-        if status["restarts"] > job.spec.restart.max_restarts:
-            message = f"{new[0].message} (restart.maxRestarts is {job.spec.restart.max_restarts})"
+        restart = job.spec.restart
+        if counted and len(status["restartTimes"]) > restart.max_restarts:
+            message = f"{new[0].message} (restart.maxRestarts is {restart.max_restarts} in {restart.window_seconds} s)"
             note.end("Failed", reasons.TOO_MANY_RESTARTS, message)
     if not failures:
         return None
@@ -255,19 +299,23 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
         note.set("Running", False, reason, message)
         note.say("Restarting", reason, message)
         return
-    for pod in world.pods:
-        if waiting := _waiting(pod):
-            note.set("Running", False, *waiting)
-            note.say("Pending", *waiting)
-            return
-    running = sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods)
     count = job.spec.workers.count
+    running = min(count, sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods))
     workers = f"{running} of {count} workers run"
     # An operator that was just started has no report yet: what ran before is not said to start.
     steps = "step" in world.progress or (not world.progress and note.status.get("state") == "Running")
-    if running == count and steps and world.progress.get("phase") != "restarting":
+    if running == count and world.progress.get("phase") == "restarting":
+        told = str(world.progress.get("cause") or "the training processes are started again")
+        note.set("Running", False, reasons.RESTARTING, told)
+        note.say("Restarting", reasons.RESTARTING, told)
+        return
+    waiting = next((found for pod in world.pods if (found := _waiting(pod))), None)
+    if running == count and steps:
         note.set("Running", True, reasons.RUNNING, workers)
-        note.say("Running", reasons.RUNNING, "")
+        note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
+    elif waiting:
+        note.set("Running", False, *waiting)
+        note.say("Pending", *waiting)
     else:
         note.set("Running", False, reasons.STARTING, workers)
         note.say("Starting", reasons.STARTING, workers)

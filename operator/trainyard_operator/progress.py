@@ -55,6 +55,8 @@ class Progress:
     def take(self, key: str, report: Object) -> None:
         """Keep a report, in Kubeflow's words or with ours beside them."""
         values = dict(report.get("trainyard") or _from_kubeflow(report.get("trainerStatus", {})))
+        # Rank 0 may be on another node than the driver: each tells its part.
+        values = {**self._reports.get(key, {}), **values}
         step, total = values.get("step"), values.get("total")
         if isinstance(step, int) and isinstance(total, int):
             start, first = self._speed.setdefault(key, (time.monotonic(), step))

@@ -22,13 +22,14 @@ log = logging.getLogger(__name__)
 JOBS = f"/apis/{API_VERSION}/trainerjobs"
 _STATUS_SECONDS = 5.0
 """Numbers alone are written not more often than this; conditions at once."""
-_NUMBERS = ("step", "progress", "eta", "loss", "phase", "metrics")
+_NUMBERS = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput")
 _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
     "Secret": "/api/v1/namespaces/{}/secrets/{}",
     "Service": "/api/v1/namespaces/{}/services/{}",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies/{}",
     "Pod": "/api/v1/namespaces/{}/pods/{}",
+    "PodGroup": "/apis/{version}/namespaces/{}/podgroups/{}",
 }
 
 
@@ -89,7 +90,8 @@ class Reconciler:
         place = (obj["kind"], meta["namespace"], meta["name"])
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).hexdigest()
         if self._applied.get(place) != digest:
-            self._api.apply(_PATHS[obj["kind"]].format(meta["namespace"], meta["name"]), obj)
+            path = _PATHS[obj["kind"]].format(meta["namespace"], meta["name"], version=obj["apiVersion"])
+            self._api.apply(path, obj)
             self._applied[place] = digest
 
     def _known_status(self, key: str, found: Object) -> Object:

@@ -10,11 +10,13 @@ from typing import Any
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import API_VERSION, KIND, TrainerJob
 from trainyard_operator.api import Object
+from trainyard_operator.gangs import GangKind, gang
 from trainyard_operator.overlay import overlaid
 
 GROUP = API_VERSION.partition("/")[0]
 JOB_LABEL = f"{GROUP}/job-name"
 INDEX_LABEL = f"{GROUP}/index"
+DASHBOARD_PORT = 8265
 AUDIENCE = GROUP
 _CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
 _TOKEN_SECONDS = 3600
@@ -34,6 +36,8 @@ class Settings:
     """From which each job's Ray token is derived."""
     grace_seconds: int = 120
     """A pod that is asked to go saves a checkpoint first."""
+    gang: GangKind = "None"
+    """The gang scheduler or queue of the cluster."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Owner:
 
 def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
     """Everything but the pods, in the order in which it is applied."""
-    return [_config(job, owner, settings), _secret(owner, settings), _service(owner), _network_policy(owner)]
+    made = [_config(job, owner, settings), _secret(owner, settings), _service(owner), _network_policy(owner)]
+    group = gang(settings.gang, job, owner.name, owner.uid).group
+    return [*made, {**group, "metadata": _meta(owner, owner.name)}] if group else made
 
 
 def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
@@ -105,9 +111,16 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
             {"name": "token", "mountPath": _TOKEN, "readOnly": True},
         ],
     }
+    team = gang(settings.gang, job, owner.name, owner.uid)
+    scheduler, priority = job.spec.scheduler_name or team.scheduler, job.spec.priority_class_name
     template: Object = {
-        "metadata": {"labels": {**job.metadata.labels, **_labels(owner, index)}, "annotations": {}},
+        "metadata": {
+            "labels": {**job.metadata.labels, **_labels(owner, index), **team.labels},
+            "annotations": team.annotations,
+        },
         "spec": {
+            **({"schedulerName": scheduler} if scheduler else {}),
+            **({"priorityClassName": priority} if priority else {}),
             "restartPolicy": "Never",
             "hostname": owner.pod(index),
             "subdomain": owner.name,

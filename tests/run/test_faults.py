@@ -56,6 +56,23 @@ def test_a_killed_rank_costs_an_attempt_and_no_committed_step(tiny: Tiny, tmp_pa
     assert end["outcome"] == "Infrastructure"
 
 
+def test_a_hang_is_noticed_its_stacks_are_kept_and_the_run_goes_on(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    file = tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 60}, restart={"hangSeconds": 3})
+    running = start(file)
+    running.wait_for("committed")
+    running.training_processes()[-1].send_signal(signal.SIGSTOP)
+    assert "taken to hang" in running.wait_for("attempt failed")
+    code, _, told = running.end()
+    assert code == 0, told
+    assert set(losses(tmp_path / "runs/job")) == set(range(1, 61))
+    stacks = [
+        log
+        for log in (tmp_path / "runs/job/logs/attempt-00001").iterdir()
+        if "most recent call first" in log.read_text()
+    ]
+    assert stacks, "the rank that waited tells where"
+
+
 def test_ctrl_c_saves_and_stops_and_the_same_command_goes_on(tiny: Tiny, tmp_path: Path, start: Start) -> None:
     file = tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000, "save_steps": 50_000})
     running = start(file)

@@ -9,9 +9,12 @@ import pytest
 from trainyard.checkpoint import attempts, catalogue, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.launch.hang import HangWatch
 from trainyard.launch.retry import Ended, decide
+from trainyard.spec.model import Restart
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
+from trainyard.train.heartbeat import Beat
 from trainyard.train.work import Result
 
 
@@ -146,7 +149,25 @@ def failed(
     ],
 )
 def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> None:
-    assert decide(history, max_restarts=10).delay == delay
+    assert decide(history, Restart()).delay == delay
+
+
+def test_faults_before_the_window_are_forgotten() -> None:
+    history = [Ended(failed(step=n, progressed=True).result, True, at=1000.0 * n) for n in range(30)]
+    assert decide(history, Restart(maxRestarts=4, windowSeconds=3600)).delay == 0.0
+    assert decide(history, Restart(maxRestarts=3, windowSeconds=3600)).delay is None
+
+
+def test_a_hang_is_ten_median_steps_and_never_less_than_the_floor() -> None:
+    watch = HangWatch(Path("nowhere"), floor=5.0)
+    assert not watch.look(None, now=0.0)
+    assert not watch.look(Beat(True, 0, 0.0), now=600.0), "the first step may take long"
+    for step in range(1, 5):
+        assert not watch.look(Beat(True, step, 2.0 * step), now=2.0 * step)
+    assert watch.limit() == 20.0
+    assert not watch.look(Beat(True, 4, 8.0), now=27.0)
+    assert not watch.look(Beat(False, 4, 8.0), now=1000.0), "saving or evaluating is no step"
+    assert watch.look(Beat(True, 4, 8.0), now=29.0)
 
 
 def test_starting_anew_keeps_what_was_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from tests.conftest import manifest
 from trainyard.spec.manifest import validate
 from trainyard.spec.model import TrainerJob
+from trainyard.spec.status import Status
+from trainyard_operator.gangs import KINDS
 from trainyard_operator.observe import Seen, World, observe
 from trainyard_operator.overlay import overlaid
 from trainyard_operator.queue import KeyQueue
@@ -43,10 +46,12 @@ def real(index: int, phase: str = "Running", **status: Any) -> dict[str, Any]:
     return made
 
 
-def ended(index: int, code: int, reason: str = "Error", **told: Any) -> dict[str, Any]:
+def ended(index: int, code: int, reason: str = "Error", uid: int = 0, **told: Any) -> dict[str, Any]:
     state = {"terminated": {"exitCode": code, "reason": reason, "message": json.dumps(told) if told else ""}}
     phase = "Failed" if code else "Succeeded"
-    return real(index, phase, containerStatuses=[{"state": state}])
+    made = real(index, phase, containerStatuses=[{"state": state}])
+    made["metadata"]["uid"] += str(uid or "")
+    return made
 
 
 def look(
@@ -157,8 +162,100 @@ def test_a_users_error_fails_the_job_with_its_words_and_no_restart() -> None:
 
 
 def test_too_many_restarts_fail_the_job() -> None:
-    seen = look([real(0), ended(1, 137)], {"restarts": 1}, job(restart={"maxRestarts": 1}))
+    before = {"restarts": 1, "restartTimes": ["2025-12-31T23:59:00Z"]}
+    seen = look([real(0), ended(1, 137)], before, job(restart={"maxRestarts": 1}))
     assert state(seen) == ("Failed", "TooManyRestarts")
+
+
+def test_faults_outside_the_window_do_not_count_against_the_budget() -> None:
+    before: dict[str, Any] = {}
+    for hour in range(5):
+        seen = look(
+            [real(0), ended(1, 75, uid=hour)],
+            before,
+            job(restart={"maxRestarts": 1}),
+            now=NOW + timedelta(hours=2 * hour),
+        )
+        before = {**seen.status, "checkpoint": f"{hour}"}
+    assert state(seen)[0] == "Restarting"
+    assert seen.status["restarts"] == 5
+
+
+def test_an_attempt_is_noted_with_its_cause_and_what_it_cost() -> None:
+    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    first = look([real(0), real(1)], progress=told)
+    told |= {"attempt": 2, "resumed": "00000004-00001", "cause": "rank 1: killed", "step": 4}
+    second = look([real(0), real(1)], first.status, progress=told, now=NOW + timedelta(seconds=60))
+    assert second.status["attempts"][-1] == {
+        "number": 2, "startTime": "2026-01-01T00:01:00Z", "resumedFrom": "00000004-00001", "cause": "rank 1: killed", "lostSteps": 3,
+    }  # fmt: skip
+    assert second.status["restarts"] == 1
+    third = look([real(0), real(1)], second.status, progress=told, now=NOW + timedelta(seconds=90))
+    assert (third.status["restarts"], len(third.status["attempts"])) == (1, 2)
+
+
+def test_a_fault_that_cost_a_pod_is_counted_once() -> None:
+    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    first = look([real(0), real(1)], progress=told)
+    lost = look([real(0), ended(1, 137)], first.status, progress=told, now=NOW + timedelta(seconds=30))
+    told |= {"attempt": 2, "cause": "rank 1 went away"}
+    again = look([real(0), real(1)], lost.status, progress=told, now=NOW + timedelta(seconds=60))
+    assert again.status["restarts"] == 1
+
+
+def test_goodput_is_the_share_of_steps_that_counted() -> None:
+    told = {"step": 30, "total": 120, "step_seconds": 1.0, "phase": "training"}
+    before = look([real(0), real(1)]).status
+    assert look([real(0), real(1)], before, progress=told, now=NOW + timedelta(seconds=60)).status["goodput"] == "50%"
+
+
+def test_spares_are_pods_that_nobody_waits_for() -> None:
+    made = job(workers={"count": 2, "spares": 1})
+    told = {"step": 3, "total": 9, "phase": "training"}
+    assert look([], made=made).create == (0, 1, 2)
+    waiting = real(2, "Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": "no node"}])
+    seen = look([real(0), real(1), waiting], made=made, progress=told)
+    assert state(seen) == ("Running", "Running")
+    assert "a spare waits" in seen.status["message"]
+    assert [gone.name for gone in look([real(0), real(1), real(2)]).delete] == ["job-2"]
+
+
+def test_every_status_fits_its_schema() -> None:
+    told = {"attempt": 2, "resumed": "1-1", "cause": "x", "step": 7, "total": 20, "phase": "training", "eval_loss": 1.0}
+    told |= {"step_seconds": 0.1, "eta": "3s", "loss": 0.5, "checkpoint": "00000004-00001"}
+    for pods in ([], [real(0), real(1)], [real(0), ended(1, 75)], [ended(0, 5, message="bad")], [ended(0, 0)]):
+        Status.model_validate(look(pods, progress=told).status)
+    Status.model_validate(look([], made=job(suspend=True)).status)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "None"])
+def test_gangs_are_rendered_as_their_schedulers_read_them(kind: Any) -> None:
+    made = job(
+        queue="team-a",
+        priorityClassName="high",
+        workers={"count": 4, "spares": 1, "gpus": 1, "resources": {"cpu": "2"}},
+    )
+    settings = replace(SETTINGS, gang=kind)
+    meta, spec = (rendered := pod(made, OWNER, settings, 1))["metadata"], rendered["spec"]
+    groups = [obj for obj in objects(made, OWNER, settings) if obj["kind"] == "PodGroup"]
+    names = {**meta["labels"], **meta["annotations"]}
+    assert spec["priorityClassName"] == "high"
+    expected: dict[str, tuple[dict[str, str], str | None, dict[str, Any] | None]] = {
+        "Kueue": ({"kueue.x-k8s.io/queue-name": "team-a", "kueue.x-k8s.io/pod-group-name": "job", "kueue.x-k8s.io/pod-group-total-count": "5"}, None, None),
+        "Volcano": ({"scheduling.k8s.io/group-name": "job"}, "volcano", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
+        "YuniKorn": ({
+            "yunikorn.apache.org/app-id": "job-uid-1", "yunikorn.apache.org/queue": "team-a", "yunikorn.apache.org/task-group-name": "workers",
+            "yunikorn.apache.org/task-groups": '[{"name": "workers", "minMember": 4, "minResource": {"cpu": "2", "nvidia.com/gpu": "1"}}]',
+        }, "yunikorn", None),
+        "KAI": ({"kai.scheduler/queue": "team-a", "pod-group-name": "job", "kai.scheduler/skip-podgrouper": "true"}, "kai-scheduler", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
+        "Coscheduling": ({"scheduling.x-k8s.io/pod-group": "job"}, None, {"minMember": 4}),
+    }  # fmt: skip
+    marks, scheduler, group = expected[kind]
+    assert marks.items() <= names.items()
+    assert spec.get("schedulerName") == scheduler
+    assert [found["spec"] for found in groups] == ([group] if group else [])
+    assert all(found["metadata"]["ownerReferences"] == [OWNER.reference] for found in groups)
+    assert pod(job(schedulerName="mine"), OWNER, settings, 0)["spec"]["schedulerName"] == "mine"
 
 
 def test_a_complete_job_stays_complete() -> None:

@@ -7,6 +7,7 @@ the attempt with the checkpoint that it resumes from, run the group, tell how it
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,11 +62,12 @@ class Driver:
                 return result
             if result.outcome == "Stopped":
                 # Another node was told to go, and the step is committed: no failure, and no count of it.
-                self.tell({"event": "restart", "message": "a worker was asked to leave", "plan": "restarting"})
+                told = {"message": "a worker was asked to leave", "plan": "restarting", "free": True}
+                self.tell({"event": "restart", **told})
                 continue
             attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
-            history.append(Ended(result, self._progressed(work)))
-            decision = decide(history, self.job.spec.restart.max_restarts)
+            history.append(Ended(result, self._progressed(work), time.monotonic()))
+            decision = decide(history, self.job.spec.restart)
             if decision.delay is None:
                 return replace(result, message=decision.reason)
             self.tell({"event": "restart", "message": result.message, "plan": decision.reason})

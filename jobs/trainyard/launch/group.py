@@ -28,10 +28,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from trainyard.checkpoint import attempts
 from trainyard.checkpoint.catalogue import read_manifest
 from trainyard.checkpoint.transfer import download
+from trainyard.launch.hang import HangWatch
 from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.storage import layout
 from trainyard.storage.store import Store
+from trainyard.train import heartbeat
 from trainyard.train.work import Result, Work
 
 _LOG_SECONDS = 10.0
@@ -117,9 +119,12 @@ def _keep_process(config: dict[str, Any]) -> None:
             "MASTER_PORT": str(meeting["port"]),
         },
     }
-    with _LogUpload(work.store, layout.log_path(work.attempt, rank), log):
-        ended = run_process(node, request)
+    watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds)
+    with _LogUpload(work.store, layout.log_path(work.attempt, rank), log), watch:
+        ended = run_process(node, request, watch)
     result = ended if isinstance(ended, Result) else _died(ended, log)
+    if watch.verdict:
+        result = Result("Infrastructure", watch.verdict)
     if result.outcome in ("Complete", "Stopped"):
         if rank == 0:
             attempts.end(work.store, work.attempt, result.outcome, result.message, result.step)
@@ -141,7 +146,7 @@ def _bring_checkpoint(work: Work) -> None:
             download(work.store, read_manifest(work.store, work.resumed), work.resumed.folder, folder)
 
 
-def run_process(node: Node, request: dict[str, Any]) -> Result | int:
+def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Result | int:
     """Have the node's warm process start a training process, and wait for its end.
 
     Returns its result, or its exit status when it died without one.
@@ -155,6 +160,8 @@ def run_process(node: Node, request: dict[str, Any]) -> Result | int:
             told = json.loads(line)
             result = Result(**told) if "outcome" in told else result
             status = told.get("status", status)
+            if watch is not None and "pid" in told:
+                watch.pid = told["pid"]
     return result if result is not None else status
 
 

@@ -36,17 +36,19 @@ class Reporter:
         kind = event["event"]
         taken: dict[str, Any] = {}
         if kind in ("train", "step", "log"):
-            names = ("step", "total", "loss", "samples_per_second", "tokens_per_second", "epoch")
+            names = ("step", "total", "loss", "samples_per_second", "tokens_per_second", "step_seconds", "epoch")
             taken = {name: event[name] for name in names if name in event} | {"phase": "training"}
             taken |= {name: value for name, value in event.items() if name.startswith("eval_")}
         elif kind == "phase":
             taken = {"phase": event["text"]}
         elif kind == "attempt":
-            taken = {"attempt": event["number"], "resumed": event["resumed"]}
+            # An attempt without a cause is the first of this driver: it is none of what an earlier one told.
+            taken = {"attempt": event["number"], "resumed": event["resumed"], "cause": None, "free": False}
+            taken |= {name: self._values[name] for name in ("cause", "free") if name in self._values}
         elif kind == "checkpoint":
             taken = {"checkpoint": event["id"]}
         elif kind == "restart":
-            taken = {"cause": event["message"], "phase": "restarting"}
+            taken = {"cause": event["message"], "free": event.get("free", False), "phase": "restarting"}
         if taken:
             with self._changed:
                 self._values |= taken

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainyard.spec.model import Restart
 from trainyard.train.work import Result
 
 _FIRST_DELAY, _MAX_DELAY = 1.0, 60.0
@@ -9,10 +10,13 @@ _FIRST_DELAY, _MAX_DELAY = 1.0, 60.0
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt that failed, and whether it had committed a checkpoint of its own."""
+    """An attempt that failed."""
 
     result: Result
     progressed: bool
+    """Whether it had committed a checkpoint of its own."""
+    at: float = 0.0
+    """When, in seconds of a clock that only goes forward."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Decision:
     reason: str
 
 
-def decide(history: list[Ended], max_restarts: int) -> Decision:
+def decide(history: list[Ended], restart: Restart) -> Decision:
     """What to do after the failures of a run, oldest first.
 
     A user's error is not tried again, and neither is an error that came back at the same step with nothing
@@ -33,8 +37,9 @@ def decide(history: list[Ended], max_restarts: int) -> Decision:
     last = history[-1]
     if last.result.outcome == "UserError":
         return Decision(None, last.result.message)
-    if len(history) > max_restarts:
-        return Decision(None, f"{last.result.message} (restart.maxRestarts is {max_restarts})")
+    if sum(last.at - ended.at < restart.window_seconds for ended in history) > restart.max_restarts:
+        budget = f"restart.maxRestarts is {restart.max_restarts} in {restart.window_seconds} s"
+        return Decision(None, f"{last.result.message} ({budget})")
     alike = 0
     for ended in reversed(history):
         if _kind(ended.result) != _kind(last.result):

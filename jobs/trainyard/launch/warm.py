@@ -15,6 +15,7 @@ could not hold it.
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import selectors
@@ -149,6 +150,7 @@ def train(request: dict[str, Any]) -> "Result":
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # into the log: what a hung process is doing
     os.environ.update(request["env"])
     import torch
 

@@ -254,6 +254,8 @@ class Workers(Part):
     """Training processes in each worker. Default: gpus, or 1 without GPUs."""
     gpus: Annotated[Int, Field(ge=0, le=64)] = 0
     """GPUs of each worker."""
+    spares: Annotated[Int, Field(ge=0, le=64)] = 0
+    """On a cluster: further pods of the same kind that wait, warm, to take the place of a lost one at once."""
     resources: Resources = Resources()
     """CPU and memory of each worker on a cluster."""
     template: Foreign = {}
@@ -291,8 +293,14 @@ class Checkpoint(Part):
 class Restart(Part):
     """What happens after a fault."""
 
-    max_restarts: Annotated[Int, Field(ge=0, le=10000)] = 10
-    """Restarts of the training processes after faults that are not the job's own."""
+    max_restarts: Annotated[Int, Field(ge=0, le=100)] = 10
+    """Restarts after faults that are not the job's own, within one window; one more fails the job. Being asked to
+    leave (preemption, a drained node) is no fault."""
+    window_seconds: Annotated[Int, Field(ge=1)] = 3600
+    """Seconds of that window: faults before it are forgotten, so that a long run may have many."""
+    hang_seconds: Annotated[Int, Field(ge=1)] = 300
+    """Seconds without a step after which a run is taken to hang: the stacks of its processes go into their logs, and
+    it is restarted. When ten median steps take longer, it is ten median steps."""
 
 
 class Resume(StrEnum):
@@ -339,6 +347,14 @@ class Spec(Part):
     resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO
     """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew; checkpoints of before
     are kept until you delete them, metrics.jsonl and final are the new start's. Required: fail if there is none."""
+    queue: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)] | None
+    ) = None
+    """On a cluster: queue of the gang scheduler that the operator was installed for (Kueue, Volcano, YuniKorn, KAI)."""
+    scheduler_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """On a cluster: scheduler of the pods. Default: the gang scheduler's, or the cluster's."""
+    priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """On a cluster: PriorityClass of the pods."""
     suspend: bool = False
     """Nothing runs while this is true. On a cluster, setting it saves a checkpoint and frees the pods."""
     active_deadline_seconds: Annotated[Int, Field(ge=1)] | None = None

@@ -4,11 +4,13 @@ from typing import Any
 
 from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import API_VERSION, KIND, TrainerJob
+from trainyard.spec.status import Status
 
 _FOREIGN = ("trainingArguments", "accelerate", "config", "call", "template")
 """Blocks in another project's words: Kubernetes keeps them as they are, and our own code checks them."""
 _MAX_LENGTH, _MAX_PROPERTIES = 2048, 64
-_PARTS = ("task", "model", "data", "storage")
+_PARTS = ("task", "model", "data", "script", "storage")
+_UNCHANGED = "has(self.PART) == has(oldSelf.PART) && (!has(self.PART) || self.PART == oldSelf.PART)"
 _COLUMNS = (
     ("State", "string", ".status.state", 0),
     ("Workers", "integer", ".spec.workers.count", 0),
@@ -20,6 +22,7 @@ _COLUMNS = (
     ("Reason", "string", ".status.reason", 1),
     ("Checkpoint", "string", ".status.checkpoint", 1),
     ("Restarts", "integer", ".status.restarts", 1),
+    ("Queue", "string", ".spec.queue", 1),
 )
 
 
@@ -37,9 +40,14 @@ def crd() -> dict[str, Any]:
     schema = TrainerJob.model_json_schema(by_alias=True, mode="validation")
     spec = _structural(schema["$defs"]["Spec"], schema["$defs"], "spec")
     spec["x-kubernetes-validations"] = [
-        {"rule": f"self.{part} == oldSelf.{part}", "message": f"{part} cannot be changed: make a job of another name"}
-        for part in _PARTS
-    ]
+        *({"rule": _UNCHANGED.replace("PART", part), "message": f"{part} cannot be changed: make a job of another name"}
+          for part in _PARTS),
+        {
+            "rule": "has(self.script) ? !has(self.task) && !has(self.model) && !has(self.data)"
+            " : has(self.task) && has(self.model) && has(self.data)",
+            "message": "give task, model and data; or script, for one of your own, without them",
+        },
+    ]  # fmt: skip
     version = API_VERSION.partition("/")[2]
     columns = [
         {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
@@ -71,14 +79,15 @@ def crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": _root(spec)},
+                    "selectableFields": [{"jsonPath": ".status.state"}, {"jsonPath": ".spec.queue"}],
+                    "schema": {"openAPIV3Schema": _root(spec, _status())},
                 }
             ],
         },
     }
 
 
-def _root(spec: dict[str, Any]) -> dict[str, Any]:
+def _root(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "description": "A training job: one manifest for kubectl apply and trainyard run.",
@@ -88,13 +97,16 @@ def _root(spec: dict[str, Any]) -> dict[str, Any]:
             "kind": {"type": "string", "description": "Always TrainerJob."},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": {
-                "type": "object",
-                "description": "What the operator observed.",
-                "x-kubernetes-preserve-unknown-fields": True,
-            },
+            "status": status,
         },
     }
+
+
+def _status() -> dict[str, Any]:
+    schema = Status.model_json_schema(by_alias=True, mode="validation")
+    status = _structural(schema, schema["$defs"], "status")
+    status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    return status
 
 
 def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) -> dict[str, Any]:

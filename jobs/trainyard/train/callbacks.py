@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainyard.checkpoint.saver import Saver
 from trainyard.train.events import Events
+from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
 
 _EVENT_INTERVAL = 0.1
@@ -87,7 +88,29 @@ class ProgressCallback(TrainerCallback):
             return {}
         samples = steps * self._batch_size / seconds
         tokens = {"tokens_per_second": round(samples * self._tokens, 1)} if self._tokens else {}
-        return {"samples_per_second": round(samples, 2), **tokens}
+        return {"samples_per_second": round(samples, 2), "step_seconds": round(seconds / steps, 4), **tokens}
+
+
+class HeartbeatCallback(TrainerCallback):
+    """Leaves a sign at each step. Comes after the callbacks that decide on saving, evaluating and stopping."""
+
+    def __init__(self, heart: Heart) -> None:
+        self._heart = heart
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A step is waited for."""
+        self._heart.beat(True, state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The next step is waited for, unless something comes before it."""
+        busy = control.should_save or control.should_evaluate or control.should_training_stop
+        self._heart.beat(not busy, state.global_step)
+
+    on_epoch_end = on_step_end
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """No more steps."""
+        self._heart.beat(False, state.global_step)
 
 
 class CheckpointCallback(TrainerCallback):

@@ -19,11 +19,12 @@ from trainyard.checkpoint.saver import Place, Saver
 from trainyard.checkpoint.transfer import CorruptCheckpoint, download
 from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
-from trainyard.train import code, mend
+from trainyard.train import code, heartbeat, mend
 from trainyard.train.arguments import global_batch_size, metric_for_best, versions
-from trainyard.train.callbacks import CheckpointCallback, ProgressCallback, StopCallback
+from trainyard.train.callbacks import CheckpointCallback, HeartbeatCallback, ProgressCallback, StopCallback
 from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
+from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
 from trainyard.train.tasks.base import Labels, Task
 from trainyard.train.tasks.sequence import ids_only
@@ -68,6 +69,7 @@ def callbacks(
         made.append(ProgressCallback(events, log, global_batch_size(args), tokens))
     told = events if args.process_index == 0 else Events(None)
     made.append(CheckpointCallback(_saver(work, args), told, owned=work.job.spec.script is None))
+    made.append(HeartbeatCallback(Heart(heartbeat.file(Path(work.staging), args.process_index))))
     return made, stop
 
 

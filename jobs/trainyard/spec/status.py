@@ -1,0 +1,112 @@
+"""The status of a job on a cluster, as pydantic models: the words of `kubectl explain tj.status`.
+
+Numbers that change with every step are texts, as everywhere in Kubernetes; people and columns read them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from trainyard.spec.model import Int, Part
+
+Word = Annotated[str, StringConstraints(max_length=64)]
+Line = Annotated[str, StringConstraints(max_length=2048)]
+Time = Annotated[str, StringConstraints(max_length=64)]
+
+
+class Condition(Part):
+    """One thing that holds of the job, or does not."""
+
+    type: Word
+    """Accepted, Running, Suspended, Complete, Failed or Finished (which is true at either end)."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Word
+    """Why, in one word of a fixed list."""
+    message: Line
+    """Why, in words that a person can act on."""
+    last_transition_time: Time
+    """When the status of this condition changed last."""
+    observed_generation: Int
+    """Generation of the manifest that this was found for."""
+
+
+class AttemptStatus(Part):
+    """One start of the job's training processes."""
+
+    number: Int
+    """Number of the attempt, from 1, as in the run's folder."""
+    start_time: Time
+    """When it was seen first."""
+    resumed_from: Word | None = None
+    """Checkpoint that it went on from; none for a fresh start."""
+    cause: Line | None = None
+    """Why the attempt before it ended."""
+    lost_steps: Int | None = None
+    """Steps that were done before and had to be done again."""
+
+
+class Metric(Part):
+    """One measured value."""
+
+    name: Word
+    """Name of the metric, as transformers logs it."""
+    value: Word
+    """Its newest value."""
+
+
+class Status(Part):
+    """What the operator observed."""
+
+    observed_generation: Int | None = None
+    """Generation of the manifest that this status is for."""
+    state: Word | None = None
+    """One word for people, derived from the conditions; programs read the conditions."""
+    reason: Word | None = None
+    """Why it is in this state, in one word."""
+    message: Line | None = None
+    """Why it is in this state, and what to do about it."""
+    conditions: Annotated[list[Condition], Field(max_length=16)] | None = None
+    """What holds of the job; wait for one with kubectl wait --for=condition=TYPE."""
+    start_time: Time | None = None
+    """When the operator began to run it, or resumed it."""
+    completion_time: Time | None = None
+    """When it ended, complete or failed."""
+    pending_since: Time | None = None
+    """Since when not all workers run."""
+    step: Word | None = None
+    """Optimizer steps done, of how many: 30/120."""
+    progress: Word | None = None
+    """The same in percent."""
+    eta: Word | None = None
+    """Time that is left at the speed of this attempt."""
+    loss: Word | None = None
+    """The loss that was logged last."""
+    phase: Word | None = None
+    """What the training processes are doing: preparing, training, evaluating, exporting, restarting."""
+    metrics: Annotated[list[Metric], Field(max_length=64)] | None = None
+    """What the newest evaluation measured."""
+    checkpoint: Word | None = None
+    """The newest committed checkpoint."""
+    attempt: Int | None = None
+    """Number of the attempt that runs."""
+    attempts: Annotated[list[AttemptStatus], Field(max_length=10)] | None = None
+    """The newest attempts, with why the one before each ended and what that cost."""
+    restarts: Int | None = None
+    """Faults so far after which the job was started again; being asked to leave is none."""
+    restart_times: Annotated[list[Time], Field(max_length=101)] | None = None
+    """When the faults of the current window were counted."""
+    retry_time: Time | None = None
+    """When lost pods are replaced, while that waits."""
+    stuck: Int | None = None
+    """Faults in a row with no checkpoint committed between them: each waits longer than the one before."""
+    restarted_from: Word | None = None
+    """The newest checkpoint at the last fault."""
+    handled: Annotated[list[Word], Field(max_length=64)] | None = None
+    """Pods (by uid) whose end has been counted."""
+    goodput: Word | None = None
+    """Share of the time since the start that went into steps which counted."""
+    dashboard: Line | None = None
+    """Address of the Ray dashboard inside the cluster; `trainyard dashboard` opens it from outside."""
+    result_uri: Line | None = None
+    """Where the final model is, once the job is complete."""
