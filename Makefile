@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-vers
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench generate lock clean cluster cluster-env cluster-down image
+.PHONY: help env demo test test-slow lint format bench generate lock clean cluster cluster-env cluster-down image
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -40,6 +40,9 @@ demo: env data/bbc.jsonl ## Train MiniLM on BBC News with two workers, and use t
 
 test: lint ## Check the code and run the tests.
 	@$(BIN)/python -m pytest
+
+test-slow: env ## Run the tests that `make test` leaves out.
+	@$(BIN)/python -m pytest -m slow
 
 lint: env ## Style, types, architecture, and that generated files are current.
 	@$(BIN)/ruff format --check --quiet . || { echo "fix: make format"; exit 1; }

@@ -16,6 +16,7 @@ _RETRY, _STOPPED, _FAILED = 75, 143, 5
 """Exit codes of `trainyard agent` (README.md)."""
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
 _KEPT_ATTEMPTS = 10
+_AT_WORK = ("training", "evaluating", "exporting")
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -303,7 +304,8 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
     running = min(count, sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods))
     workers = f"{running} of {count} workers run"
     # An operator that was just started has no report yet: what ran before is not said to start.
-    steps = "step" in world.progress or (not world.progress and note.status.get("state") == "Running")
+    told = world.progress.get("phase") in _AT_WORK
+    steps = told or (not world.progress and note.status.get("state") == "Running")
     if running == count and world.progress.get("phase") == "restarting":
         told = str(world.progress.get("cause") or "the training processes are started again")
         note.set("Running", False, reasons.RESTARTING, told)

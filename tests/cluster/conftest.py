@@ -20,6 +20,8 @@ from tests.bed.node import Node
 from tests.bed.pki import FOLDER
 from tests.bed.proxy import FaultyProxy
 from tests.bed.s3 import S3Server
+from tests.cluster.jobs import ARGUMENTS, Job, upload
+from tests.conftest import Tiny
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 TRAINER = "localhost/trainer:1"
@@ -180,6 +182,43 @@ def node2(cluster: None) -> Iterator[Node]:
         pytest.skip("it stops a node, and KUBECONFIG names a cluster whose nodes are not ours")
     yield bed.NODES[1]
     bed.start_node(bed.NODES[1])
+
+
+@pytest.fixture(scope="package")
+def inputs(s3: S3Server, tiny: Tiny) -> str:
+    """URI of the tiny model and its data."""
+    upload(s3, Path(tiny.model("bert")), "s3://inputs/bert")
+    upload(s3, Path(tiny.rows("classes")), "s3://inputs/classes.jsonl")
+    return "s3://inputs"
+
+
+@pytest.fixture
+def job(namespace: str, mounted: dict[str, Any], s3: S3Server, inputs: str) -> Job:
+    """A manifest for the namespace, with parts of its spec replaced."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s3", "namespace": namespace},
+        "stringData": s3.environment,
+    }
+    apply(secret)
+    mount = {"name": "environment", "mountPath": "/opt/trainyard", "readOnly": True}
+    template = {"spec": {"containers": [{"name": "trainer", "volumeMounts": [mount]}], "volumes": [mounted]}}
+
+    def make(name: str = "job", **changes: Any) -> dict[str, Any]:
+        spec = {
+            "task": "text-classification",
+            "model": {"source": f"{inputs}/bert"},
+            "data": {"train": {"source": f"{inputs}/classes.jsonl"}},
+            "trainingArguments": dict(ARGUMENTS),
+            "workers": {"count": 2, "template": template, "resources": {"cpu": "500m"}},
+            "storage": {"uri": "s3://runs", "endpoint": s3.endpoint, "secret": "s3"},
+            **changes,
+        }
+        meta = {"name": name, "namespace": namespace}
+        return {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainerJob", "metadata": meta, "spec": spec}
+
+    return make
 
 
 @pytest.hookimpl(wrapper=True)

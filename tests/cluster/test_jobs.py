@@ -1,7 +1,9 @@
 """TrainerJobs on the cluster: applied with kubectl, run by the operator, told in kubectl's words."""
 
 import json
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,140 +14,77 @@ import pytest
 from tests.bed.kubectl import apply, get, kubectl
 from tests.bed.s3 import S3Server
 from tests.cluster.conftest import OPERATOR
-from tests.conftest import BIN, Tiny
-from trainyard.storage.store import open_store
+from tests.cluster.jobs import ARGUMENTS, Job, losses, status_of, until, upload, wait
+from tests.conftest import ROOT
+from trainyard.spec.manifest import as_manifest, load
 
 pytestmark = pytest.mark.usefixtures("operator")
-Job = Callable[..., dict[str, Any]]
-ARGUMENTS = {
-    "max_steps": 12,
-    "per_device_train_batch_size": 4,
-    "logging_steps": 1,
-    "save_steps": 4,
-    "learning_rate": 1e-3,
-}
-
-
-def upload(s3: S3Server, folder: Path, uri: str) -> None:
-    """Copy a folder or a file to the server."""
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
-        if file.is_file():
-            name = f"{prefix}/{file.relative_to(folder)}" if folder.is_dir() else prefix
-            obstore.put(s3.store(bucket), name, file.read_bytes())
-
-
-@pytest.fixture(scope="package")
-def inputs(s3: S3Server, tiny: Tiny) -> str:
-    """URI of the tiny model and its data."""
-    upload(s3, Path(tiny.model("bert")), "s3://inputs/bert")
-    upload(s3, Path(tiny.rows("classes")), "s3://inputs/classes.jsonl")
-    return "s3://inputs"
-
-
-@pytest.fixture
-def job(namespace: str, mounted: dict[str, Any], s3: S3Server, inputs: str) -> Job:
-    """A manifest for the namespace, with parts of its spec replaced."""
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "s3", "namespace": namespace},
-        "stringData": s3.environment,
-    }
-    apply(secret)
-    mount = {"name": "environment", "mountPath": "/opt/trainyard", "readOnly": True}
-    template = {"spec": {"containers": [{"name": "trainer", "volumeMounts": [mount]}], "volumes": [mounted]}}
-
-    def make(name: str = "job", **changes: Any) -> dict[str, Any]:
-        spec = {
-            "task": "text-classification",
-            "model": {"source": f"{inputs}/bert"},
-            "data": {"train": {"source": f"{inputs}/classes.jsonl"}},
-            "trainingArguments": ARGUMENTS,
-            "workers": {"count": 2, "template": template, "resources": {"cpu": "500m"}},
-            "storage": {"uri": "s3://runs", "endpoint": s3.endpoint, "secret": "s3"},
-            **changes,
-        }
-        meta = {"name": name, "namespace": namespace}
-        return {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainerJob", "metadata": meta, "spec": spec}
-
-    return make
-
-
-def wait(namespace: str, condition: str, name: str = "job", seconds: int = 150) -> None:
-    where = ["--namespace", namespace, f"--timeout={seconds}s"]
-    kubectl("wait", f"trainerjob/{name}", f"--for=condition={condition}", *where, timeout=seconds + 5)
-
-
-def losses(s3: S3Server, namespace: str, name: str = "job") -> dict[int, float]:
-    text = bytes(obstore.get(s3.store("runs"), f"{namespace}/{name}/metrics.jsonl").bytes()).decode()
-    rows = [json.loads(line) for line in text.splitlines()]
-    return {row["step"]: row["loss"] for row in rows if "loss" in row}
-
-
-def test_a_job_trains_and_is_told_and_equals_the_local_run(
-    job: Job, namespace: str, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest = job()
-    apply(manifest)
-    wait(namespace, "Complete")
-    status = get("trainerjob", "job", "--namespace", namespace)["status"]
-    assert (status["state"], status["progress"], status["restarts"]) == ("Complete", "100%", 0)
-    assert status["resultUri"] == f"s3://runs/{namespace}/job/final"
-    assert "Complete" in kubectl("get", "tj", "--namespace", namespace)
-
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    assert open_store(status["resultUri"], s3.endpoint).exists("model.safetensors")
-    del manifest["metadata"]["namespace"]
-    manifest["spec"]["storage"]["uri"] = "s3://local"
-    (tmp_path / "job.yaml").write_text(json.dumps(manifest))
-    subprocess.run([str(BIN / "trainyard"), "run", str(tmp_path / "job.yaml"), "-q"], check=True, cwd=tmp_path)
-    local = bytes(obstore.get(s3.store("local"), "job/metrics.jsonl").bytes()).decode()
-    here = {row["step"]: row["loss"] for row in map(json.loads, local.splitlines()) if "loss" in row}
-    assert losses(s3, namespace) == pytest.approx(here, abs=1e-6)
-
-
+RECIPES = ROOT / "jobs/recipes"
 LONG = {**ARGUMENTS, "max_steps": 4000, "save_steps": 20}
 
 
-def until(namespace: str, what: str, name: str = "job", seconds: int = 120) -> None:
-    """Wait for a jsonpath of the job's status."""
-    where = ["--namespace", namespace, f"--timeout={seconds}s"]
-    kubectl("wait", f"trainerjob/{name}", f"--for=jsonpath={what}", *where, timeout=seconds + 5)
+@pytest.fixture(scope="module")
+def bbc(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BBC News and MiniLM, from their packages into the object store."""
+    folder = tmp_path_factory.mktemp("bbc") / "data"
+    subprocess.run([sys.executable, str(RECIPES / "data.py"), str(folder)], check=True)
+    upload(s3, folder / "minilm", "s3://inputs/minilm")
+    upload(s3, folder / "bbc.jsonl", "s3://inputs/bbc.jsonl")
+    return folder
 
 
-def status_of(namespace: str, name: str = "job") -> dict[str, Any]:
-    found: dict[str, Any] = get("trainerjob", name, "--namespace", namespace)["status"]
-    return found
+@pytest.mark.parametrize("name", ["bbc-minilm", pytest.param("bbc-minilm-zero2", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("bbc")
+def test_a_recipe_trains_as_it_does_on_one_machine(
+    job: Job, namespace: str, s3: S3Server, cli: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    sources = ("model.source=s3://inputs/minilm", "data.train.source=s3://inputs/bbc.jsonl")
+    recipe: dict[str, Any] = as_manifest(load(RECIPES / f"{name}.yaml", sources).job)
+    pods = job()["spec"]
+    recipe["spec"] |= {"storage": pods["storage"], "workers": {**pods["workers"], **recipe["spec"]["workers"]}}
+    apply({**recipe, "metadata": {"name": name, "namespace": namespace}})
+    until(namespace, "{.status.step}", name)
+    shown = kubectl("get", "tj", "--namespace", namespace)
+    assert re.search(rf"{name} +Running +2 +\d+/56 +\d+% ", shown), shown
+    assert {pod["spec"]["nodeName"] for pod in get("pods", "--namespace", namespace)["items"]} == {"node-1", "node-2"}
+    wait(namespace, "Complete", name, seconds=400)
+    status = status_of(namespace, name)
+    assert (status["progress"], status["restarts"]) == ("100%", 0)
+    final = tmp_path / "final"
+    fetch(s3, status["resultUri"], final)
+    assert json.loads((final / "manifest.json").read_text())["metrics"]["eval_accuracy"] >= 0.95
+    code = (
+        "import sys; sys.modules['trainyard'] = None\nfrom transformers import pipeline\n"
+        f"print(pipeline('text-classification', {str(final)!r})('Shares fell after the bank cut its profit forecast')[0]['label'])"
+    )
+    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert plain.stdout.split()[-1] == "business"
+
+    # The same file, here.
+    recipe["spec"]["storage"] = {**pods["storage"], "uri": "s3://local"}
+    (tmp_path / "job.yaml").write_text(json.dumps(recipe))
+    env = {**s3.environment, "TRAINYARD_CACHE": str(tmp_path / "cache")}
+    done = cli("run", "job.yaml", env=env, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert f"model:  s3://local/{name}/final" in done.stdout
+    assert losses(s3, f"runs/{namespace}/{name}") == pytest.approx(losses(s3, f"local/{name}"), abs=1e-6)
+    told = cli("predict", f"s3://local/{name}/final", "The striker scored as United won the cup", "-o", "json", env=env)
+    assert json.loads(told.stdout)[0]["output"][0]["label"] == "sports", told.stderr
+    measured = cli("eval", str(final), "-f", "job.yaml", "-o", "json", env=env)
+    assert json.loads(measured.stdout)["eval_accuracy"] >= 0.95, measured.stderr
+    listed = cli("ckpt", "ls", f"s3://local/{name}", "-o", "json", env={**env, "AWS_ENDPOINT_URL": s3.endpoint})
+    assert {row["state"] for row in json.loads(listed.stdout)} == {"Committed"}, listed.stderr
+    assert "already complete" in cli("run", "job.yaml", env=env).stderr
 
 
-@pytest.mark.parametrize("index", [1, 0], ids=["worker", "head"])
-def test_a_killed_pod_costs_no_committed_step(job: Job, namespace: str, s3: S3Server, index: int) -> None:
-    apply(job(trainingArguments=LONG))
-    until(namespace, "{.status.checkpoint}")
-    committed = status_of(namespace)["checkpoint"]
-    kubectl("--namespace", namespace, "delete", "pod", f"job-{index}", "--force", "--grace-period=0")
-    until(namespace, "{.status.attempt}=2")
-    until(namespace, "{.status.state}=Running")
-    after = status_of(namespace)
-    assert int(after["checkpoint"][:8]) >= int(committed[:8])
-    attempt = json.loads(bytes(obstore.get(s3.store("runs"), f"{namespace}/job/attempts/00002.json").bytes()))
-    assert int(attempt["resumed_from"][:8]) >= int(committed[:8])
-
-
-def test_suspend_saves_and_resume_goes_on_from_there(job: Job, namespace: str, s3: S3Server) -> None:
-    apply(job(trainingArguments={**LONG, "save_steps": 2000}))
-    until(namespace, "{.status.state}=Running")
-    apply(job(trainingArguments={**LONG, "save_steps": 2000}, suspend=True))
-    wait(namespace, "Suspended", seconds=60)
-    assert get("pods", "--namespace", namespace)["items"] == []
-    saved = [entry["path"] for page in obstore.list(s3.store("runs"), f"{namespace}/job/checkpoints") for entry in page]
-    (step,) = {int(path.split("/")[3][:8]) for path in saved if path.endswith("manifest.json")}
-    apply(job(trainingArguments={**LONG, "save_steps": 2000, "max_steps": step + 5}))
-    wait(namespace, "Complete")
-    assert status_of(namespace)["restarts"] == 0
-    assert set(losses(s3, namespace)) == set(range(1, step + 6))
+def fetch(s3: S3Server, uri: str, folder: Path) -> None:
+    """Download everything below a URI with a plain client."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    for page in obstore.list(s3.store(bucket), prefix):
+        for each in page:
+            file = folder / each["path"].removeprefix(f"{prefix}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(bytes(obstore.get(s3.store(bucket), each["path"]).bytes()))
 
 
 def test_a_users_mistake_fails_at_once_with_its_words(job: Job, namespace: str, inputs: str) -> None:
@@ -163,12 +102,6 @@ def test_a_manifest_that_cannot_be_used_is_told_and_makes_no_pods(job: Job, name
     message = status_of(namespace)["message"]
     assert "Did you mean learning_rate?" in message
     assert get("pods", "--namespace", namespace)["items"] == []
-
-
-def test_a_secret_that_is_missing_is_named(job: Job, namespace: str, s3: S3Server) -> None:
-    apply(job(storage={"uri": "s3://runs", "endpoint": s3.endpoint, "secret": "no-such"}))
-    until(namespace, "{.status.reason}=SecretOrConfigMissing", seconds=30)
-    assert '"no-such" not found' in status_of(namespace)["message"]
 
 
 def test_a_job_outlives_its_operator(job: Job, namespace: str) -> None:

@@ -16,18 +16,16 @@ from tests.conftest import Tiny, losses, tiny_manifest
 from tests.run.conftest import Start
 
 LONG = {"max_steps": 40, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 5, "learning_rate": 1e-3}
-STRATEGIES = {"ddp": {"ddp": {}}, "zero2": {"deepspeed": {"zeroStage": 2}}}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
-    tiny: Tiny, tmp_path: Path, start: Start, strategy: str
+    tiny: Tiny, tmp_path: Path, start: Start
 ) -> None:
-    file = tiny_manifest(tiny, tmp_path, trainingArguments=LONG, strategy=STRATEGIES[strategy])
+    file = tiny_manifest(tiny, tmp_path, trainingArguments=LONG, strategy={"deepspeed": {"zeroStage": 2}})
     code, _, told = start(file, "--set", "metadata.name=unbroken").end()
     assert code == 0, told
     broken = start(file)
-    for _ in range(random.Random(strategy).randint(1, 4)):
+    for _ in range(random.Random(0).randint(1, 4)):
         broken.wait_for("committed")
     broken.kill_all()
     assert not (tmp_path / "runs/job/final/manifest.json").exists()
@@ -43,34 +41,25 @@ def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
     assert survived == pytest.approx(unbroken, abs=1e-6)
 
 
-def test_a_killed_rank_costs_an_attempt_and_no_committed_step(tiny: Tiny, tmp_path: Path, start: Start) -> None:
-    running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 60}))
+def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
+    tiny: Tiny, tmp_path: Path, start: Start
+) -> None:
+    arguments = {**LONG, "max_steps": 100}
+    running = start(tiny_manifest(tiny, tmp_path, trainingArguments=arguments, restart={"hangSeconds": 3}))
     running.wait_for("committed")
     running.training_processes()[-1].send_signal(signal.SIGKILL)
     assert "SIGKILL" in running.wait_for("attempt failed")
     running.wait_for("attempt 2, going on from checkpoint")
-    code, _, told = running.end()
-    assert code == 0, told
-    assert set(losses(tmp_path / "runs/job")) == set(range(1, 61))
-    end = json.loads((tmp_path / "runs/job/attempts/00001-end.json").read_text())
-    assert end["outcome"] == "Infrastructure"
-
-
-def test_a_hang_is_noticed_its_stacks_are_kept_and_the_run_goes_on(tiny: Tiny, tmp_path: Path, start: Start) -> None:
-    file = tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 60}, restart={"hangSeconds": 3})
-    running = start(file)
     running.wait_for("committed")
     running.training_processes()[-1].send_signal(signal.SIGSTOP)
     assert "taken to hang" in running.wait_for("attempt failed")
     code, _, told = running.end()
     assert code == 0, told
-    assert set(losses(tmp_path / "runs/job")) == set(range(1, 61))
-    stacks = [
-        log
-        for log in (tmp_path / "runs/job/logs/attempt-00001").iterdir()
-        if "most recent call first" in log.read_text()
-    ]
-    assert stacks, "the rank that waited tells where"
+    assert set(losses(tmp_path / "runs/job")) == set(range(1, 101))
+    end = json.loads((tmp_path / "runs/job/attempts/00001-end.json").read_text())
+    assert end["outcome"] == "Infrastructure"
+    logs = [log.read_text() for log in (tmp_path / "runs/job/logs/attempt-00002").iterdir()]
+    assert any("most recent call first" in log for log in logs), "the rank that waited tells where"
 
 
 def test_ctrl_c_saves_and_stops_and_the_same_command_goes_on(tiny: Tiny, tmp_path: Path, start: Start) -> None:

@@ -5,11 +5,15 @@ from typing import Any
 
 import click
 
-from trainyard.cli.output import format_option, print_json, print_table, set_option
+from trainyard.cli.cluster import on_cluster
+from trainyard.cli.output import format_option, human_size, print_json, print_table, set_option
+from trainyard.cluster.jobs import objects
+from trainyard.cluster.kubectl import Kubectl
+from trainyard.cluster.upload import needed
 from trainyard.plan.facts import gather
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan, check, keep_last, plan
-from trainyard.spec.manifest import load
+from trainyard.spec.manifest import as_manifest, load
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.yamltext import dump
 
@@ -18,7 +22,9 @@ from trainyard.spec.yamltext import dump
 @click.argument("file")
 @format_option("table", "yaml", "json")
 @set_option()
-def command(file: str, output: str, overrides: tuple[str, ...]) -> None:
+@click.option("--cluster", is_flag=True, help="Also show what would be made and changed on the cluster.")
+@on_cluster
+def command(kubectl: Kubectl, file: str, output: str, overrides: tuple[str, ...], cluster: bool) -> None:
     """Show what a job would do, and why, without doing it.
 
     -o yaml prints the fully resolved job: a manifest with every choice written down, which runs the same.
@@ -34,8 +40,20 @@ def command(file: str, output: str, overrides: tuple[str, ...]) -> None:
     else:
         rows = [(name, *_parted(text)) for name, text in notes(made).items()]
         print_table(("WHAT", "VALUE", "REASON"), rows)
+    if cluster and output == "table":
+        _on_cluster(kubectl, loaded.job)
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _on_cluster(kubectl: Kubectl, job: TrainerJob) -> None:
+    manifest = as_manifest(job)
+    namespace = kubectl.namespace or job.metadata.namespace or kubectl.current_namespace()
+    manifest["metadata"]["namespace"] = namespace
+    for upload in needed(job):
+        click.echo(f"upload   {'.'.join(upload.where)}: {upload.source} ({human_size(upload.size)})")
+    click.echo(f"make     {', '.join(objects(job))} in {namespace}")
+    click.echo(Kubectl(namespace, kubectl.context).diff(manifest) or "the job is there as it is: nothing would change")
 
 
 def resolved(job: TrainerJob, made: Plan) -> dict[str, Any]:

@@ -12,23 +12,27 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import psutil
 
 from trainyard.errors import ExitCode, TrainyardError
 from trainyard.launch import orphans, rayenv
 from trainyard.launch.drive import Drive
+from trainyard.launch.logs import LogUpload, RankTail, Tee
 from trainyard.launch.node import Node, Warm, events_listener, open_node
-from trainyard.launch.progress import open_display
+from trainyard.launch.progress import plain_display
 from trainyard.launch.raynode import RayNode, connected, reachable, resolve
 from trainyard.launch.reporter import Reporter
 from trainyard.plan import plan
 from trainyard.plan.facts import gather
 from trainyard.spec.manifest import Loaded, load
+from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
 
@@ -103,10 +107,18 @@ class _Agent:
         self.warm = Warm(node)
         self.stopping = threading.Event()
         self.result: Result | None = None
-        self.display = open_display(self.job.name)
+        self.log = node.folder / "agent.log"
+        out = cast("TextIO", Tee(sys.stderr, self.log))
+        self.display, self.ranks = plain_display(self.job.name, out), RankTail(node.folder, out)
         self.reporter = Reporter()
 
     def run(self) -> Result:
+        """This pod's part to its end, with its log copied to storage as it grows."""
+        path = layout.pod_log_path(self.place.index, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
+        with LogUpload(self._store, path, self.log):
+            return self._run()
+
+    def _run(self) -> Result:
         listener = events_listener(self.node)
         ended_read, ended_write = socket.socketpair()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,6 +127,7 @@ class _Agent:
         thread.start()
         self._show(listener, ended_read)
         self.reporter.close()
+        self.ranks.close()
         self.warm.close()
         orphans.end()
         assert self.result is not None

@@ -114,9 +114,7 @@ class Driver:
         self.gathered()
         if self.stopping.is_set():
             return self._stopped(work)
-        result = Group(work, workers.count, workers.processes, workers.gpus).run(self.node)
-        shutil.rmtree(work.staging, ignore_errors=True)
-        return result
+        return Group(work, workers.count, workers.processes, workers.gpus).run(self.node)
 
     def _restore(self) -> Manifest | None:
         """Bring the newest checkpoint that proves whole; one that does not is set aside, and the next is tried."""

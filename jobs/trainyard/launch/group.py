@@ -11,8 +11,8 @@ need no torch, which saves its import in each of them (bench/startup).
 import fcntl
 import json
 import os
+import shutil
 import socket
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +29,13 @@ from trainyard.checkpoint import attempts
 from trainyard.checkpoint.catalogue import read_manifest
 from trainyard.checkpoint.transfer import download
 from trainyard.launch.hang import HangWatch
+from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.storage import layout
-from trainyard.storage.store import Store
 from trainyard.train import heartbeat
 from trainyard.train.work import Result, Work
 
-_LOG_SECONDS = 10.0
 _RANK_FAILED = "trainyard-rank-failed:"
 
 
@@ -98,6 +97,8 @@ def _keep_process(config: dict[str, Any]) -> None:
     meeting = ray.train.collective.broadcast_from_rank_zero(_meeting_point() if rank == 0 else None)
     staging = Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
+    if context.get_local_rank() == 0:
+        _sweep(staging)
     _bring_checkpoint(work)
     work_file = staging / f"work-{rank}.json"
     work.write(work_file)
@@ -120,7 +121,7 @@ def _keep_process(config: dict[str, Any]) -> None:
         },
     }
     watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds)
-    with _LogUpload(work.store, layout.log_path(work.attempt, rank), log), watch:
+    with LogUpload(lambda: work.store, layout.log_path(work.attempt, rank), log), watch:
         ended = run_process(node, request, watch)
     result = ended if isinstance(ended, Result) else _died(ended, log)
     if watch.verdict:
@@ -132,6 +133,13 @@ def _keep_process(config: dict[str, Any]) -> None:
     if result.message.startswith("another rank went away"):
         time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
     raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
+
+
+def _sweep(staging: Path) -> None:
+    """Remove what attempts before this one have staged on this node."""
+    for folder in staging.parent.glob("attempt-*"):
+        if folder.name < staging.name:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bring_checkpoint(work: Work) -> None:
@@ -205,34 +213,3 @@ def _meeting_point() -> dict[str, Any]:
 def _threads(processes: int) -> int:
     cores = len(os.sched_getaffinity(0))
     return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // processes))
-
-
-class _LogUpload:
-    """Copies a growing log to storage now and then, and once at the end."""
-
-    def __init__(self, store: Store, path: str, log: Path) -> None:
-        self.store, self.path, self.log = store, path, log
-        self.size = -1
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._loop, daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-        self._copy()
-
-    def _loop(self) -> None:
-        while not self.done.wait(_LOG_SECONDS):
-            self._copy()
-
-    def _copy(self) -> None:
-        try:
-            size = self.log.stat().st_size
-            if size != self.size:
-                self.store.put_file(self.path, self.log)
-                self.size = size
-        except Exception:  # noqa: BLE001 - a log that cannot be copied must not take the training down
-            return

@@ -1,7 +1,7 @@
 """What a person sees of a run: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
 
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -160,6 +160,11 @@ class Silent:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def plain_display(name: str, out: TextIO) -> Display:
+    """Plain lines to a stream."""
+    return Plain(Console(file=out, width=1000), name)
 
 
 def open_display(name: str, quiet: bool = False) -> Display:

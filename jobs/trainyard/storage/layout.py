@@ -5,6 +5,7 @@ attempts/00003.json            claimed by conditional create
 attempts/00003-end.json        how it ended
 checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, and manifest.json, written last
 logs/attempt-00003/rank-1.log
+logs/worker-0/<start>.log      of each pod, on a cluster
 metrics.jsonl                  every logged value
 final/                         the model to use, and manifest.json
 """
@@ -60,6 +61,11 @@ def attempt_number(path: str) -> int | None:
     """The attempt that a path claims, or None."""
     match = _ATTEMPT.match(path)
     return int(match[1]) if match else None
+
+
+def pod_log_path(worker: int, started: str) -> str:
+    """The log of a pod; `started` sorts by time."""
+    return f"logs/worker-{worker}/{started}.log"
 
 
 def log_path(attempt: int, rank: int) -> str:

@@ -1,0 +1,29 @@
+"""What the verbs for a cluster share: the options that say which, and where a job's run is."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from trainyard.cluster.kubectl import Kubectl
+from trainyard.storage.store import Store, open_store
+
+
+def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options -n and --context; the command gets a Kubectl as its first argument."""
+
+    @click.option("-n", "--namespace", help="Namespace. Default: the one of kubectl's context.")
+    @click.option("--context", help="Context of kubectl's configuration. Default: the current one.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, namespace: str | None, context: str | None, **kwargs: Any) -> Any:
+        return command(Kubectl(namespace, context), *args, **kwargs)
+
+    return wrapper
+
+
+def run_of(job: dict[str, Any]) -> Store:
+    """The run's folder in storage. The credentials are this machine's, from the environment."""
+    storage, meta = job["spec"]["storage"], job["metadata"]
+    uri = f"{storage['uri'].rstrip('/')}/{meta['namespace']}/{meta['name']}"
+    return open_store(uri, storage.get("endpoint"), storage.get("region"))

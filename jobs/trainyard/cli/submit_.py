@@ -1,0 +1,45 @@
+"""`trainyard submit`."""
+
+import click
+
+from trainyard.cli.cluster import on_cluster
+from trainyard.cli.output import set_option
+from trainyard.cluster.kubectl import Kubectl
+
+
+@click.command()
+@click.argument("file")
+@set_option()
+@click.option("-f", "--follow", is_flag=True, help="Follow the job's log until it has ended.")
+@click.option("--dry-run", is_flag=True, help="Check everything, also on the cluster, and change nothing.")
+@on_cluster
+def command(kubectl: Kubectl, file: str, overrides: tuple[str, ...], follow: bool, dry_run: bool) -> None:
+    """Train on a cluster: upload what the manifest names on this machine, and apply it.
+
+    Uploads go into the job's storage by their content, so that the same model or code goes up once. Credentials come
+    from the environment, as for `run`.
+    """
+    from trainyard.cli.logs_ import show
+    from trainyard.cluster.upload import needed, upload
+    from trainyard.plan.plan import check
+    from trainyard.spec.manifest import as_manifest, load
+
+    loaded = load(file, overrides)
+    if problems := check(loaded.job.spec):
+        raise loaded.error(problems)
+    manifest = as_manifest(loaded.job)
+    namespace = kubectl.namespace or loaded.job.metadata.namespace or kubectl.current_namespace()
+    manifest["metadata"]["namespace"] = namespace
+    there = Kubectl(namespace, kubectl.context)
+    there.apply(manifest, dry_run=True)  # what the cluster refuses is refused before anything goes up
+    if dry_run:
+        for each in needed(loaded.job):
+            click.echo(f"would upload {'.'.join(each.where)}: {each.source} ({each.size / 1e6:.1f} MB)", err=True)
+        click.echo(f"{loaded.job.name}: valid, and the cluster would take it")
+        return
+    manifest = upload(loaded.job, manifest, namespace, lambda text: click.echo(text, err=True))
+    click.echo(there.apply(manifest))
+    if follow:
+        show(there, loaded.job.name, 0)
+    else:
+        click.echo(f"follow it: trainyard logs -f {loaded.job.name} -n {namespace}", err=True)

@@ -1,0 +1,1 @@
+"""Jobs on a cluster, from the side of the person who runs them."""

@@ -1,0 +1,171 @@
+"""Why a cluster does not run jobs: looked at from the outside in, each finding with its fix."""
+
+import json
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.cluster.jobs import condition
+from trainyard.cluster.kubectl import JOB, ClusterError, Kubectl, TimedOutError
+from trainyard.cluster.lifecycle import delete
+from trainyard.cluster.upload import upload
+from trainyard.errors import NotFoundError, TrainyardError
+from trainyard.spec.manifest import as_manifest, validate
+from trainyard.spec.model import TrainerJob
+
+_OLDEST = (1, 31)
+_NEEDED = (
+    ("create", "trainerjobs.trainyard.dev"),
+    ("get", "trainerjobs.trainyard.dev"),
+    ("patch", "trainerjobs.trainyard.dev"),
+    ("delete", "trainerjobs.trainyard.dev"),
+    ("get", "pods"),
+    ("get", "pods/log"),
+    ("list", "events"),
+)
+_PROBE = """import os
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+total = torch.ones(1)
+dist.all_reduce(total)
+assert total.item() == int(os.environ["WORLD_SIZE"]), "the workers cannot reach each other"
+dist.destroy_process_group()
+print("the workers reach each other")
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    well: bool
+    told: str
+
+
+def examine(kubectl: Kubectl, job: TrainerJob | None, tell: Callable[[str], None]) -> Iterator[Finding]:
+    """Look at the cluster, and with a job also at its image, its storage and its network, by running a small one.
+
+    Ends after the first finding without which nothing further can be known.
+    """
+    for look in (_server, _definition):
+        finding = look(kubectl)
+        yield finding
+        if not finding.well:
+            return
+    yield _operator(kubectl)
+    refused = [f"{verb} {what}" for verb, what in _NEEDED if not _allowed(kubectl, verb, what)]
+    yield Finding("permissions", not refused, _words(refused, kubectl.current_namespace()))
+    if job is None:
+        return
+    if job.spec.storage.secret:
+        finding = _secret(kubectl, job.spec.storage.secret)
+        yield finding
+        if not finding.well:
+            return
+    yield _probe(kubectl, job, tell)
+
+
+def _server(kubectl: Kubectl) -> Finding:
+    try:
+        version = json.loads(kubectl.run("version", "--output=json"))["serverVersion"]
+    except ClusterError as error:
+        return Finding("API server", False, f"{error}. Check kubectl config current-context")
+    found = (int(version["major"]), int("".join(c for c in version["minor"] if c.isdigit())))
+    told = version["gitVersion"]
+    return Finding(
+        "API server", found >= _OLDEST, told if found >= _OLDEST else f"{told}: 1.31 is the oldest that works"
+    )
+
+
+def _definition(kubectl: Kubectl) -> Finding:
+    try:
+        kubectl.run("explain", JOB.partition(".")[0] + ".spec.workers.count")
+    except TrainyardError as error:
+        return Finding("TrainerJob", False, str(error))
+    return Finding("TrainerJob", True, "the cluster knows it")
+
+
+def _operator(kubectl: Kubectl) -> Finding:
+    what, selector = "operator", "--selector=app.kubernetes.io/name=trainyard-operator"
+    try:
+        found = kubectl.get("deployments", "--all-namespaces", selector)["items"]
+    except ClusterError as error:
+        return Finding(what, True, f"not known: {error}")
+    if not found:
+        return Finding(what, False, "not found: helm install trainyard charts/trainyard --namespace trainyard-system …")
+    meta, status = found[0]["metadata"], found[0].get("status", {})
+    ready = status.get("readyReplicas", 0)
+    logs = f"kubectl logs --namespace {meta['namespace']} deployment/{meta['name']}"
+    return Finding(what, ready > 0, f"{ready} ready in {meta['namespace']}" + ("" if ready else f": {logs}"))
+
+
+def _allowed(kubectl: Kubectl, verb: str, what: str) -> bool:
+    try:
+        return kubectl.run("auth", "can-i", verb, what).strip().startswith("yes")
+    except TrainyardError:
+        return False
+
+
+def _words(refused: list[str], namespace: str) -> str:
+    if not refused:
+        return f"may run jobs in {namespace}"
+    return f"may not {', '.join(refused)} in {namespace}: bind the ClusterRole edit there"
+
+
+def _secret(kubectl: Kubectl, name: str) -> Finding:
+    try:
+        kubectl.run("get", "secret", name, "--output=name")
+    except NotFoundError:
+        fix = f"kubectl create secret generic {name} --from-env-file=… (AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=…)"
+        return Finding("Secret", False, f"{name} is not in {kubectl.current_namespace()}: {fix}")
+    except ClusterError as error:
+        return Finding("Secret", True, f"not known: {error}")
+    return Finding("Secret", True, f"{name} is there")
+
+
+def _probe(kubectl: Kubectl, job: TrainerJob, tell: Callable[[str], None]) -> Finding:
+    """Run a script that only lets the workers meet, on the job's image, storage and pods; it is deleted afterwards."""
+    what, namespace = "a small job", kubectl.current_namespace()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "probe.py").write_text(_PROBE, encoding="utf-8")
+        manifest = _manifest_of_probe(as_manifest(job), folder, namespace)
+        made, problems = validate(manifest)
+        assert made is not None, problems
+        name = made.name
+        manifest = upload(made, manifest, namespace, tell)
+    tell(f"running {name}: image, storage, Ray and the network between {made.spec.workers.count} workers")
+    there = Kubectl(namespace, kubectl.context)
+    there.apply(manifest)
+    try:
+        there.run("wait", f"{JOB}/{name}", "--for=condition=Finished", "--timeout=600s", timeout=False)
+    except TimedOutError:
+        status = there.job(name).get("status", {})
+        return Finding(what, False, f"not done after 600 s: {status.get('reason')}: {status.get('message')}")
+    else:
+        ended = there.job(name)
+        failed = condition(ended, "Failed")
+        return Finding(
+            what, failed is None, failed["message"] if failed else "its workers met, and storage took its run"
+        )
+    finally:
+        delete(there, name)
+
+
+def _manifest_of_probe(manifest: dict[str, Any], code: str, namespace: str) -> dict[str, Any]:
+    spec = manifest["spec"]
+    kept = ("workers", "storage", "queue", "schedulerName", "priorityClassName")
+    return {
+        **manifest,
+        "metadata": {"name": f"doctor-{secrets.token_hex(3)}", "namespace": namespace},
+        "spec": {
+            **{name: spec[name] for name in kept if name in spec},
+            "code": code, "script": {"path": "probe.py"}, "restart": {"maxRestarts": 0},
+            "pendingDeadlineSeconds": 300, "ttlSecondsAfterFinished": 600,
+        },
+    }  # fmt: skip

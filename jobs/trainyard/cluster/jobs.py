@@ -1,0 +1,90 @@
+"""What the verbs say of a job: its row in a list, and everything about it in words."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from trainyard.spec.model import TrainerJob
+
+Object = dict[str, Any]
+HEADINGS = ("NAME", "STATE", "WORKERS", "STEP", "PROGRESS", "ETA", "LOSS", "AGE")
+
+
+def row(job: Object, now: datetime) -> list[str]:
+    """The cells of a job under HEADINGS; empty where nothing is known yet."""
+    status = job.get("status", {})
+    shown = [status.get(name, "") for name in ("step", "progress", "eta", "loss")]
+    workers = str(job["spec"].get("workers", {}).get("count", 1))
+    return [job["metadata"]["name"], status.get("state", "New"), workers, *shown, _age(job, now)]
+
+
+def objects(job: TrainerJob) -> list[str]:
+    """The objects that the operator makes for a job, as kubectl names them."""
+    name, workers = job.name, job.spec.workers
+    pods = [f"pod/{name}-{index}" for index in range(workers.count + workers.spares)]
+    return [*pods, f"service/{name}", f"configmap/{name}", f"secret/{name}-ray", f"networkpolicy/{name}"]
+
+
+def condition(job: Object, kind: str) -> Object | None:
+    """A condition of a job that is true, or None."""
+    found = job.get("status", {}).get("conditions", [])
+    return next((each for each in found if each["type"] == kind and each["status"] == "True"), None)
+
+
+def describe(job: Object, pods: list[Object], events: list[Object], now: datetime) -> str:
+    """A job in words: what it does, why it waits, what has happened."""
+    status, meta = job.get("status", {}), job["metadata"]
+    lines = [
+        ("Name", meta["name"]),
+        ("Namespace", meta["namespace"]),
+        ("State", _state(status)),
+        ("Age", _age(job, now)),
+    ]
+    progress = " ".join(str(status[name]) for name in ("step", "progress") if status.get(name))
+    lines += [("Progress", progress), ("ETA", status.get("eta", "")), ("Loss", status.get("loss", ""))]
+    lines += [("Metrics", " ".join(f"{each['name']}={each['value']}" for each in status.get("metrics", [])))]
+    lines += [("Checkpoint", status.get("checkpoint", "")), ("Restarts", str(status.get("restarts", "")))]
+    lines += [("Goodput", status.get("goodput", "")), ("Result", status.get("resultUri", ""))]
+    text = "".join(f"{name + ':':<13}{value}\n" for name, value in lines if value != "")
+    text += _section("Attempts", [_attempt(each) for each in status.get("attempts", [])])
+    text += _section("Pods", [f"{_pod(pod)}" for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))])
+    told = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))[-12:]
+    return text + _section("Events", [_event(event) for event in told])
+
+
+def _state(status: Object) -> str:
+    words = [status.get("state", "New"), *([f"({status['reason']})"] if status.get("reason") else [])]
+    return " ".join(words) + (f": {status['message']}" if status.get("message") else "")
+
+
+def _attempt(attempt: Object) -> str:
+    resumed = f"from {attempt['resumedFrom']}" if attempt.get("resumedFrom") else "from the start"
+    lost = f"; {attempt['lostSteps']} steps done again" if attempt.get("lostSteps") else ""
+    cause = f"; after: {attempt['cause']}" if attempt.get("cause") else ""
+    return f"{attempt['number']}  {attempt['startTime']}  {resumed}{lost}{cause}"
+
+
+def _pod(pod: Object) -> str:
+    node = pod["spec"].get("nodeName", "no node")
+    return f"{pod['metadata']['name']}  {pod.get('status', {}).get('phase', 'Pending')}  {node}"
+
+
+def _event(event: Object) -> str:
+    when = event.get("lastTimestamp") or event.get("eventTime") or ""
+    return f"{when}  {event['type']}  {event['reason']}  {event['message']}"
+
+
+def _section(title: str, rows: list[str]) -> str:
+    return f"{title}:\n" + "".join(f"  {each}\n" for each in rows) if rows else ""
+
+
+def _age(job: Object, now: datetime) -> str:
+    seconds = int((now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)

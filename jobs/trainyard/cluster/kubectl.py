@@ -1,0 +1,112 @@
+"""The cluster, through kubectl.
+
+Whoever has a cluster has kubectl, set up for it: its way to log in (exec plugins, OIDC, proxies) is never ours to
+repeat, and it starts in a tenth of the time that the Python client needs to be imported.
+"""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from trainyard.errors import ExitCode, ManifestError, NotFoundError, TrainyardError
+
+JOB = "trainerjob.trainyard.dev"
+_MANAGER = "trainyard"
+_REQUEST_TIMEOUT = "--request-timeout=30s"
+
+
+class ClusterError(TrainyardError):
+    """The cluster cannot be reached, or does not let us."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class TimedOutError(TrainyardError):
+    """What was waited for did not come in time."""
+
+    exit_code = ExitCode.TIMED_OUT
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl with a context and a namespace; without, those of its configuration."""
+
+    namespace: str | None = None
+    context: str | None = None
+
+    def run(self, *arguments: str, stdin: str | None = None, timeout: bool = True) -> str:
+        """What kubectl prints. Raises ClusterError, NotFoundError, ManifestError or TimedOutError."""
+        command = self.command(*arguments, *([_REQUEST_TIMEOUT] if timeout else []))
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode:
+            _fail(done.stderr)
+        return done.stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """An object or a list, as JSON."""
+        found: dict[str, Any] = json.loads(self.run("get", *arguments, "--output=json"))
+        return found
+
+    def job(self, name: str) -> dict[str, Any]:
+        """A TrainerJob. Raises NotFoundError."""
+        return self.get(JOB, name)
+
+    def apply(self, manifest: dict[str, Any], dry_run: bool = False) -> str:
+        """Server-side apply; returns what kubectl says of it."""
+        dry = ["--dry-run=server"] if dry_run else []
+        given = ["apply", "--server-side", f"--field-manager={_MANAGER}", "--force-conflicts", *dry, "--filename=-"]
+        return self.run(*given, stdin=json.dumps(manifest)).strip()
+
+    def diff(self, manifest: dict[str, Any]) -> str:
+        """What applying a manifest would change, as a unified diff; empty when nothing would."""
+        command = self.command("diff", "--server-side", f"--field-manager={_MANAGER}", "--force-conflicts", "-f", "-")
+        done = subprocess.run(command, input=json.dumps(manifest), capture_output=True, text=True, check=False)
+        if done.returncode > 1:  # 1 means that there is a difference
+            _fail(done.stderr)
+        return done.stdout
+
+    def lines(self, *arguments: str) -> Iterator[str]:
+        """The lines that kubectl prints, as they come, until it ends or the reader stops reading."""
+        command = self.command(*arguments)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            try:
+                yield from process.stdout
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+
+    def current_namespace(self) -> str:
+        """The namespace that commands are for."""
+        if self.namespace:
+            return self.namespace
+        command = self.command("config", "view", "--minify", "--output=jsonpath={..namespace}")
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "default"
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line for arguments. Raises ClusterError without kubectl."""
+        program = shutil.which("kubectl")
+        if program is None:
+            raise ClusterError("kubectl is not on the PATH: install it (https://kubernetes.io/docs/tasks/tools)")
+        where = [f"--context={self.context}"] if self.context else []
+        return [program, *where, *([f"--namespace={self.namespace}"] if self.namespace else []), *arguments]
+
+
+def _fail(said: str) -> NoReturn:
+    text = said.strip().removeprefix("error: ")
+    if "(NotFound)" in text:
+        raise NotFoundError(text.partition("(NotFound): ")[2] or text)
+    if "(Invalid)" in text or "(BadRequest)" in text or "strict decoding error" in text:
+        raise ManifestError(text)
+    if "timed out waiting" in text:
+        raise TimedOutError(text.splitlines()[-1])
+    if "the server doesn't have a resource type" in text or "no matches for kind" in text:
+        raise ClusterError(
+            "the cluster knows no TrainerJob: install the chart (helm install trainyard charts/trainyard …), "
+            "or choose another context with --context"
+        )
+    raise ClusterError(text.splitlines()[-1] if text else "kubectl failed without a word")

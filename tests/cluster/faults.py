@@ -1,0 +1,81 @@
+"""Faults for a job on the bed, and what they cost: done for real, measured on the job's own status and storage."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bed.kubectl import get, kubectl
+from tests.cluster.jobs import status_of
+
+# Kills every process of a pod whose command line, or whose parent's, holds a text. Runs in the pod: only it sees them.
+_KILL = """
+import os, signal, sys
+def line(pid):
+    try:
+        return open(f"/proc/{pid}/cmdline").read().replace("\\0", " ")
+    except OSError:
+        return ""
+def parent(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1]
+    except OSError:
+        return "0"
+found = [pid for pid in os.listdir("/proc") if pid.isdigit() and pid != str(os.getpid())
+         and (sys.argv[1] in line(pid) if sys.argv[2] == "self" else sys.argv[1] in line(parent(pid)))]
+assert found, "no such process"
+for pid in found:
+    os.kill(int(pid), signal.SIGKILL)
+"""
+
+
+def kill_in(namespace: str, pod: str, text: str, whose: str = "self") -> None:
+    """SIGKILL to the processes of a pod with a text in their command line, or in their parent's (`parent`)."""
+    python = ["/opt/trainyard/bin/python", "-c", _KILL, text, whose]
+    kubectl("--namespace", namespace, "exec", pod, "--", *python)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a fault cost."""
+
+    fault: str
+    noticed: float
+    """Seconds from the fault to the first sign of it in the job's status."""
+    recovered: float
+    """Seconds from the fault to the first step of the next attempt."""
+    lost: int
+    """Committed steps that are gone."""
+    duplicates: int
+    """Pods of one index that ran at the same time."""
+
+
+def measure(namespace: str, fault: str, inflict: Callable[[], None], seconds: float = 150) -> Cost:
+    """Inflict a fault on a running job, and follow it until a new attempt has made a step."""
+    before = status_of(namespace)
+    committed, attempt = before["checkpoint"], before["attempt"]
+    start = time.monotonic()
+    inflict()
+    noticed, duplicates = 0.0, 0
+    while True:
+        now, status = time.monotonic() - start, status_of(namespace)
+        assert now < seconds, f"{fault}: not running again after {seconds:.0f} s: {json.dumps(status)}"
+        assert status["state"] != "Failed", f"{fault}: {status['message']}"
+        noticed = noticed or (now if (status["state"], status["attempt"]) != ("Running", attempt) else 0.0)
+        pods = [
+            pod["metadata"]["labels"]["trainyard.dev/index"]
+            for pod in get("pods", "--namespace", namespace, "--field-selector=status.phase=Running")["items"]
+        ]
+        duplicates = max(duplicates, len(pods) - len(set(pods)))
+        if status["attempt"] > attempt and status["state"] == "Running":
+            resumed = status["attempts"][-1].get("resumedFrom", "00000000")
+            lost = max(0, int(committed[:8]) - int(resumed[:8]))
+            return Cost(fault, noticed, now, lost, duplicates)
+        time.sleep(0.25)
+
+
+def table(costs: list[Cost]) -> str:
+    """The costs, a row each."""
+    rows = [f"{'fault':<34}{'noticed':>9}{'recovered':>11}{'steps lost':>12}{'duplicates':>12}"]
+    rows += [f"{c.fault:<34}{c.noticed:>8.1f}s{c.recovered:>10.1f}s{c.lost:>12}{c.duplicates:>12}" for c in costs]
+    return "\n".join(rows)

@@ -1,0 +1,118 @@
+"""What the verbs for a cluster say and send, without one."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import manifest
+from trainyard.cluster.jobs import describe, row
+from trainyard.cluster.upload import needed, upload
+from trainyard.errors import ManifestError
+from trainyard.spec.manifest import as_manifest, validate
+from trainyard.spec.model import TrainerJob
+from trainyard.spec.schema import crd
+from trainyard.storage.store import open_store
+
+NOW = datetime(2026, 1, 1, 1, tzinfo=UTC)
+META = {"name": "job", "namespace": "team", "creationTimestamp": "2026-01-01T00:00:00Z"}
+
+
+def job(**changes: Any) -> TrainerJob:
+    made, problems = validate(manifest(**changes))
+    assert made is not None, problems
+    return made
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A folder with a model, data and code."""
+    for name, text in {
+        "model/config.json": "{}", "data.jsonl": "{}\n", "code/train.py": "pass\n", "code/notes.txt": "x",
+        "code/.git/HEAD": "x", "code/lib/__pycache__/a.pyc": "x", "code/lib/a.py": "pass\n", "code/.gitignore": "*.txt\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def local_job(folder: Path, **changes: Any) -> TrainerJob:
+    spec = {
+        "model": {"source": f"{folder}/model"},
+        "data": {"train": {"source": f"{folder}/data.jsonl"}},
+        "code": f"{folder}/code",
+    }
+    return job(storage={"uri": str(folder / "store")}, **{**spec, **changes})
+
+
+def test_what_is_local_goes_up_once_by_its_content(local: Path) -> None:
+    made = local_job(local)
+    said: list[str] = []
+    first = upload(made, as_manifest(made), "team", said.append)["spec"]
+    second = upload(made, as_manifest(made), "team", said.append)["spec"]
+    assert first == second
+    assert [text.rpartition(": ")[2] for text in said] == ["uploading"] * 3 + ["there already"] * 3
+    (local / "code/train.py").write_text("changed\n")
+    third = upload(made, as_manifest(made), "team", said.append)["spec"]
+    assert third["code"] != first["code"]
+    assert third["model"] == first["model"]
+
+
+def test_code_goes_up_without_what_git_ignores(local: Path) -> None:
+    made = local_job(local)
+    uri = upload(made, as_manifest(made), "team", lambda _: None)["spec"]["code"]
+    assert {entry.path for entry in open_store(uri).list()} == {"train.py", "lib/a.py", ".gitignore"}
+
+
+def test_an_upload_that_was_cut_off_is_completed(local: Path) -> None:
+    made = local_job(local)
+    uri = upload(made, as_manifest(made), "team", lambda _: None)["spec"]["code"]
+    open_store(uri).delete(["lib/a.py"])
+    said: list[str] = []
+    upload(made, as_manifest(made), "team", said.append)
+    assert [text.rpartition(": ")[2] for text in said] == ["there already", "there already", "uploading"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": {"train": {"source": "./*.jsonl"}}}, "a pattern cannot be uploaded"),
+        ({"model": {"source": "./nowhere"}}, "./nowhere: no such file or folder"),
+    ],
+    ids=["pattern", "missing"],
+)
+def test_what_cannot_go_up_is_told(local: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ManifestError, match=words):
+        needed(local_job(local, **changes))
+
+
+def test_uris_hub_names_and_paths_of_the_image_stay() -> None:
+    made = job(model={"source": "org/model"}, data={"train": {"source": "/mnt/data.jsonl"}}, storage={"uri": "s3://b"})
+    assert needed(made) == []
+
+
+def test_a_job_is_told_in_a_row_and_in_words() -> None:
+    status = {
+        "state": "Restarting", "reason": "Restarting", "message": "rank 1: killed", "step": "30/120", "progress": "25%",
+        "eta": "3m", "loss": "0.25", "restarts": 1,
+        "attempts": [{"number": 2, "startTime": "t", "resumedFrom": "00000020-00001", "cause": "rank 1: killed", "lostSteps": 10}],
+    }  # fmt: skip
+    made = {"metadata": META, "spec": {"workers": {"count": 4}}, "status": status}
+    assert row(made, NOW) == ["job", "Restarting", "4", "30/120", "25%", "3m", "0.25", "60m"]
+    text = describe(made, [], [], NOW)
+    assert "State:       Restarting (Restarting): rank 1: killed" in text
+    assert "2  t  from 00000020-00001; 10 steps done again; after: rank 1: killed" in text
+    assert row({"metadata": META, "spec": {}}, NOW)[:3] == ["job", "New", "1"]
+
+
+def test_every_field_of_the_crd_has_words() -> None:
+    def bare(node: dict[str, Any], path: str) -> list[str]:
+        found = [] if node.get("description") or path.endswith((".metadata", "[]")) else [path]
+        for name, child in node.get("properties", {}).items():
+            found += bare(child, f"{path}.{name}")
+        if "items" in node:
+            found += bare(node["items"], f"{path}[]")
+        return found
+
+    assert bare(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "") == []
