@@ -26,6 +26,8 @@ class StepTimes(TrainerCallback):
         import time
 
         self.times.append(time.time())
+        if len(self.times) == 1 and state.is_world_process_zero:
+            print("first step", flush=True)
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.file and state.is_world_process_zero:

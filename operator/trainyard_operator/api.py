@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+import prometheus_client
 import urllib3
 from kubernetes import client, config
 from kubernetes.client.rest import RESTClientObject
 
 Object = dict[str, Any]
+_REQUESTS = prometheus_client.Counter("trainyard_api_requests_total", "Requests to the API server.", ["verb"])
 
 FIELD_MANAGER = "trainyard-operator"
 _TIMEOUT = 30.0
@@ -126,6 +128,7 @@ class Api:
         if token:
             headers["Authorization"] = token
         url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        _REQUESTS.labels("WATCH" if query.get("watch") else method).inc()
         try:
             return self._pool.request(
                 method, url, headers=headers, body=json.dumps(body).encode() if body is not None else None,

@@ -304,12 +304,13 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
     running = min(count, sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods))
     workers = f"{running} of {count} workers run"
     # An operator that was just started has no report yet: what ran before is not said to start.
-    told = world.progress.get("phase") in _AT_WORK
-    steps = told or (not world.progress and note.status.get("state") == "Running")
-    if running == count and world.progress.get("phase") == "restarting":
-        told = str(world.progress.get("cause") or "the training processes are started again")
-        note.set("Running", False, reasons.RESTARTING, told)
-        note.say("Restarting", reasons.RESTARTING, told)
+    phase = world.progress.get("phase")
+    ran = note.status.get("state") == "Running"
+    steps = (phase in _AT_WORK and (ran or _is_news(world))) or (ran and not world.progress)
+    if running == count and phase == "restarting":
+        cause = str(world.progress.get("cause") or "the training processes are started again")
+        note.set("Running", False, reasons.RESTARTING, cause)
+        note.say("Restarting", reasons.RESTARTING, cause)
         return
     waiting = next((found for pod in world.pods if (found := _waiting(pod))), None)
     if running == count and steps:
@@ -321,6 +322,13 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
     else:
         note.set("Running", False, reasons.STARTING, workers)
         note.say("Starting", reasons.STARTING, workers)
+
+
+def _is_news(world: World) -> bool:
+    """Whether rank 0 has reported since the newest pod began: what the processes before it told is over."""
+    begun = [_parse(pod["status"]["startTime"]) for pod in world.pods if pod.get("status", {}).get("startTime")]
+    # Kubernetes cuts fractions of a second off.
+    return not begun or world.progress.get("reported", 0.0) > max(begun).timestamp() + 1.0
 
 
 def _failure(pod: Object) -> _Failure | None:

@@ -22,7 +22,7 @@ _PATH = re.compile(rf"/apis/{re.escape(API_VERSION)}/namespaces/([^/]+)/trainerj
 _MAX_BODY = 64 * 1024
 _REVIEWED_SECONDS = 60.0
 _MIN_INTERVAL = 0.5
-"""Seconds between two reports of a job; more often is answered with 429."""
+"""Seconds between two reports of a pod; more often is answered with 429."""
 
 Wsgi = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -64,7 +64,7 @@ class Progress:
                 self._speed[key] = (time.monotonic(), step)
             elif step > first:
                 values["eta"] = _duration((time.monotonic() - start) / (step - first) * (total - step))
-        self._reports[key] = values
+        self._reports[key] = {**values, "reported": time.time()}
         self._changed(key)
 
 
@@ -101,14 +101,16 @@ class Server:
         if not 0 < length <= _MAX_BODY:
             raise RefusedError("413 Content Too Large")
         body = environ["wsgi.input"].read(length)
-        pod = self._pods.objects.get(self._pod_of(environ.get("HTTP_AUTHORIZATION", "")))
+        speaker = self._pod_of(environ.get("HTTP_AUTHORIZATION", ""))
+        pod = self._pods.objects.get(speaker)
         if pod is None or pod["metadata"]["namespace"] != namespace or pod["metadata"]["labels"].get(JOB_LABEL) != name:
             raise RefusedError("403 Forbidden")
         with self._lock:
             now = time.monotonic()
-            if now - self._last.get(key, 0.0) < _MIN_INTERVAL:
+            if now - self._last.get(speaker, 0.0) < _MIN_INTERVAL:
                 raise RefusedError("429 Too Many Requests")
-            self._last[key] = now
+            self._last = {pod: last for pod, last in self._last.items() if now - last < _MIN_INTERVAL}
+            self._last[speaker] = now
         try:
             self._progress.take(key, json.loads(body))
         except (ValueError, AttributeError, TypeError) as error:

@@ -141,7 +141,8 @@ class Reconciler:
                     "uid": meta["uid"],
                 },
                 "type": "Warning" if bad and reason != "CheckpointCommitted" else "Normal",
-                "reason": reason, "message": message[:1000], "source": {"component": FIELD_MANAGER}, "count": 1,
+                "reason": reason, "message": message[:1000] or reason,
+                "source": {"component": FIELD_MANAGER}, "count": 1,
                 "firstTimestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
                 "lastTimestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
             }  # fmt: skip

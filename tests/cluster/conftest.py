@@ -1,5 +1,6 @@
 """Fixtures for tests on a real cluster: the bed's own, or the one that KUBECONFIG names."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
 from tests.bed import cluster as bed
@@ -87,6 +89,13 @@ def operator(cluster: None, environment: Path) -> Iterator[None]:
     archive = images.operator()
     for node in bed.NODES:
         node.load(archive)
+    install()
+    yield
+    uninstall()
+
+
+def install() -> None:
+    """Install the chart with the bed's images."""
     values = {
         "operator.image": "localhost/trainyard-operator:1",
         "trainer.image": TRAINER,
@@ -100,7 +109,10 @@ def operator(cluster: None, environment: Path) -> Iterator[None]:
         "--wait",
         "--timeout=60s",
     )
-    yield
+
+
+def uninstall() -> None:
+    """Take away what install() has made, the CRD and its jobs too."""
     helm("uninstall", "trainyard", "--wait", "--timeout=60s")
     kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=120)
     kubectl("delete", "namespace", OPERATOR, "--wait=false")
@@ -130,26 +142,34 @@ def namespace(cluster: None) -> Iterator[str]:
 
 @pytest.fixture
 def mounted(environment: Path, namespace: str) -> Iterator[dict[str, Any]]:
-    """A volume with the environment, for pods of the namespace: restricted Pod Security forbids hostPath, not claims."""
+    """A volume with the environment, for pods of the namespace."""
+    with claimed(environment, namespace) as volume:
+        yield volume
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, namespace: str, name: str = "environment") -> Iterator[dict[str, Any]]:
+    """A volume with a folder of this machine: restricted Pod Security forbids hostPath, not claims."""
     common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
     volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": namespace},
-        "spec": {**common, "capacity": {"storage": "10Gi"}, "hostPath": {"path": str(environment)}},
+        "metadata": {"name": f"{namespace}-{name}"},
+        "spec": {**common, "capacity": {"storage": "10Gi"}, "hostPath": {"path": str(folder)}},
     }
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "environment", "namespace": namespace},
-        "spec": {**common, "volumeName": namespace, "resources": {"requests": {"storage": "10Gi"}}},
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {**common, "volumeName": f"{namespace}-{name}", "resources": {"requests": {"storage": "10Gi"}}},
     }
     apply(volume, claim)
-    kubectl(
-        "wait", "persistentvolumeclaim/environment", "--for=jsonpath={.status.phase}=Bound", "--namespace", namespace
-    )
-    yield {"name": "environment", "persistentVolumeClaim": {"claimName": "environment", "readOnly": True}}
-    kubectl("delete", "persistentvolume", namespace, "--wait=false")
+    bound = "--for=jsonpath={.status.phase}=Bound"
+    kubectl("wait", f"persistentvolumeclaim/{name}", bound, "--namespace", namespace)
+    try:
+        yield {"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}}
+    finally:
+        kubectl("delete", "persistentvolume", f"{namespace}-{name}", "--wait=false")
 
 
 @pytest.fixture(scope="package")
@@ -189,6 +209,7 @@ def inputs(s3: S3Server, tiny: Tiny) -> str:
     """URI of the tiny model and its data."""
     upload(s3, Path(tiny.model("bert")), "s3://inputs/bert")
     upload(s3, Path(tiny.rows("classes")), "s3://inputs/classes.jsonl")
+    obstore.put(s3.store("runs"), "ready", b"")  # the bucket is there
     return "s3://inputs"
 
 

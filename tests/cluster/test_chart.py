@@ -43,7 +43,8 @@ def test_a_typo_in_a_value_is_refused(value: str) -> None:
 def test_an_api_server_takes_what_it_renders(namespace: str, wide: str) -> None:
     text = rendered("--namespace", namespace, "--set", f"rbac.clusterWide={wide}").stdout
     assert "kind: Deployment" in text
-    told = kubectl("apply", "--server-side", "--dry-run=server", "--namespace", namespace, "-f", "-", stdin=text)
+    options = ("--server-side", "--force-conflicts", "--dry-run=server", "--namespace", namespace)
+    told = kubectl("apply", *options, "-f", "-", stdin=text)
     assert "deployment.apps/trainyard-operator" in told
 
 

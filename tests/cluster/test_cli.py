@@ -66,9 +66,9 @@ def test_a_script_is_submitted_followed_and_looked_at(
     assert status["checkpoint"].startswith("00000030")
     assert verb("ls", "-o", "name").stdout == "script\n"
     assert "Complete" in verb("ls").stdout
-    told = verb("status", "script").stdout
-    assert "TrainingComplete" in told
-    assert "Attempts:" in told
+    told = verb("status", "script")
+    assert "TrainingComplete" in told.stdout, told.stderr
+    assert "Attempts:" in told.stdout
     assert "CheckpointCommitted" in verb("events", "script").stdout
     assert verb("wait", "script", "--timeout", "10s").returncode == 0
     kubectl("--namespace", namespace, "delete", "pods", "--all", "--grace-period=1")
@@ -90,7 +90,8 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
     assert waited.returncode == 6, waited.stderr
     assert verb("suspend", "job").returncode == 0
     assert verb("wait", "job", "--for", "Suspended").returncode == 0
-    saved = get("trainerjob", "job", "--namespace", namespace)["status"]["checkpoint"]
+    status = get("trainerjob", "job", "--namespace", namespace)["status"]
+    saved = status.get("checkpoint", f"none: {status}")
     assert int(saved[:8]) > 0
     assert verb("resume", "job").returncode == 0
     assert verb("wait", "job", "--for", "Running").returncode == 0
@@ -122,7 +123,7 @@ def test_what_is_not_there_is_told(verb: Run, tmp_path: Path) -> None:
     nobody.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **parts}))
     away = verb("ls", KUBECONFIG=str(nobody))
     assert away.returncode == 7
-    assert "127.0.0.1:9" in away.stderr
+    assert "the cluster cannot be reached" in away.stderr
     lost = verb("ls", PATH="/nowhere")
     assert lost.returncode == 7
     assert "kubectl is not on the PATH" in lost.stderr

@@ -93,6 +93,14 @@ def test_progress_is_told_in_texts() -> None:
     assert not seen.delete
 
 
+def test_what_was_reported_before_the_newest_pod_began_is_not_running() -> None:
+    told = {"step": 30, "total": 120, "phase": "training", "reported": NOW.timestamp()}
+    pods = [real(0), real(1, startTime="2026-01-01T00:00:05Z")]
+    assert state(look(pods, {"state": "Starting"}, progress=told))[0] == "Starting"
+    assert state(look(pods, {"state": "Starting"}, progress={**told, "reported": NOW.timestamp() + 9}))[0] == "Running"
+    assert state(look(pods, {"state": "Running"}, progress=told))[0] == "Running", "a spare that came later"
+
+
 def test_an_operator_that_was_just_started_does_not_say_that_the_job_starts() -> None:
     pods = [real(0), real(1)]
     running = look(pods, progress={"step": 1, "total": 2, "phase": "training"})

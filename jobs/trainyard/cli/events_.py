@@ -27,7 +27,8 @@ def command(kubectl: Kubectl, name: str, output: str) -> None:
     rows = [
         [
             event.get("lastTimestamp") or event.get("eventTime") or "", event["type"], event["reason"],
-            f"{event['involvedObject']['kind'].lower()}/{event['involvedObject']['name']}", event["message"].strip(),
+            f"{event['involvedObject']['kind'].lower()}/{event['involvedObject']['name']}",
+            event.get("message", "").strip(),
         ]
         for event in found
     ]  # fmt: skip

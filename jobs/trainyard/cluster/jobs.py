@@ -70,7 +70,7 @@ def _pod(pod: Object) -> str:
 
 def _event(event: Object) -> str:
     when = event.get("lastTimestamp") or event.get("eventTime") or ""
-    return f"{when}  {event['type']}  {event['reason']}  {event['message']}"
+    return f"{when}  {event['type']}  {event['reason']}  {event.get('message', '')}"
 
 
 def _section(title: str, rows: list[str]) -> str:

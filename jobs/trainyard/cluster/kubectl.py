@@ -16,6 +16,7 @@ from trainyard.errors import ExitCode, ManifestError, NotFoundError, TrainyardEr
 
 JOB = "trainerjob.trainyard.dev"
 _MANAGER = "trainyard"
+_UNREACHABLE = ("Unable to connect", "refused", "EOF", "no such host", "timeout", "no route to host")
 _REQUEST_TIMEOUT = "--request-timeout=30s"
 
 
@@ -109,4 +110,7 @@ def _fail(said: str) -> NoReturn:
             "the cluster knows no TrainerJob: install the chart (helm install trainyard charts/trainyard …), "
             "or choose another context with --context"
         )
-    raise ClusterError(text.splitlines()[-1] if text else "kubectl failed without a word")
+    said = text.splitlines()[-1] if text else "kubectl failed without a word"
+    if any(sign in said for sign in _UNREACHABLE):
+        raise ClusterError(f"the cluster cannot be reached ({said}): look at kubectl cluster-info, or use --context")
+    raise ClusterError(said)

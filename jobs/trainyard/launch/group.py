@@ -14,12 +14,13 @@ import os
 import shutil
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train.collective
+from ray.experimental import internal_kv
 from ray.train import RunConfig, ScalingConfig
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -93,8 +94,8 @@ class Group:
 def _keep_process(config: dict[str, Any]) -> None:
     """In a Ray worker: have a training process started, watch it, and raise when it fails."""
     work, context, node = Work(**config["work"]), ray.train.get_context(), Node.here()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    meeting = ray.train.collective.broadcast_from_rank_zero(_meeting_point() if rank == 0 else None)
+    seats, mine = _seated(work, context)
+    rank, world_size = seats.index(mine), len(seats)
     staging = Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
     if context.get_local_rank() == 0:
@@ -115,9 +116,9 @@ def _keep_process(config: dict[str, Any]) -> None:
             "WORLD_SIZE": str(world_size),
             "LOCAL_RANK": str(context.get_local_rank()),
             "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
-            "GROUP_RANK": str(context.get_node_rank()),
-            "MASTER_ADDR": meeting["address"],
-            "MASTER_PORT": str(meeting["port"]),
+            "GROUP_RANK": str(sorted({seat.worker for seat in seats}).index(mine.worker)),
+            "MASTER_ADDR": seats[0].address,
+            "MASTER_PORT": str(seats[0].port),
         },
     }
     watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds)
@@ -133,6 +134,29 @@ def _keep_process(config: dict[str, Any]) -> None:
     if result.message.startswith("another rank went away"):
         time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
     raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
+
+
+@dataclass(frozen=True, order=True)
+class _Seat:
+    """Where a training process is, in the order of ranks: Ray's own order begins on any node."""
+
+    worker: int
+    local_rank: int
+    ray_rank: int
+    address: str
+    port: int
+
+
+def _seated(work: Work, context: Any) -> tuple[list[_Seat], _Seat]:
+    """The seats of all ranks in their order, and this process's own. A collective: every Ray worker calls it."""
+    worker = int(os.environ.get("TRAINYARD_INDEX", "0"))
+    address, port = ray.util.get_node_ip_address(), _free_port()
+    mine = _Seat(worker, context.get_local_rank(), context.get_world_rank(), address, port)
+    key = f"trainyard/{work.run_uri}/{work.attempt}/"
+    internal_kv._internal_kv_put(f"{key}{mine.ray_rank}", json.dumps(asdict(mine)))
+    ray.train.collective.barrier()
+    ranks = range(context.get_world_size())
+    return sorted(_Seat(**json.loads(internal_kv._internal_kv_get(f"{key}{rank}"))) for rank in ranks), mine
 
 
 def _sweep(staging: Path) -> None:
@@ -203,11 +227,11 @@ def _root_cause(error: WorkerGroupError) -> Result:
     return min(results, key=lambda result: (order.get(result.outcome, 2), "another rank went away" in result.message))
 
 
-def _meeting_point() -> dict[str, Any]:
-    address = ray.util.get_node_ip_address()
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
-        return {"address": address, "port": probe.getsockname()[1]}
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _threads(processes: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-PORT = 6379
+PORT, DASHBOARD_PORT = 6379, 8265
 _MEMORY_BYTES = 100 * 1024 * 1024
 """Of Ray's object store: training data does not pass through it, and Ray wants 75 MiB at least."""
 _NICE = 10
@@ -21,7 +21,9 @@ class RayNode:
 
     def __init__(self, processes: int, gpus: int, address: str, head: str | None = None) -> None:
         where = (
-            ["--head", f"--port={PORT}", "--include-dashboard=false"] if head is None else [f"--address={head}:{PORT}"]
+            ["--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD_PORT}"]
+            if head is None
+            else [f"--address={head}:{PORT}"]
         )
         self.process = subprocess.Popen(
             [

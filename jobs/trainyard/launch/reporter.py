@@ -9,6 +9,7 @@ import json
 import os
 import ssl
 import threading
+import time
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 _INTERVAL = 2.0
 _TIMEOUT = 5.0
+_LAST_TRIES, _LAST_PAUSE = 3, 0.6
+"""The last report says how far it came: it may be refused once for coming too soon after the one before."""
 _ENV = "KUBEFLOW_TRAINER_SERVER_"
 
 
@@ -61,7 +64,7 @@ class Reporter:
             self._closed = True
             self._changed.notify()
         if self._url:
-            self._thread.join(_TIMEOUT + 1)
+            self._thread.join(2 * _TIMEOUT)
 
     def _loop(self) -> None:
         while True:
@@ -71,12 +74,18 @@ class Reporter:
                     return
                 self._dirty = False
                 values, closed = dict(self._values), self._closed
-            self._post(values)
-            if not closed:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL)
+            if closed:
+                for _ in range(_LAST_TRIES):
+                    if self._post(values):
+                        return
+                    time.sleep(_LAST_PAUSE)
+                return
+            posted = self._post(values)
+            with self._changed:
+                self._dirty = self._dirty or not posted
+                self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL)
 
-    def _post(self, values: dict[str, Any]) -> None:
+    def _post(self, values: dict[str, Any]) -> bool:
         status: dict[str, Any] = {"lastUpdatedTime": datetime.now(UTC).isoformat()}
         step, total = values.get("step"), values.get("total")
         if step is not None and total:
@@ -91,4 +100,5 @@ class Reporter:
             context = ssl.create_default_context(cafile=os.environ.get(f"{_ENV}CA_CERT"))
             urllib.request.urlopen(request, timeout=_TIMEOUT, context=context).read()  # noqa: S310
         except (OSError, KeyError, ValueError):
-            return
+            return False
+        return True

@@ -1,0 +1,114 @@
+"""Seconds from the loss of a pod or a node to the next new step, on the bed's two nodes.
+
+    python -m bench.recovery [kills]
+
+Split into: detect (the loss is in the job's status), replace (the new pod runs), form (the next attempt is claimed:
+every worker is there and the checkpoint is chosen), restore (from there to the first new step). There is no peer in
+the same run: KubeRay's operator cannot be had from package registries; its RayJob took 41 s for a worker and 61 s for
+the head on such a machine.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import obstore
+
+from bench.cluster import Place, place, seconds_until, status
+from bench.common import make_inputs, save, spread
+from tests.bed import cluster as bed
+from tests.bed.kubectl import apply, get, kubectl
+
+ARGUMENTS = {
+    "max_steps": 1_000_000, "per_device_train_batch_size": 8, "logging_steps": 5, "save_steps": 25,
+    "learning_rate": 1e-4,
+}  # fmt: skip
+PARTS = ("detect", "replace", "form", "restore", "total")
+
+
+def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replaced: bool = True) -> dict[str, float]:
+    """Inflict a loss, and take the times up to the next new step."""
+    before = status(where.namespace, name)
+    old = get("pod", pod, "--namespace", where.namespace)["metadata"]["uid"] if replaced else ""
+    wall, start = time.time(), time.monotonic()
+    inflict()
+    detect = seconds_until(lambda: status(where.namespace, name)["state"] != "Running")
+    replace = detect
+    if replaced:
+        seconds_until(lambda: _runs(where, pod, old))
+        replace = time.monotonic() - start
+    seconds_until(lambda: status(where.namespace, name).get("attempt", 0) > before["attempt"])
+    attempt = status(where.namespace, name)["attempt"]
+    seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
+    total = time.monotonic() - start
+    text = bytes(obstore.get(where.s3.store("runs"), f"{where.namespace}/{name}/attempts/{attempt:05d}.json").bytes())
+    form = datetime.fromisoformat(json.loads(text)["created_at"]).timestamp() - wall
+    form = max(form, replace if replaced else form)
+    seconds_until(lambda: status(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
+    return {
+        "detect": detect, "replace": replace - detect, "form": form - replace, "restore": total - form, "total": total,
+    }  # fmt: skip
+
+
+def _runs(where: Place, pod: str, old: str) -> bool:
+    items = get("pods", "--namespace", where.namespace)["items"]
+    found = [each for each in items if each["metadata"]["name"] == pod and each["metadata"]["uid"] != old]
+    return any(each["status"].get("phase") == "Running" for each in found)
+
+
+def kill(where: Place, pod: str) -> Callable[[], None]:
+    """Takes a pod away without a word."""
+    command = ("--namespace", where.namespace, "delete", "pod", pod, "--force", "--grace-period=0", "--wait=false")
+    return lambda: kubectl(*command) and None
+
+
+def main(kills: int = 10) -> None:
+    """Print the table and save the numbers."""
+    taken: dict[str, list[dict[str, float]]] = {"worker": [], "head": [], "worker, 1 spare": [], "node": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        make_inputs(Path(temporary))
+        with place(Path(temporary)) as where:
+            _start(where, "plain", 0)
+            for number in range(kills):
+                taken["worker"].append(lose(where, "plain", "plain-1", kill(where, "plain-1")))
+                taken["head"].append(lose(where, "plain", "plain-0", kill(where, "plain-0")))
+                print(
+                    f"  {number + 1}/{kills}: {taken['worker'][-1]['total']:.1f} s, {taken['head'][-1]['total']:.1f} s",
+                    file=sys.stderr,
+                )
+            node = next(each for each in bed.NODES if each.name == _node(where, "plain-1"))
+            taken["node"].append(lose(where, "plain", "plain-1", node.stop))
+            bed.start_node(node)
+            kubectl("--namespace", where.namespace, "delete", "trainerjob", "plain")
+            _start(where, "spare", 1)
+            for _ in range(kills // 2):
+                taken["worker, 1 spare"].append(lose(where, "spare", "spare-1", kill(where, "spare-1"), replaced=False))
+    print("seconds from a loss to the next new step, median (range); detect | replace | form | restore are medians")
+    for name, rows in taken.items():
+        parts = " | ".join(f"{statistics.median(row[part] for row in rows):.1f}" for part in PARTS[:-1])
+        print(f"{name:<18}{spread([row['total'] for row in rows]):>22}   {parts}   ({len(rows)} losses)")
+    worker = [row["total"] for row in taken["worker"]]
+    print(
+        f"the last worker loss took {worker[-1] / worker[0]:.2f}× the first; goals: worker ≤ 15, head ≤ 25, spare ≤ 8"
+    )
+    save("recovery", taken)
+
+
+def _start(where: Place, name: str, spares: int) -> None:
+    restart = {"maxRestarts": 100}
+    apply(where.job(name, trainingArguments=ARGUMENTS, restart=restart, workers={"spares": spares}))
+    seconds_until(lambda: bool(status(where.namespace, name).get("checkpoint")))
+    seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
+
+
+def _node(where: Place, pod: str) -> str:
+    return str(get("pod", pod, "--namespace", where.namespace)["spec"]["nodeName"])
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
