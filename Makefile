@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-vers
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow lint format bench generate lock clean cluster cluster-env cluster-down image
+.PHONY: help env demo test test-slow lint format bench bench-cluster generate lock clean cluster cluster-env cluster-down image
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -65,6 +65,11 @@ lock: $(UV) ## Resolve requirements.lock anew.
 bench: env ## Run the benchmarks: tables of ratios against named peers.
 	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.steps
+
+bench-cluster: env ## The benchmarks of the operator, on the cluster of `make cluster` (half an hour).
+	@$(BIN)/python -m bench.apply
+	@$(BIN)/python -m bench.recovery
+	@$(BIN)/python -m bench.control_plane
 
 cluster: env ## Raise a real Kubernetes of two nodes on this Linux machine (root): docs/development.md.
 	@$(BIN)/python -m tests.bed up

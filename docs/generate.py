@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.chart import readme
 from trainyard.spec.catalogue import arguments, transformers_version
 from trainyard.spec.fields import COLUMN_PARTS, entries
 from trainyard.spec.schema import crd, json_schema
@@ -61,6 +62,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/manifest.md": manifest_page,
     "docs/manifest.schema.json": lambda: json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n",
     "charts/trainyard/files/trainerjob.crd.yaml": crd_text,
+    "charts/trainyard/README.md": lambda: readme(ROOT / "charts/trainyard/values.yaml"),
 }
 
 

@@ -137,7 +137,7 @@ def namespace(cluster: None) -> Iterator[str]:
         yield name
     finally:
         kubectl("delete", "pods", "--all", "--namespace", name, "--grace-period=1", "--wait=false")
-        kubectl("delete", "namespace", name, "--wait=false")
+        kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture
@@ -248,6 +248,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     namespace = getattr(item, "funcargs", {}).get("namespace")
     if report.failed and namespace:
+        operator = ["--namespace", OPERATOR, "logs", "deployment/trainyard-operator", "--tail=80"]
         for title, arguments in {
             "jobs": ["get", "trainerjobs", "-o", "yaml"],
             "pods": ["get", "pods", "-o", "wide"],
@@ -260,13 +261,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
                 "--tail=60",
             ],
             "other logs": ["logs", "--selector=app", "--all-containers", "--prefix", "--tail=60"],
+            **({"operator's log": operator} if "operator" in getattr(item, "fixturenames", ()) else {}),
         }.items():
             try:
-                text = kubectl("--namespace", namespace, *arguments)
+                text = kubectl(*(["--namespace", namespace] if arguments is not operator else []), *arguments)
             except subprocess.SubprocessError as error:
                 text = str(error)
             report.sections.append((f"{title} of {namespace}", text))
-        if "operator" in getattr(item, "fixturenames", ()):
-            logs = kubectl("--namespace", OPERATOR, "logs", "deployment/trainyard-operator", "--tail=80")
-            report.sections.append(("log of the operator", logs))
     return report
