@@ -73,7 +73,7 @@ class Server:
 
     def __init__(self, api: Api, pods: Informer, progress: Progress) -> None:
         self._api, self._pods, self._progress = api, pods, progress
-        self._reviewed: dict[str, tuple[float, str]] = {}
+        self._reviewed: dict[str, tuple[float, tuple[str, str]]] = {}
         self._last: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -101,9 +101,12 @@ class Server:
         if not 0 < length <= _MAX_BODY:
             raise RefusedError("413 Content Too Large")
         body = environ["wsgi.input"].read(length)
-        speaker = self._pod_of(environ.get("HTTP_AUTHORIZATION", ""))
+        speaker, uid = self._pod_of(environ.get("HTTP_AUTHORIZATION", ""))
         pod = self._pods.objects.get(speaker)
-        if pod is None or pod["metadata"]["namespace"] != namespace or pod["metadata"]["labels"].get(JOB_LABEL) != name:
+        # By its uid: what a pod that was deleted by force still does is no news of the job.
+        if pod is None or pod["metadata"]["uid"] != uid:
+            raise RefusedError("403 Forbidden")
+        if pod["metadata"]["namespace"] != namespace or pod["metadata"]["labels"].get(JOB_LABEL) != name:
             raise RefusedError("403 Forbidden")
         with self._lock:
             now = time.monotonic()
@@ -116,14 +119,14 @@ class Server:
         except (ValueError, AttributeError, TypeError) as error:
             raise RefusedError("400 Bad Request") from error
 
-    def _pod_of(self, header: str) -> str:
-        """namespace/name of the pod that a token is bound to; reviewed once a minute. Raises RefusedError."""
+    def _pod_of(self, header: str) -> tuple[str, str]:
+        """namespace/name and uid of the pod that a token is bound to; reviewed once a minute. Raises RefusedError."""
         scheme, _, token = header.partition(" ")
         if scheme != "Bearer" or not token:
             raise RefusedError("401 Unauthorized")
         digest = hashlib.sha256(token.encode()).hexdigest()
         now = time.monotonic()
-        until, pod = self._reviewed.get(digest, (0.0, ""))
+        until, pod = self._reviewed.get(digest, (0.0, ("", "")))
         if now < until:
             return pod
         review = {
@@ -131,16 +134,18 @@ class Server:
             "spec": {"token": token, "audiences": [AUDIENCE]},
         }  # fmt: skip
         answer = self._api.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
-        names = answer.get("user", {}).get("extra", {}).get("authentication.kubernetes.io/pod-name", [])
+        extra = answer.get("user", {}).get("extra", {})
+        names, uids = (extra.get(f"authentication.kubernetes.io/pod-{what}", []) for what in ("name", "uid"))
         account = answer.get("user", {}).get("username", "").split(":")
         if (
             not answer.get("authenticated")
             or AUDIENCE not in answer.get("audiences", [])
             or not names
+            or not uids
             or len(account) != 4
         ):
             raise RefusedError("401 Unauthorized")
-        pod = f"{account[2]}/{names[0]}"
+        pod = (f"{account[2]}/{names[0]}", uids[0])
         self._reviewed = {key: kept for key, kept in self._reviewed.items() if kept[0] > now}
         self._reviewed[digest] = (now + _REVIEWED_SECONDS, pod)
         return pod

@@ -9,7 +9,15 @@ from typing import Any
 
 import torch.distributed as dist
 from datasets import Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -95,6 +103,7 @@ def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> 
             "spec.trainer.entrypoint: what it returns is no Trainer with the callbacks that it was given; "
             "pass its keyword arguments on, such as Trainer(**kwargs)"
         )
+    trainer.remove_callback(PrinterCallback)  # the same numbers are told, in the log and in metrics.jsonl
     return trainer, stop
 
 
