@@ -19,6 +19,7 @@ _REQUESTS = prometheus_client.Counter("trainyard_api_requests_total", "Requests 
 
 FIELD_MANAGER = "trainyard-operator"
 _TIMEOUT = 30.0
+_SILENT_SECONDS = 90.0
 _WATCH_SECONDS = 280
 """The API server ends a watch after this; it is begun again from where it was."""
 
@@ -98,7 +99,7 @@ class Api:
             "timeoutSeconds": str(_WATCH_SECONDS),
         }  # fmt: skip
         # A watch that goes silent is cut by the read timeout: bookmarks come every minute.
-        response = self._send("GET", path, None, "", asked, 90.0, preload=False)
+        response = self._send("GET", path, None, "", asked, _SILENT_SECONDS, preload=False)
         try:
             if response.status >= 400:
                 raise ApiError(response.status, response.reason or "")

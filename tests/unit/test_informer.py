@@ -1,0 +1,185 @@
+"""Informers and passes against an API server that refuses, forgets and falls silent: a scripted one, over real HTTP."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from kubernetes import client
+
+from tests.conftest import manifest
+from trainyard_operator import api as api_module
+from trainyard_operator import informer as informer_module
+from trainyard_operator.api import Api, ApiError
+from trainyard_operator.informer import Informer
+from trainyard_operator.progress import Progress
+from trainyard_operator.queue import KeyQueue
+from trainyard_operator.reconcile import Reconciler
+from trainyard_operator.render import Settings
+
+Script = list[Callable[["Answer"], None]]
+
+
+class Answer:
+    """One request, and how it is answered."""
+
+    def __init__(self, handler: BaseHTTPRequestHandler) -> None:
+        self.handler, self.query = handler, parse_qs(urlsplit(handler.path).query)
+
+    def say(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode() + b"\n"
+        self.handler.send_response(status)
+        self.handler.send_header("Content-Length", str(len(data)))
+        self.handler.end_headers()
+        self.handler.wfile.write(data)
+
+
+class Server:
+    """Answers lists and watches by a script each, whose last entry is for all that come later."""
+
+    def __init__(self) -> None:
+        self.lists: Script = []
+        self.watches: Script = []
+        self.writes: dict[str, list[int]] = {}
+        self.written: list[tuple[str, str]] = []
+        self.over = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                answer = Answer(self)
+                script = outer.watches if "watch" in answer.query else outer.lists
+                step = script.pop(0) if len(script) > 1 else script[0]
+                step(answer)
+
+            def write(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                path = urlsplit(self.path).path
+                codes = outer.writes.get(f"{self.command} {path.rpartition('/')[2]}", [])
+                outer.written.append((self.command, path))
+                Answer(self).say(codes.pop(0) if codes else 200, {"message": "as scripted"})
+
+            do_POST = do_PATCH = do_DELETE = write  # noqa: N815 - the names that http.server calls
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing: tests are quiet."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        configuration = client.Configuration()
+        configuration.host = f"http://127.0.0.1:{self.http.server_port}"
+        self.api = Api(configuration)
+
+    def silence(self, answer: Answer) -> None:
+        """A watch that is accepted and then says nothing."""
+        answer.handler.send_response(200)
+        answer.handler.send_header("Transfer-Encoding", "chunked")
+        answer.handler.end_headers()
+        answer.handler.wfile.flush()
+        self.over.wait()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(informer_module, "_PAUSE", 0.05)
+    monkeypatch.setattr(api_module, "_SILENT_SECONDS", 0.5)
+    made = Server()
+    yield made
+    made.over.set()
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def pod(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "team", "resourceVersion": "7"}}
+
+
+def listing(*names: str) -> Callable[[Answer], None]:
+    return lambda answer: answer.say(
+        200, {"items": [pod(name) for name in names], "metadata": {"resourceVersion": "7"}}
+    )
+
+
+def refusing(status: int) -> Callable[[Answer], None]:
+    return lambda answer: answer.say(status, {"message": "as scripted"})
+
+
+def gone(answer: Answer) -> None:
+    answer.say(200, {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
+
+
+def followed(server: Server, until: str) -> Informer:
+    """An informer that runs until it knows an object."""
+    seen = threading.Event()
+    informer = Informer(
+        server.api, "/api/v1/pods", lambda obj: seen.set() if obj["metadata"]["name"] == until else None
+    )
+    informer.start()
+    assert seen.wait(10), f"{until} was never seen; known: {list(informer.objects)}"
+    return informer
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_list_that_is_refused_is_asked_for_again(server: Server, status: int) -> None:
+    server.lists = [refusing(status), refusing(status), listing("a")]
+    server.watches = [server.silence]
+    followed(server, "a")
+
+
+def test_a_version_that_is_forgotten_is_listed_anew_and_what_is_gone_is_told(server: Server) -> None:
+    server.lists = [listing("a"), listing("b")]
+    server.watches = [gone, server.silence]
+    assert list(followed(server, "b").objects) == ["team/b"]
+
+
+def test_a_watch_that_falls_silent_is_begun_again_from_where_it_was(server: Server) -> None:
+    asked: list[list[str]] = []
+
+    def event(answer: Answer) -> None:
+        asked.append(answer.query["resourceVersion"])
+        answer.say(200, {"type": "ADDED", "object": pod("b")})
+
+    server.lists = [listing("a")]
+    server.watches = [server.silence, event, server.silence]
+    followed(server, "b")
+    assert asked == [["7"]]
+
+
+def reconciler(server: Server) -> Reconciler:
+    spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
+    found = manifest(**spec)
+    found["metadata"] = {"name": "job", "namespace": "team", "uid": "1", "generation": 1}
+    jobs, pods, nodes = (Informer(server.api, "", lambda _: None, index) for index in (None, lambda _: "1", None))
+    jobs.objects["team/job"] = found
+    settings = Settings("trainer", "https://operator", "CA", b"secret")
+    return Reconciler(server.api, settings, jobs, pods, nodes, Progress(lambda _: None))
+
+
+def test_a_pod_that_is_there_already_is_no_error(server: Server) -> None:
+    server.writes = {"POST pods": [409]}
+    reconciler(server).reconcile("team/job")
+    assert ("POST", "/api/v1/namespaces/team/pods") in server.written
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_pass_that_is_refused_comes_again_and_does_what_is_left(server: Server, status: int) -> None:
+    server.writes = {"PATCH status": [status]}
+    one, queue = reconciler(server), KeyQueue()
+    with pytest.raises(ApiError) as refused:
+        one.reconcile("team/job")
+    assert refused.value.status == status
+    assert not any(path.endswith("/pods") for _, path in server.written), "nothing is done that was not told"
+    queue.add("team/job")
+    assert queue.take() == "team/job"
+    queue.done("team/job", failed=True)
+    start = time.monotonic()
+    assert queue.take() == "team/job"
+    assert time.monotonic() - start >= 0.4, "not at once"
+    one.reconcile("team/job")
+    assert ("POST", "/api/v1/namespaces/team/pods") in server.written
