@@ -193,9 +193,7 @@ def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> 
     if resumed:
         attempt["resumedFrom"] = resumed
     if number > 1:
-        attempt["cause"] = str(told.get("cause") or before.get("message") or "the pod of the driver was replaced")[
-            :2000
-        ]
+        attempt["cause"] = str(told.get("cause") or "the pod that drives was replaced")[:2000]
         done = int(str(before.get("step", "0")).partition("/")[0])
         attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]

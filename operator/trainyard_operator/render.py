@@ -85,6 +85,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
             "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
             "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{_CONFIG}/ca.crt",
             "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{_TOKEN}/token",
+            **_threads(job),
         }),
     ]  # fmt: skip
     quantities = {"cpu": workers.resources.cpu, "memory": workers.resources.memory}
@@ -152,6 +153,16 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
         "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
     }  # fmt: skip
     return {"apiVersion": "v1", "kind": "Pod", **merged}
+
+
+def _threads(job: TrainerJob) -> dict[str, str]:
+    """Threads of a training process: its share of the cores that the pod asked for, not all of the node's."""
+    workers = job.spec.workers
+    if workers.resources.cpu is None:
+        return {}
+    cpu = workers.resources.cpu
+    cores = float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
+    return {"OMP_NUM_THREADS": str(max(1, int(cores / workers.processes)))}
 
 
 def run_uri(job: TrainerJob, owner: Owner) -> str:

@@ -1,7 +1,6 @@
 """Training processes without Ray: forked by a real warm process, as many as a test wants."""
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +93,7 @@ def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
         }
         request = {
             "work": str(staging / "work.json"), "log": str(staging / f"{rank}.log"),
-            "threads": max(1, (os.cpu_count() or 1) // ranks), "env": {key: str(value) for key, value in env.items()} if ranks > 1 else {},
+            "env": {key: str(value) for key, value in env.items()} if ranks > 1 else {},
         }  # fmt: skip
         ended = run_process(node, request)
         return ended if isinstance(ended, Result) else None

@@ -339,6 +339,13 @@ def test_rendering_is_deterministic_and_restricted() -> None:
     assert "secret" not in json.dumps(objects(job(), OWNER, SETTINGS)[0]).replace('secret\\": \\"s3', "")
 
 
+@pytest.mark.parametrize(("cpu", "processes", "threads"), [("500m", 1, "1"), ("8", 2, "4"), ("7500m", 2, "3")])
+def test_processes_take_the_threads_that_are_their_share(cpu: str, processes: int, threads: str) -> None:
+    made = job(workers={"resources": {"cpu": cpu}, "processesPerWorker": processes})
+    env = pod(made, OWNER, SETTINGS, 0)["spec"]["containers"][0]["env"]
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in env
+
+
 def test_a_jobs_overlay_changes_how_its_pods_run_and_never_whose_they_are() -> None:
     template = {
         "metadata": {"labels": {"team": "a", "trainyard.dev/job-name": "other"}},

@@ -108,7 +108,6 @@ def _keep_process(config: dict[str, Any]) -> None:
     request = {
         "work": str(work_file),
         "log": str(log),
-        "threads": _threads(context.get_local_world_size()),
         "env": {
             **{name: os.environ[name] for name in shared if name in os.environ},
             # torchrun's variables: accelerate, DeepSpeed and user code read these.
@@ -232,8 +231,3 @@ def _free_port() -> int:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _threads(processes: int) -> int:
-    cores = len(os.sched_getaffinity(0))
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // processes))

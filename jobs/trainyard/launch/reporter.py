@@ -48,6 +48,7 @@ class Reporter:
             # An attempt without a cause is the first of this driver: it is none of what an earlier one told.
             taken = {"attempt": event["number"], "resumed": event["resumed"], "cause": None, "free": False}
             taken |= {name: self._values[name] for name in ("cause", "free") if name in self._values}
+            taken["phase"] = "restarting" if taken["cause"] else "starting"
         elif kind == "checkpoint":
             taken = {"checkpoint": event["id"]}
         elif kind == "restart":

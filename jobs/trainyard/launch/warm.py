@@ -7,7 +7,7 @@ its own: a main thread for signals, a clean kill, and an exit code.
     python -m trainyard.launch.warm DESCRIPTOR
 
 DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "log",
-"env", "threads"}; it gets {"pid"}, the training process's own {"outcome", …} unless it died without a word,
+"env"}; it gets {"pid"}, the training process's own {"outcome", …} unless it died without a word,
 and {"status"} (negative: the signal that ended it). When the client goes away its process is killed; when
 standard input ends, so does everything. The result goes through the socket, because a disk that is full
 could not hold it.
@@ -157,8 +157,13 @@ def train(request: dict[str, Any]) -> "Result":
     from trainyard.train.main import run
     from trainyard.train.work import Work
 
-    torch.set_num_threads(request["threads"])
+    torch.set_num_threads(_threads(int(request["env"].get("LOCAL_WORLD_SIZE", "1"))))
     return run(Work.read(request["work"]))
+
+
+def _threads(processes: int) -> int:
+    """Threads of each of so many processes. Ray would say 1 in its workers' environment; here is the user's own."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 def _tell(connection: socket.socket, message: dict[str, Any]) -> None:

@@ -239,8 +239,8 @@ class CustomTrainer(Part):
 class Resources(Part):
     """Resources of one worker."""
 
-    cpu: Quantity | None = None
-    """CPU cores, a Kubernetes quantity (`"4"`, `500m`)."""
+    cpu: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?m?$", max_length=32)] | None = None
+    """CPU cores, a Kubernetes quantity (`"4"`, `500m`). Training processes take as many threads as are their share."""
     memory: Quantity | None = None
     """Memory, a Kubernetes quantity (`16Gi`)."""
 

@@ -83,7 +83,7 @@ class Status(Part):
     loss: Word | None = None
     """The loss that was logged last."""
     phase: Word | None = None
-    """What the training processes are doing: preparing, training, evaluating, exporting, restarting."""
+    """What the training processes are doing: starting, preparing, training, evaluating, exporting, restarting."""
     metrics: Annotated[list[Metric], Field(max_length=64)] | None = None
     """What the newest evaluation measured."""
     checkpoint: Word | None = None
