@@ -5,6 +5,7 @@ keeps memory small and what is written is what stands in the code.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -22,6 +23,8 @@ _TIMEOUT = 30.0
 _SILENT_SECONDS = 90.0
 _WATCH_SECONDS = 280
 """The API server ends a watch after this; it is begun again from where it was."""
+_NO_YAML = re.compile(r"[\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+"""What JSON may hold and YAML may not, https://yaml.org/spec/1.2.2/#51-character-set."""
 
 
 class ApiError(Exception):
@@ -132,12 +135,18 @@ class Api:
         _REQUESTS.labels("WATCH" if query.get("watch") else method).inc()
         try:
             return self._pool.request(
-                method, url, headers=headers, body=json.dumps(body).encode() if body is not None else None,
+                method, url, headers=headers, body=_written(body) if body is not None else None,
                 timeout=urllib3.Timeout(connect=10, read=timeout), preload_content=preload,
                 retries=urllib3.Retry(connect=3, read=0, redirect=0, status=0, backoff_factor=0.2),
             )  # fmt: skip
         except urllib3.exceptions.HTTPError as error:
             raise ApiError(0, str(error)) from error
+
+
+def _written(body: Object) -> bytes:
+    """JSON that is YAML too: an apply is read as YAML, and a process may leave any bytes as its last words."""
+    # Not in escapes: to YAML the two that JSON makes of one emoji are two characters, and forbidden ones.
+    return _NO_YAML.sub("\N{REPLACEMENT CHARACTER}", json.dumps(body, ensure_ascii=False)).encode()
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from trainyard.launch.retry import Ended, decide
 from trainyard.spec.model import Restart
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
-from trainyard.train.heartbeat import Beat
+from trainyard.train.heartbeat import Awaited, Beat
 from trainyard.train.work import Result
 
 
@@ -161,13 +161,16 @@ def test_faults_before_the_window_are_forgotten() -> None:
 def test_a_hang_is_ten_median_steps_and_never_less_than_the_floor() -> None:
     watch = HangWatch(Path("nowhere"), floor=5.0)
     assert not watch.look(None, now=0.0)
-    assert not watch.look(Beat(True, 0, 0.0), now=600.0), "the first step may take long"
+    assert not watch.look(Beat(Awaited.FIRST_STEP, 0, 0.0), now=600.0), "the first step may take long"
+    assert watch.look(Beat(Awaited.STEP, 1, 0.0), now=6.0), "the first step is over"
     for step in range(1, 5):
-        assert not watch.look(Beat(True, step, 2.0 * step), now=2.0 * step)
+        assert not watch.look(Beat(Awaited.STEP, step, 2.0 * step), now=2.0 * step)
     assert watch.limit() == 20.0
-    assert not watch.look(Beat(True, 4, 8.0), now=27.0)
-    assert not watch.look(Beat(False, 4, 8.0), now=1000.0), "saving or evaluating is no step"
-    assert watch.look(Beat(True, 4, 8.0), now=29.0)
+    assert not watch.look(Beat(Awaited.STEP, 4, 8.0), now=27.0)
+    assert not watch.look(Beat(Awaited.OTHER, 4, 8.0), now=1000.0), "saving or evaluating is no step"
+    assert watch.look(Beat(Awaited.OTHER, 4, 8.0), now=2000.0), "and has an end all the same"
+    assert not watch.look(Beat(Awaited.NOTHING, 4, 8.0), now=9e9)
+    assert watch.look(Beat(Awaited.STEP, 4, 8.0), now=29.0)
 
 
 def test_starting_anew_keeps_what_was_there(tmp_path: Path) -> None:

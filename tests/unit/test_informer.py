@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 from kubernetes import client
 
 from tests.conftest import manifest
@@ -46,6 +47,7 @@ class Server:
         self.watches: Script = []
         self.writes: dict[str, list[int]] = {}
         self.written: list[tuple[str, str]] = []
+        self.bodies: list[bytes] = []
         self.over = threading.Event()
         outer = self
 
@@ -59,7 +61,7 @@ class Server:
                 step(answer)
 
             def write(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
                 path = urlsplit(self.path).path
                 codes = outer.writes.get(f"{self.command} {path.rpartition('/')[2]}", [])
                 outer.written.append((self.command, path))
@@ -159,6 +161,13 @@ def reconciler(server: Server) -> Reconciler:
     jobs.objects["team/job"] = found
     settings = Settings("trainer", "https://operator", "CA", b"secret")
     return Reconciler(server.api, settings, jobs, pods, nodes, Progress(lambda _: None))
+
+
+def test_any_last_words_of_a_process_make_an_apply_that_can_be_read(server: Server) -> None:
+    words = "caf\u00e9 \U0001f917 \x1b[31mred\x7f \x9b \udcff \ufffe\n\tend"
+    server.api.apply("/apis/x/status", {"status": {"message": words}})
+    read = yaml.safe_load(server.bodies[-1])["status"]["message"]
+    assert read == "caf\u00e9 \U0001f917 \x1b[31mred\ufffd \ufffd \ufffd \ufffd\n\tend"
 
 
 def test_a_pod_that_is_there_already_is_no_error(server: Server) -> None:

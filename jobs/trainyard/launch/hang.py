@@ -5,6 +5,7 @@ profile may not trace another process.
 """
 
 import contextlib
+import math
 import os
 import signal
 import statistics
@@ -14,14 +15,14 @@ from collections import deque
 from pathlib import Path
 from typing import Self
 
-from trainyard.train.heartbeat import Beat, read
+from trainyard.train.heartbeat import Awaited, Beat, read
 
 _POLL_SECONDS = 0.5
 _STEPS = 10
 """A step that takes as long as ten is one that does not end."""
 _KEPT = 64
-_FIRST_STEP_SECONDS = 1800.0
-"""The first steps compile kernels and meet the other ranks."""
+_LONG_SECONDS = 1800.0
+"""A first step compiles kernels and meets the other ranks; a save uploads."""
 _OTHERS_SECONDS = 3.0
 """Every rank that waits for the same step tells its stack before the group is taken down."""
 
@@ -48,27 +49,30 @@ class HangWatch:
         self._done.set()
         self._thread.join()
 
-    def limit(self) -> float:
-        """Seconds without a step that are too long."""
-        if not self._durations:
-            return max(self.floor, _FIRST_STEP_SECONDS)
-        return max(self.floor, _STEPS * statistics.median(self._durations))
+    def limit(self, awaited: Awaited = Awaited.STEP) -> float:
+        """Seconds without a sign that are too long."""
+        if awaited is Awaited.NOTHING:
+            return math.inf
+        if awaited is not Awaited.STEP:
+            return max(self.floor, _LONG_SECONDS)
+        return max(self.floor, _STEPS * statistics.median(self._durations or [0.0]))
 
     def look(self, beat: Beat | None, now: float) -> bool:
         """Take the newest sign. Returns whether the process hangs."""
         if beat is None:
             return False
         last = self._last
-        if last is not None and last.training and beat.step > last.step:
+        if last is not None and last.awaited is Awaited.STEP and beat.step > last.step:
             self._durations.append((beat.at - last.at) / (beat.step - last.step))
         self._last = beat
-        return beat.training and now - beat.at > self.limit()
+        return now - beat.at > self.limit(beat.awaited)
 
     def _loop(self) -> None:
         while not self._done.wait(_POLL_SECONDS):
             if self.pid is not None and self.look(read(self.beats), time.monotonic()):
                 assert self._last is not None
-                self._end(self.pid, f"no step for {self.limit():.0f} s after step {self._last.step}")
+                silent = f"no sign of life for {self.limit(self._last.awaited):.0f} s after step {self._last.step}"
+                self._end(self.pid, silent)
                 return
 
     def _end(self, pid: int, why: str) -> None:

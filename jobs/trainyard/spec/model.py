@@ -300,7 +300,8 @@ class Restart(Part):
     """Seconds of that window: faults before it are forgotten, so that a long run may have many."""
     hang_seconds: Annotated[Int, Field(ge=1)] = 300
     """Seconds without a step after which a run is taken to hang: the stacks of its processes go into their logs, and
-    it is restarted. When ten median steps take longer, it is ten median steps."""
+    it is restarted. When ten median steps take longer, it is ten median steps. A first step, a save and a batch of an
+    evaluation may take half an hour."""
 
 
 class Resume(StrEnum):

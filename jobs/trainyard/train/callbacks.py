@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainyard.checkpoint.saver import Saver
 from trainyard.train.events import Events
-from trainyard.train.heartbeat import Heart
+from trainyard.train.heartbeat import Awaited, Heart
 from trainyard.train.metrics import MetricsLog
 
 _EVENT_INTERVAL = 0.1
@@ -96,21 +96,31 @@ class HeartbeatCallback(TrainerCallback):
 
     def __init__(self, heart: Heart) -> None:
         self._heart = heart
+        self._next = Awaited.FIRST_STEP
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A step is waited for."""
-        self._heart.beat(True, state.global_step)
+        self._heart.beat(self._next, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The next step is waited for, unless something comes before it."""
+        self._next = Awaited.STEP
         busy = control.should_save or control.should_evaluate or control.should_training_stop
-        self._heart.beat(not busy, state.global_step)
+        self._heart.beat(Awaited.OTHER if busy else self._next, state.global_step)
 
     on_epoch_end = on_step_end
 
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """An evaluation goes on, in training or after it."""
+        if self._next is not Awaited.NOTHING:
+            self._heart.beat(Awaited.OTHER, state.global_step)
+
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """No more steps."""
-        self._heart.beat(False, state.global_step)
+        self._next = Awaited.NOTHING
+        self._heart.beat(self._next, state.global_step)
 
 
 class CheckpointCallback(TrainerCallback):

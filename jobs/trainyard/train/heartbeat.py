@@ -1,25 +1,37 @@
 """A sign of life with each step, for the watcher beside the training process.
 
-It is one write of a few bytes into a file of the node. Between a step and the next one, while a checkpoint is
-saved or the model is evaluated, the sign says so: that may take longer than any step.
+It is one write of a few bytes into a file of the node. It says what is waited for: a first step, a save or an
+evaluation may each take longer than any other step.
 """
 
 import os
 import struct
 import time
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
-_FORMAT = "?qd"
+_FORMAT = "bqd"
+
+
+class Awaited(IntEnum):
+    """What comes next."""
+
+    FIRST_STEP = 0
+    STEP = 1
+    OTHER = 2
+    """A checkpoint that is saved, or an evaluation's next batch."""
+    NOTHING = 3
+    """Training is over."""
 
 
 @dataclass(frozen=True)
 class Beat:
     """The newest sign."""
 
-    training: bool
-    """Whether steps are what is waited for."""
+    awaited: Awaited
     step: int
+    """The steps done."""
     at: float
     """When, by the monotonic clock of the machine (seconds)."""
 
@@ -32,7 +44,8 @@ def file(staging: Path, rank: int) -> Path:
 def read(path: Path) -> Beat | None:
     """The newest sign; None before the first."""
     try:
-        return Beat(*struct.unpack(_FORMAT, path.read_bytes()))
+        awaited, step, at = struct.unpack(_FORMAT, path.read_bytes())
+        return Beat(Awaited(awaited), step, at)
     except (FileNotFoundError, struct.error):
         return None
 
@@ -44,6 +57,6 @@ class Heart:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
 
-    def beat(self, training: bool, step: int) -> None:
+    def beat(self, awaited: Awaited, step: int) -> None:
         """Leave a sign."""
-        os.pwrite(self._descriptor, struct.pack(_FORMAT, training, step, time.monotonic()), 0)
+        os.pwrite(self._descriptor, struct.pack(_FORMAT, awaited, step, time.monotonic()), 0)
