@@ -19,7 +19,7 @@ from trainyard_operator.api import Api, ApiError, Object
 from trainyard_operator.gangs import KINDS, GangKind
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.leader import Leader
-from trainyard_operator.progress import Progress, Server
+from trainyard_operator.progress import Progress, Server, owner_uid
 from trainyard_operator.queue import KeyQueue
 from trainyard_operator.reconcile import JOBS, Reconciler
 from trainyard_operator.render import JOB_LABEL, Settings
@@ -39,7 +39,7 @@ class Operator:
         namespace = os.environ.get("WATCH_NAMESPACE")
         scope = f"/namespaces/{namespace}" if namespace else ""
         self.jobs = Informer(api, JOBS.replace("/trainerjobs", f"{scope}/trainerjobs"), self._job_changed)
-        self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, _owner_uid, labelSelector=JOB_LABEL)
+        self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, owner_uid, labelSelector=JOB_LABEL)
         self.nodes = Informer(api, "/api/v1/nodes", self._node_changed)
         self.progress = Progress(self.queue.add)
         self.reconciler = Reconciler(api, settings, self.jobs, self.pods, self.nodes, self.progress)
@@ -139,10 +139,6 @@ def _gang(name: str) -> GangKind:
         if kind == name:
             return cast("GangKind", kind)
     sys.exit(f"TRAINYARD_GANG is {name!r}; it is one of {', '.join(KINDS)}")
-
-
-def _owner_uid(pod: Object) -> str | None:
-    return next((owner["uid"] for owner in pod["metadata"].get("ownerReferences", []) if owner.get("controller")), None)
 
 
 def _log_as_json() -> None:

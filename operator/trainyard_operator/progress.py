@@ -36,27 +36,33 @@ class RefusedError(Exception):
 
 
 class Progress:
-    """The newest report of each job, by namespace/name."""
+    """The newest report of each job, by namespace/name and uid: a job of the same name may have been there before."""
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
-        self._reports: dict[str, dict[str, Any]] = {}
+        self._reports: dict[str, tuple[str, dict[str, Any]]] = {}
         self._speed: dict[str, tuple[float, int]] = {}
 
-    def get(self, key: str) -> dict[str, Any]:
+    def get(self, key: str, uid: str) -> dict[str, Any]:
         """The newest numbers of a job; empty before the first report."""
-        return self._reports.get(key, {})
+        of, values = self._reports.get(key, ("", {}))
+        return values if of == uid else {}
 
     def forget(self, key: str) -> None:
         """The job is gone."""
         self._reports.pop(key, None)
         self._speed.pop(key, None)
 
-    def take(self, key: str, report: Object) -> None:
+    def take(self, key: str, uid: str, report: Object) -> None:
         """Keep a report, in Kubeflow's words or with ours beside them."""
         values = dict(report.get("trainyard") or _from_kubeflow(report.get("trainerStatus", {})))
+        known = self.get(key, uid)
+        if not known:
+            self.forget(key)
+        if known.get("attempt", 0) > values.get("attempt", known.get("attempt", 0)):
+            return  # of an attempt that is over
         # Rank 0 may be on another node than the driver: each tells its part.
-        values = {**self._reports.get(key, {}), **values}
+        values = {**known, **values}
         step, total = values.get("step"), values.get("total")
         if isinstance(step, int) and isinstance(total, int):
             start, first = self._speed.setdefault(key, (time.monotonic(), step))
@@ -64,7 +70,7 @@ class Progress:
                 self._speed[key] = (time.monotonic(), step)
             elif step > first:
                 values["eta"] = _duration((time.monotonic() - start) / (step - first) * (total - step))
-        self._reports[key] = {**values, "reported": time.time()}
+        self._reports[key] = (uid, {**values, "reported": time.time()})
         self._changed(key)
 
 
@@ -115,7 +121,7 @@ class Server:
             self._last = {pod: last for pod, last in self._last.items() if now - last < _MIN_INTERVAL}
             self._last[speaker] = now
         try:
-            self._progress.take(key, json.loads(body))
+            self._progress.take(key, owner_uid(pod) or "", json.loads(body))
         except (ValueError, AttributeError, TypeError) as error:
             raise RefusedError("400 Bad Request") from error
 
@@ -149,6 +155,11 @@ class Server:
         self._reviewed = {key: kept for key, kept in self._reviewed.items() if kept[0] > now}
         self._reviewed[digest] = (now + _REVIEWED_SECONDS, pod)
         return pod
+
+
+def owner_uid(obj: Object) -> str | None:
+    """The uid of the job that an object belongs to."""
+    return next((owner["uid"] for owner in obj["metadata"].get("ownerReferences", []) if owner.get("controller")), None)
 
 
 def _from_kubeflow(status: Object) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Reconciler:
             self._write_status(key, found, invalid(meta["generation"], before, lines, datetime.now(UTC)))
             return None
         owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
-        world = World(self._pods.indexed(meta["uid"]), self._lost_nodes(), self._progress.get(key))
+        world = World(self._pods.indexed(meta["uid"]), self._lost_nodes(), self._progress.get(key, meta["uid"]))
         seen = observe(job, owner, meta["generation"], before, world)
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)

@@ -21,7 +21,7 @@ from tests.bed.node import Node
 from tests.bed.pki import FOLDER, Authority
 
 NODES = (Node(1), Node(2))
-_NODE_SECONDS = 60
+_NODE_SECONDS = 150
 
 
 def why_not() -> str | None:

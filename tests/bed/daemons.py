@@ -64,7 +64,8 @@ def kill(processes: Iterable[psutil.Process], number: signal.Signals = signal.SI
 
 def _ended(process: psutil.Process) -> bool:
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        # While threads are left, the first of them may be a zombie already and the ports are still taken.
+        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True
 

@@ -95,7 +95,8 @@ def operator(cluster: None, environment: Path) -> Iterator[None]:
 
 
 def install() -> None:
-    """Install the chart with the bed's images."""
+    """Install the chart with the bed's images, in place of what a run that was cut off may have left."""
+    helm("uninstall", "trainyard", "--ignore-not-found", "--wait", "--timeout=60s")
     values = {
         "operator.image": "localhost/trainyard-operator:1",
         "trainer.image": TRAINER,

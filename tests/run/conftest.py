@@ -82,6 +82,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield run
     for each in started:
         if each.process.poll() is None:
+            print("".join(each.lines))
             each.kill_all()
     assert not _left_behind(mark), "the command left processes behind"
 

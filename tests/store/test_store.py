@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bed.proxy import Fault, FaultyProxy
 from tests.bed.s3 import S3Server
 from trainyard.errors import NotFoundError, StorageError
 from trainyard.storage.store import Store, open_store
@@ -52,6 +53,21 @@ def test_a_store_that_can_be_written_leaves_no_probe(make: MakeStore) -> None:
     store = make()
     store.check_writable()
     assert store.list() == []
+
+
+def test_an_outage_fails_a_first_look_and_is_waited_out_by_a_run(s3_env: S3Server) -> None:
+    proxy = FaultyProxy(s3_env.endpoint)
+    store = open_store("s3://bucket/outage", proxy.endpoint)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with proxy.fault(Fault(reset=True)):
+                written = pool.submit(store.patient().put, "file", b"x")
+                with pytest.raises(StorageError):
+                    store.put("other", b"x")
+            written.result(timeout=60)
+        assert store.get("file") == b"x"
+    finally:
+        proxy.close()
 
 
 def test_wrong_credentials_are_told_without_the_secret(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from trainyard.spec.status import Status
 from trainyard_operator.gangs import KINDS
 from trainyard_operator.observe import Seen, World, observe
 from trainyard_operator.overlay import overlaid
+from trainyard_operator.progress import Progress
 from trainyard_operator.queue import KeyQueue
 from trainyard_operator.reconcile import accepted
 from trainyard_operator.render import Owner, Settings, objects, pod
@@ -401,3 +402,13 @@ def test_a_failed_key_comes_again_later_and_a_closed_queue_lets_go() -> None:
     queue.close()
     waiting.join(5)
     assert taken == [None]
+
+
+def test_a_report_of_an_attempt_that_is_over_or_of_a_job_that_was_before_is_not_taken() -> None:
+    progress = Progress(lambda _: None)
+    progress.take("team/job", "first", {"trainyard": {"attempt": 2, "phase": "restarting"}})
+    progress.take("team/job", "first", {"trainyard": {"attempt": 1, "phase": "training", "step": 9}})
+    assert progress.get("team/job", "first")["phase"] == "restarting"
+    progress.take("team/job", "second", {"trainyard": {"attempt": 1, "phase": "starting"}})
+    assert progress.get("team/job", "first") == {}
+    assert progress.get("team/job", "second")["attempt"] == 1

@@ -24,8 +24,9 @@ import psutil
 from trainyard.errors import ExitCode, TrainyardError
 from trainyard.launch import orphans, rayenv
 from trainyard.launch.drive import Drive
+from trainyard.launch.listener import Listener
 from trainyard.launch.logs import LogUpload, RankTail, Tee
-from trainyard.launch.node import Node, Warm, events_listener, open_node
+from trainyard.launch.node import Node, Warm, open_node
 from trainyard.launch.progress import plain_display
 from trainyard.launch.raynode import RayNode, connected, reachable, resolve
 from trainyard.launch.reporter import Reporter
@@ -104,7 +105,7 @@ def tell_end(file: Path, result: Result) -> None:
 class _Agent:
     def __init__(self, place: Place, loaded: Loaded, node: Node) -> None:
         self.place, self.job, self.node = place, loaded.job, node
-        self.warm = Warm(node)
+        self.warm, self.listener = Warm(node), Listener(node)
         self.stopping = threading.Event()
         self.result: Result | None = None
         self.log = node.folder / "agent.log"
@@ -119,13 +120,12 @@ class _Agent:
             return self._run()
 
     def _run(self) -> Result:
-        listener = events_listener(self.node)
         ended_read, ended_write = socket.socketpair()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
         thread.start()
-        self._show(listener, ended_read)
+        self._show(ended_read)
         self.reporter.close()
         self.ranks.close()
         self.warm.close()
@@ -154,7 +154,7 @@ class _Agent:
             lambda: self.stopping.is_set() or not ray_node.alive(), self._note,
         )  # fmt: skip
         made = plan.plan(self.job, gather(self.job.spec))
-        return Drive(self.job, made, self._store(), self.node, self._tell, connect, self.stopping).run()
+        return Drive(self.job, made, self._store(), self.node, self.listener.tell, connect, self.stopping).run()
 
     def _watch_head(self, ray_node: RayNode) -> None:
         """Without its head this pod can do nothing: it ends, and the operator replaces it."""
@@ -198,20 +198,16 @@ class _Agent:
         return open_store(self.place.run_uri, storage.endpoint, storage.region)
 
     def _note(self, text: str) -> None:
-        self._tell({"event": "note", "text": text})
+        self.listener.tell({"event": "note", "text": text})
 
-    def _tell(self, event: dict[str, Any]) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
-            sender.sendto(json.dumps(event).encode(), str(self.node.events_socket))
-
-    def _show(self, listener: socket.socket, ended: socket.socket) -> None:
+    def _show(self, ended: socket.socket) -> None:
         while True:
-            ready, _, _ = select.select([listener, ended], [], [])
-            if listener in ready:
-                event = json.loads(listener.recv(65536))
-                self.reporter.show(event)
-                with contextlib.suppress(OSError, SystemExit):
-                    self.display.show(event)
+            ready, _, _ = select.select([self.listener, ended], [], [])
+            if self.listener in ready:
+                if event := self.listener.receive():
+                    self.reporter.show(event)
+                    with contextlib.suppress(OSError, SystemExit):
+                        self.display.show(event)
             elif ended in ready:
                 return
 

@@ -53,7 +53,8 @@ class Drive:
         for warning in self.plan.warnings:
             self.tell({"event": "note", "text": f"warning: {warning}"})
         with self.connect() as gathered:
-            driver = Driver(self.job, self.plan, self.store, self.node, described, self.tell, gathered, self.stopping)
+            store = self.store.patient()
+            driver = Driver(self.job, self.plan, store, self.node, described, self.tell, gathered, self.stopping)
             return driver.run()
 
     def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:

@@ -91,7 +91,8 @@ class Driver:
                 self.store, resumed, self.plan.world_size.value, catalogue.newest_attempt(known), anew=anew
             )
             if claimed is not None:
-                self.tell({"event": "attempt", "number": claimed.number, "resumed": str(resumed) if resumed else None})
+                resumed_from = str(resumed) if resumed else None
+                self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
                 return self._work(claimed.number, resumed)
 
     def _work(self, attempt: int, resumed: CheckpointId | None) -> Work:

@@ -6,7 +6,6 @@ its imports are the longest wait, and everything else happens beside it.
 
 import contextlib
 import functools
-import json
 import os
 import select
 import signal
@@ -20,7 +19,8 @@ from typing import Any
 from trainyard.errors import ExitCode, JobError, ManifestError
 from trainyard.launch import orphans, rayenv
 from trainyard.launch.drive import Drive
-from trainyard.launch.node import Node, Warm, events_listener, only_run, open_node
+from trainyard.launch.listener import Listener
+from trainyard.launch.node import Node, Warm, only_run, open_node
 from trainyard.launch.progress import Display, Silent, open_display
 from trainyard.plan import inputs, plan
 from trainyard.plan.facts import gather
@@ -69,7 +69,7 @@ def open_run(job: TrainerJob) -> Store:
 class _Session:
     def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display) -> None:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
-        self.warm = Warm(node)
+        self.warm, self.listener = Warm(node), Listener(node)
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
         os.nice(_WATCHERS_NICE)
         self.stopping, self.killed = threading.Event(), threading.Event()
@@ -78,13 +78,12 @@ class _Session:
         self.metrics: dict[str, float] = {}
 
     def run(self) -> Finished:
-        listener = events_listener(self.node)
         ending_read, ending_write = socket.socketpair()
         thread = threading.Thread(target=self._drive, args=(ending_write,), name="driver", daemon=True)
         try:
             with self._signals():
                 thread.start()
-                self._show(listener, ending_read)
+                self._show(ending_read)
         finally:
             with contextlib.suppress(OSError, SystemExit):
                 self.display.close()
@@ -112,29 +111,25 @@ class _Session:
     def _drive(self, ending: socket.socket) -> None:
         try:
             connect = functools.partial(_ray, self.job, self.node)
-            drive = Drive(self.job, self.plan, self.store, self.node, self._tell, connect, self.stopping)
+            drive = Drive(self.job, self.plan, self.store, self.node, self.listener.tell, connect, self.stopping)
             self.result = drive.run()
         except BaseException as error:  # noqa: BLE001 - a thread's error is raised again by the main thread
             self.error = error
         finally:
             ending.close()
 
-    def _tell(self, event: dict[str, Any]) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
-            sender.sendto(json.dumps(event).encode(), str(self.node.events_socket))
-
-    def _show(self, listener: socket.socket, ending: socket.socket) -> None:
+    def _show(self, ending: socket.socket) -> None:
         """Show events until the driver's thread ends."""
         while not self.killed.is_set():
             try:
-                ready, _, _ = select.select([listener, ending], [], [], 1.0)
+                ready, _, _ = select.select([self.listener, ending], [], [], 1.0)
             except InterruptedError:
                 continue
-            if listener in ready:
-                event = json.loads(listener.recv(65536))
-                if event["event"] == "final":
-                    self.metrics = event["metrics"]
-                self._display(event)
+            if self.listener in ready:
+                if event := self.listener.receive():
+                    if event["event"] == "final":
+                        self.metrics = event["metrics"]
+                    self._display(event)
             elif ending in ready:
                 return
 

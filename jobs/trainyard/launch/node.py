@@ -151,10 +151,3 @@ def _sweep() -> None:
         if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
             with contextlib.suppress(OSError), _locked(folder / _LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def events_listener(node: Node) -> socket.socket:
-    """The receiving end of the progress events."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listener.bind(str(node.events_socket))
-    return listener

@@ -65,7 +65,7 @@ def message(event: dict[str, Any]) -> str | None:
     kind = event["event"]
     if kind == "attempt":
         resumed = event["resumed"]
-        return f"attempt {event['number']}" + (f", going on from checkpoint {resumed}" if resumed else "")
+        return f"attempt {event['attempt']}" + (f", going on from checkpoint {resumed}" if resumed else "")
     if kind == "set_aside":
         return f"checkpoint {event['id']} is corrupt and was set aside ({event['reason']}); using the one before"
     if kind == "restart":

@@ -46,7 +46,7 @@ class Reporter:
             taken = {"phase": event["text"]}
         elif kind == "attempt":
             # An attempt without a cause is the first of this driver: it is none of what an earlier one told.
-            taken = {"attempt": event["number"], "resumed": event["resumed"], "cause": None, "free": False}
+            taken = {"resumed": event["resumed"], "cause": None, "free": False}
             taken |= {name: self._values[name] for name in ("cause", "free") if name in self._values}
             taken["phase"] = "restarting" if taken["cause"] else "starting"
         elif kind == "checkpoint":
@@ -54,6 +54,7 @@ class Reporter:
         elif kind == "restart":
             taken = {"cause": event["message"], "free": event.get("free", False), "phase": "restarting"}
         if taken:
+            taken |= {"attempt": event["attempt"]} if "attempt" in event else {}
             with self._changed:
                 self._values |= taken
                 self._dirty = True

@@ -6,7 +6,7 @@ three outcomes a caller can tell apart (there, not there, storage broken), and m
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from trainyard import errors
 
 CHUNK_BYTES = 8 * 1024 * 1024
-_RETRIES = {
-    "max_retries": 8,
-    "retry_timeout": timedelta(seconds=120),
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2},
-}
+_BACKOFF = {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2}
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=120), "backoff": _BACKOFF}
+_PATIENT_RETRIES = {"max_retries": 1000, "retry_timeout": timedelta(minutes=5), "backoff": _BACKOFF}
 _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "300 seconds"}
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and check spec.storage.uri and endpoint",
@@ -48,6 +46,11 @@ class Store:
     uri: str
     scheme: str
     backend: ObjectStore
+    patient_backend: ObjectStore
+
+    def patient(self) -> "Store":
+        """The same, for a run under way: it waits out five minutes of outage, where a first look fails in seconds."""
+        return replace(self, backend=self.patient_backend)
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object whole: a reader sees the old one or the new one."""
@@ -170,7 +173,8 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
         root = folder.expanduser().resolve()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            return Store(root.as_uri(), "file", LocalStore(str(root)))
+            backend = LocalStore(str(root))
+            return Store(root.as_uri(), "file", backend, backend)
         except OSError as error:
             raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {_HINTS['file']}") from error
     parts = _split(uri)
@@ -178,10 +182,11 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
         raise errors.StorageError(f"{uri}: not a storage URI. Write s3://bucket/prefix, gs://…, az://…, or a path")
     prefix = parts.path.strip("/") or None
     try:
-        backend = _remote(parts.scheme, parts.netloc, prefix, endpoint, region)
+        place = (parts.scheme, parts.netloc, prefix, endpoint, region)
+        backends = [_remote(*place, retries) for retries in (_RETRIES, _PATIENT_RETRIES)]
     except (BaseError, ValueError) as error:
         raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
-    return Store(uri.rstrip("/"), parts.scheme, backend)
+    return Store(uri.rstrip("/"), parts.scheme, *backends)
 
 
 def _folder(uri: str) -> Path | None:
@@ -205,10 +210,11 @@ def _split(uri: str) -> SplitResult:
         raise errors.StorageError(f"{uri}: {error}. Write s3://bucket/prefix, gs://…, az://…, or a path") from error
 
 
-def _remote(scheme: str, bucket: str, prefix: str | None, endpoint: str | None, region: str | None) -> ObjectStore:
+def _remote(
+    scheme: str, bucket: str, prefix: str | None, endpoint: str | None, region: str | None, retries: Any
+) -> ObjectStore:
     plain_http = endpoint is not None and endpoint.startswith("http://")
     client: Any = {**_DEADLINES, **({"allow_http": True} if plain_http else {})}
-    retries: Any = _RETRIES
     if scheme == "gs":
         return GCSStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
     if scheme == "az":

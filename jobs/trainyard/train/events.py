@@ -12,7 +12,8 @@ from typing import Any
 class Events:
     """The sending end."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, attempt: int = 0) -> None:
+        self._attempt = attempt
         self._socket: socket.socket | None = None
         if path is None:
             return
@@ -28,7 +29,7 @@ class Events:
         if self._socket is None:
             return
         try:
-            self._socket.send(json.dumps({"event": event, **fields}).encode())
+            self._socket.send(json.dumps({"event": event, "attempt": self._attempt, **fields}).encode())
         except BlockingIOError:
             return
         except OSError:

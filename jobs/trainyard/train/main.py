@@ -27,7 +27,7 @@ def run(work: Work) -> Result:
     """One attempt in this process, as the rank that the environment names. Never raises: the result tells."""
     step = 0
     built: transformers.Trainer | None = None
-    events = Events(work.events if _rank() == 0 else None)
+    events = Events(work.events if _rank() == 0 else None, work.attempt)
     try:
         _quiet()
         code.enter(work.job.spec)

@@ -41,7 +41,7 @@ class Work:
     def store(self) -> Store:
         """The run's folder in storage."""
         storage = self.job.spec.storage
-        return open_store(self.run_uri, storage.endpoint, storage.region)
+        return open_store(self.run_uri, storage.endpoint, storage.region).patient()
 
     @property
     def resumed(self) -> CheckpointId | None:

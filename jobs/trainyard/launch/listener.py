@@ -1,0 +1,38 @@
+"""The receiving end of the events, on the node that shows them."""
+
+import contextlib
+import json
+import socket
+from typing import Any
+
+from trainyard.launch.node import Node
+
+_MAX_BYTES = 65536
+
+
+class Listener:
+    """Takes the events of the training processes and of this process itself, in the order in which they come."""
+
+    def __init__(self, node: Node) -> None:
+        self._address = str(node.events_socket)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self._address)
+        self._newest = 0
+
+    def fileno(self) -> int:
+        """For select()."""
+        return self._socket.fileno()
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next event; None in place of one from an attempt that is over, whose processes may outlive it."""
+        event: dict[str, Any] = json.loads(self._socket.recv(_MAX_BYTES))
+        attempt = event.get("attempt", self._newest)
+        if attempt < self._newest:
+            return None
+        self._newest = attempt
+        return event
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Have this process's own event received in its turn."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+            sender.sendto(json.dumps(event).encode(), self._address)
