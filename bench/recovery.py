@@ -2,10 +2,10 @@
 
     python -m bench.recovery [kills]
 
-Split into: detect (the loss is in the job's status), replace (the new pod runs), form (the next attempt is claimed:
-every worker is there and the checkpoint is chosen), restore (from there to the first new step). There is no peer in
-the same run: KubeRay's operator cannot be had from package registries; its RayJob took 41 s for a worker and 61 s for
-the head on such a machine.
+Split into: detect (the loss is in the job's status), replace (the new pod runs), form (the training processes of the
+next attempt start: every worker is in the Ray cluster), restore (from there to the first new step). There is no peer
+in the same run: KubeRay's operator cannot be had from package registries; its RayJob took 41 s for a worker and 61 s
+for the head on such a machine.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.bed import cluster as bed
 from tests.bed.kubectl import apply, get, kubectl
 
 ARGUMENTS = {
-    "max_steps": 1_000_000, "per_device_train_batch_size": 8, "logging_steps": 5, "save_steps": 25,
+    "max_steps": 1_000_000, "per_device_train_batch_size": 8, "logging_steps": 1, "save_steps": 25,
     "learning_rate": 1e-4,
 }  # fmt: skip
 PARTS = ("detect", "replace", "form", "restore", "total")
@@ -44,15 +44,21 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
         replace = time.monotonic() - start
     seconds_until(lambda: status(where.namespace, name).get("attempt", 0) > before["attempt"])
     attempt = status(where.namespace, name)["attempt"]
-    seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
-    total = time.monotonic() - start
-    text = bytes(obstore.get(where.s3.store("runs"), f"{where.namespace}/{name}/attempts/{attempt:05d}.json").bytes())
-    form = datetime.fromisoformat(json.loads(text)["created_at"]).timestamp() - wall
-    form = max(form, replace if replaced else form)
+    claim = json.loads(_read(where, name, f"attempts/{attempt:05d}.json"))
+    claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
+    form = max(claimed - wall, replace)
+    # Of the first committed checkpoint on, the log of the steps before it is in storage.
     seconds_until(lambda: status(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
+    rows = [json.loads(line) for line in _read(where, name, "metrics.jsonl").splitlines()]
+    total = min(row["time"] for row in rows if "loss" in row and row["time"] > claimed) - wall
+    seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
     return {
         "detect": detect, "replace": replace - detect, "form": form - replace, "restore": total - form, "total": total,
     }  # fmt: skip
+
+
+def _read(where: Place, name: str, path: str) -> bytes:
+    return bytes(obstore.get(where.s3.store("runs"), f"{where.namespace}/{name}/{path}").bytes())
 
 
 def _runs(where: Place, pod: str, old: str) -> bool:

@@ -185,7 +185,10 @@ def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> 
     A fault that cost no pod is counted here; one that did has been counted with its pod.
     """
     told, known = world.progress, before.get("attempts", [])
-    number = told.get("attempt")
+    number, since = told.get("attempt"), known[-1]["startTime"] if known else ""
+    excused = status.get("excusedTime", "") > since
+    if not excused and any(_leaving(pod) and _phase(pod) != "Failed" for pod in world.pods):
+        status["excusedTime"] = _time(world.now)
     if not isinstance(number, int) or (known and known[-1]["number"] >= number):
         return
     attempt: Object = {"number": number, "startTime": _time(world.now)}
@@ -198,8 +201,9 @@ def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> 
         attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
     fault = bool(told.get("cause")) and not told.get("free")
-    counted = known and any(moment >= known[-1]["startTime"] for moment in status.get("restartTimes", []))
-    if fault and not counted:
+    # Later than the attempt that is over: at its own start the fault before it was counted.
+    counted = known and any(moment > since for moment in status.get("restartTimes", []))
+    if fault and not counted and not excused:
         _charge(job, status, world.now)
 
 

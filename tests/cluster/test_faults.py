@@ -64,7 +64,9 @@ def test_a_job_survives_what_happens_to_clusters(
     assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
     status = status_of(namespace)
     assert status["state"] == "Running"
-    assert status["restarts"] >= len(chosen) - 1, "a pod that was asked to go is no fault"
+    # Being asked to leave is no fault; and of a driver that is gone nobody says why.
+    faults_told = set(chosen) - {"worker pod deleted", "head pod killed"}
+    assert len(faults_told) <= status["restarts"] <= len(chosen) - 1, status["attempts"]
 
 
 def restart_api_server() -> None:

@@ -201,6 +201,25 @@ def test_an_attempt_is_noted_with_its_cause_and_what_it_cost() -> None:
     assert second.status["restarts"] == 1
     third = look([real(0), real(1)], second.status, progress=told, now=NOW + timedelta(seconds=90))
     assert (third.status["restarts"], len(third.status["attempts"])) == (1, 2)
+    told |= {"attempt": 3, "cause": "rank 0: killed"}
+    fourth = look([real(0), real(1)], third.status, progress=told, now=NOW + timedelta(seconds=120))
+    assert fourth.status["restarts"] == 2
+
+
+def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:
+    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    first = look([real(0), real(1)], progress=told)
+    leaving = real(1)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:40Z"
+    asked = look([real(0), leaving], first.status, progress=told, now=NOW + timedelta(seconds=30))
+    same = look([real(0), leaving], asked.status, progress=told, now=NOW + timedelta(seconds=31))
+    assert same.status == asked.status, "told once"
+    told |= {"attempt": 2, "cause": "rank 1 went away"}
+    second = look([real(0), real(1)], same.status, progress=told, now=NOW + timedelta(seconds=60))
+    assert second.status.get("restarts", 0) == 0
+    told |= {"attempt": 3, "cause": "rank 1: killed"}
+    third = look([real(0), real(1)], second.status, progress=told, now=NOW + timedelta(seconds=90))
+    assert third.status["restarts"] == 1
 
 
 def test_a_fault_that_cost_a_pod_is_counted_once() -> None:

@@ -96,6 +96,8 @@ class Status(Part):
     """Faults so far after which the job was started again; being asked to leave is none."""
     restart_times: Annotated[list[Time], Field(max_length=101)] | None = None
     """When the faults of the current window were counted."""
+    excused_time: Time | None = None
+    """When a pod of the current attempt was asked to leave: what that breaks is no fault."""
     retry_time: Time | None = None
     """When lost pods are replaced, while that waits."""
     stuck: Int | None = None
