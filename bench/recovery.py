@@ -46,12 +46,12 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
     attempt = status(where.namespace, name)["attempt"]
     claim = json.loads(_read(where, name, f"attempts/{attempt:05d}.json"))
     claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
-    form = max(claimed - wall, replace)
-    # Of the first committed checkpoint on, the log of the steps before it is in storage.
-    seconds_until(lambda: status(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
-    rows = [json.loads(line) for line in _read(where, name, "metrics.jsonl").splitlines()]
-    total = min(row["time"] for row in rows if "loss" in row and row["time"] > claimed) - wall
+    seconds_until(lambda: bool(_steps(where, name, claimed)))
+    total = _steps(where, name, claimed)[0] - wall
+    seconds_until(lambda: bool(_words(where, f"{name}-0", wall)))
+    form = max(_words(where, f"{name}-0", wall)[0] - wall, replace)
     seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
+    seconds_until(lambda: status(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
     return {
         "detect": detect, "replace": replace - detect, "form": form - replace, "restore": total - form, "total": total,
     }  # fmt: skip
@@ -59,6 +59,19 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
 
 def _read(where: Place, name: str, path: str) -> bytes:
     return bytes(obstore.get(where.s3.store("runs"), f"{where.namespace}/{name}/{path}").bytes())
+
+
+def _steps(where: Place, name: str, since: float) -> list[float]:
+    """When the steps after a moment ended. Their log comes to storage a few seconds later."""
+    rows = [json.loads(line) for line in _read(where, name, "metrics.jsonl").splitlines()]
+    return sorted(row["time"] for row in rows if "loss" in row and row["time"] > since)
+
+
+def _words(where: Place, pod: str, since: float) -> list[float]:
+    """When rank 0 said something after a moment: its training process has begun."""
+    log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps")
+    stamps = [datetime.fromisoformat(line.split()[0]).timestamp() for line in log.splitlines() if "[rank 0]" in line]
+    return [stamp for stamp in stamps if stamp > since]
 
 
 def _runs(where: Place, pod: str, old: str) -> bool:

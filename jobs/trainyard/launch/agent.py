@@ -21,6 +21,7 @@ from typing import Any, TextIO, cast
 
 import psutil
 
+from trainyard.checkpoint.attempts import Outcome
 from trainyard.errors import ExitCode, TrainyardError
 from trainyard.launch import orphans, rayenv
 from trainyard.launch.drive import Drive
@@ -84,7 +85,7 @@ def run() -> ExitCode:
         with open_node(_NODE_FOLDER) as node:
             result = _Agent(place, loaded, node).run()
     except TrainyardError as error:
-        kind = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
+        kind: Outcome = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
         result = Result(kind, str(error))
     tell_end(place.termination_log, result)
     return EXIT_CODES[result.outcome]
@@ -137,7 +138,7 @@ class _Agent:
         try:
             self.result = self._lead() if self.place.index == 0 else self._follow()
         except TrainyardError as error:
-            kind = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
+            kind: Outcome = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
             self.result = Result(kind, str(error))
         except Exception as error:  # noqa: BLE001 - what Ray raises when its head dies is told, and tried again
             self.result = Result("Infrastructure", f"{type(error).__name__}: {str(error).strip()[:500]}")
@@ -197,12 +198,13 @@ class _Agent:
         storage = self.job.spec.storage
         return open_store(self.place.run_uri, storage.endpoint, storage.region)
 
-    def _note(self, text: str) -> None:
-        self.listener.tell({"event": "note", "text": text})
+    def _note(self, text: str, wait: bool = True) -> None:
+        self.listener.tell({"event": "note", "text": text}, wait)
 
     def _show(self, ended: socket.socket) -> None:
+        watched: list[Listener | socket.socket] = [self.listener, ended]
         while True:
-            ready, _, _ = select.select([self.listener, ended], [], [])
+            ready, _, _ = select.select(watched, [], [])
             if self.listener in ready:
                 if event := self.listener.receive():
                     self.reporter.show(event)
@@ -214,4 +216,4 @@ class _Agent:
     def _stop(self, number: int, frame: Any) -> None:
         self.stopping.set()
         self.warm.save_and_stop()
-        self._note("asked to stop: saving a checkpoint")
+        self._note("asked to stop: saving a checkpoint", wait=False)

@@ -32,7 +32,12 @@ class Listener:
         self._newest = attempt
         return event
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Have this process's own event received in its turn."""
+    def tell(self, event: dict[str, Any], wait: bool = True) -> None:
+        """Have this process's own event received in its turn.
+
+        With `wait=False` an event that finds the queue full is dropped: for a signal handler, which interrupts
+        the very thread that empties the queue.
+        """
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+            sender.setblocking(wait)
             sender.sendto(json.dumps(event).encode(), self._address)

@@ -6,6 +6,7 @@ its imports are the longest wait, and everything else happens beside it.
 
 import contextlib
 import functools
+import logging
 import os
 import select
 import signal
@@ -120,11 +121,9 @@ class _Session:
 
     def _show(self, ending: socket.socket) -> None:
         """Show events until the driver's thread ends."""
+        watched: list[Listener | socket.socket] = [self.listener, ending]
         while not self.killed.is_set():
-            try:
-                ready, _, _ = select.select([self.listener, ending], [], [], 1.0)
-            except InterruptedError:
-                continue
+            ready, _, _ = select.select(watched, [], [], 1.0)
             if self.listener in ready:
                 if event := self.listener.receive():
                     if event["event"] == "final":
@@ -156,7 +155,7 @@ class _Session:
         self.stopping.set()
         self.warm.save_and_stop()
         text = "saving a checkpoint, then stopping; once more to stop at once"
-        self._tell({"event": "note", "text": text})
+        self.listener.tell({"event": "note", "text": text}, wait=False)
 
 
 @contextlib.contextmanager
@@ -170,7 +169,7 @@ def _ray(job: TrainerJob, node: Node) -> Iterator[Callable[[], None]]:
         num_gpus=workers.count * workers.gpus,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         namespace="trainyard",
         _temp_dir=str(node.sockets / "ray"),
     )

@@ -1,6 +1,7 @@
 """This pod's part of the job's Ray cluster: the head on index 0, a member elsewhere."""
 
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def connected(
         time.sleep(0.1)  # `ray start` tells nobody when the head listens
     import ray
 
-    ray.init(address=f"{address}:{PORT}", log_to_driver=False, logging_level="ERROR", namespace="trainyard")
+    ray.init(address=f"{address}:{PORT}", log_to_driver=False, logging_level=logging.ERROR, namespace="trainyard")
 
     def gathered() -> None:
         told = -1
