@@ -64,9 +64,10 @@ def test_a_job_survives_what_happens_to_clusters(
     assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
     status = status_of(namespace)
     assert status["state"] == "Running"
-    # Being asked to leave is no fault; and of a driver that is gone nobody says why.
-    faults_told = set(chosen) - {"worker pod deleted", "head pod killed"}
-    assert len(faults_told) <= status["restarts"] <= len(chosen) - 1, status["attempts"]
+    # Being asked to leave is no fault; and of a driver that is gone somebody may say why, or nobody.
+    counted = set(chosen) - {"worker pod deleted"}
+    sure = counted - {"head pod killed"}
+    assert len(sure) <= status["restarts"] <= len(counted), status["attempts"]
 
 
 def restart_api_server() -> None:
