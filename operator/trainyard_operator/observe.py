@@ -187,7 +187,7 @@ def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> 
     told, known = world.progress, before.get("attempts", [])
     number, since = told.get("attempt"), known[-1]["startTime"] if known else ""
     excused = status.get("excusedTime", "") > since
-    if not excused and any(_leaving(pod) and _phase(pod) != "Failed" for pod in world.pods):
+    if not excused and any(_asked_to_leave(pod) and _phase(pod) != "Failed" for pod in world.pods):
         status["excusedTime"] = _time(world.now)
     if not isinstance(number, int) or (known and known[-1]["number"] >= number):
         return
@@ -416,6 +416,11 @@ def _phase(pod: Object) -> str:
 
 def _leaving(pod: Object) -> bool:
     return "deletionTimestamp" in pod["metadata"]
+
+
+def _asked_to_leave(pod: Object) -> bool:
+    # One that is deleted by force is seen leaving too, for a moment, and without any time for it.
+    return _leaving(pod) and pod["metadata"].get("deletionGracePeriodSeconds", 0) > 0
 
 
 def _memory_limit(pod: Object) -> str:

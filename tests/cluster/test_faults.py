@@ -1,5 +1,6 @@
 """One job lives through what happens to clusters, one fault after the other; then what a job cannot live through."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def test_a_job_survives_what_happens_to_clusters(
     # Being asked to leave is no fault; and of a driver that is gone somebody may say why, or nobody.
     counted = set(chosen) - {"worker pod deleted"}
     sure = counted - {"head pod killed"}
-    assert len(sure) <= status["restarts"] <= len(counted), status["attempts"]
+    assert len(sure) <= status["restarts"] <= len(counted), json.dumps(status)
 
 
 def restart_api_server() -> None:

@@ -210,7 +210,7 @@ def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:
     told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
     first = look([real(0), real(1)], progress=told)
     leaving = real(1)
-    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:40Z"
+    leaving["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 10}
     asked = look([real(0), leaving], first.status, progress=told, now=NOW + timedelta(seconds=30))
     same = look([real(0), leaving], asked.status, progress=told, now=NOW + timedelta(seconds=31))
     assert same.status == asked.status, "told once"
@@ -220,6 +220,17 @@ def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:
     told |= {"attempt": 3, "cause": "rank 1: killed"}
     third = look([real(0), real(1)], second.status, progress=told, now=NOW + timedelta(seconds=90))
     assert third.status["restarts"] == 1
+
+
+def test_a_pod_that_was_deleted_by_force_was_not_asked() -> None:
+    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    first = look([real(0), real(1)], progress=told)
+    gone = real(1)
+    gone["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 0}
+    seen = look([real(0), gone], first.status, progress=told, now=NOW + timedelta(seconds=30))
+    told |= {"attempt": 2, "cause": "rank 1 went away"}
+    second = look([real(0), real(1)], seen.status, progress=told, now=NOW + timedelta(seconds=60))
+    assert second.status["restarts"] == 1
 
 
 def test_a_fault_that_cost_a_pod_is_counted_once() -> None:

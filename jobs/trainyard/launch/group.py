@@ -20,11 +20,16 @@ from typing import Any
 
 import ray
 import ray.train.collective
+from ray._raylet import PlacementGroupID
 from ray.experimental import internal_kv
 from ray.train import RunConfig, ScalingConfig
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.callback import RayTrainCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.util.placement_group import PlacementGroup
 
 from trainyard.checkpoint import attempts
 from trainyard.checkpoint.catalogue import read_manifest
@@ -54,6 +59,18 @@ class _Processes(BackendConfig):
         return _AllGpusOfTheNode
 
 
+class _Trainer(DataParallelTrainer):
+    """Without the two actors of which there is no use here: each is a Python process to start (bench/recovery).
+
+    No Ray data sets are passed, and what a killed controller leaves is given back before the next attempt.
+    """
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        unused = (DatasetsCallback, PlacementGroupCleanerCallback)
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, unused)]
+
+
 @dataclass(frozen=True)
 class Group:
     """The group of processes of one attempt."""
@@ -66,7 +83,8 @@ class Group:
     def run(self, node: Node) -> Result:
         """Run the attempt to its end, and say how it ended. Blocks; needs an initialised Ray."""
         world_size = self.workers * self.processes
-        trainer = DataParallelTrainer(
+        _give_back_places()
+        trainer = _Trainer(
             _keep_process,
             train_loop_config={"work": self.work.__dict__},
             scaling_config=ScalingConfig(
@@ -89,6 +107,13 @@ class Group:
 
     def _resources(self) -> dict[str, float]:
         return {"CPU": 1, "GPU": self.gpus / self.processes} if self.gpus else {"CPU": 1}
+
+
+def _give_back_places() -> None:
+    """Remove the placement groups of a controller that was killed: Ray keeps them as long as the driver lives."""
+    for identity, group in ray.util.placement_group_table().items():
+        if group["state"] != "REMOVED":
+            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(identity))))
 
 
 def _keep_process(config: dict[str, Any]) -> None:

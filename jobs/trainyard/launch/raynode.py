@@ -30,7 +30,7 @@ class RayNode:
             [
                 sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block", f"--node-ip-address={address}",
                 f"--num-cpus={processes}", f"--num-gpus={gpus}", f"--object-store-memory={_MEMORY_BYTES}",
-                "--disable-usage-stats",
+                "--disable-usage-stats", "--include-log-monitor=False",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
             # They only watch: on full cores they must not interrupt a step.
