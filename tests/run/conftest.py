@@ -56,6 +56,11 @@ class Running:
         ]
         return warm[0].children() if warm else []
 
+    def ray_processes(self) -> set[str]:
+        """What Ray's processes that run Python say they are."""
+        names = [" ".join(child.cmdline()) for child in psutil.Process(self.process.pid).children(recursive=True)]
+        return {name.removeprefix("ray::").split(".")[0].strip() for name in names if name.startswith("ray::")}
+
     def end(self) -> tuple[int, str, str]:
         """Wait for the end: exit code, stdout, and all of stderr."""
         out, err = self.process.communicate(timeout=240)

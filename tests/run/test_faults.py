@@ -51,6 +51,8 @@ def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
     assert "SIGKILL" in running.wait_for("attempt failed")
     running.wait_for("attempt 2, going on from checkpoint")
     running.wait_for("committed")
+    assert running.ray_processes() >= {"RayTrainWorker", "TrainController"}
+    assert not running.ray_processes() & {"DatasetManager", "PlacementGroupCleaner"}, "each costs a second of start-up"
     running.training_processes()[-1].send_signal(signal.SIGSTOP)
     assert "taken to hang" in running.wait_for("attempt failed")
     code, _, told = running.end()
