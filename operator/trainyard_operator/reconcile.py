@@ -41,7 +41,8 @@ class Reconciler:
     ) -> None:
         self._api, self._settings = api, settings
         self._jobs, self._pods, self._nodes, self._progress = jobs, pods, nodes, progress
-        self._applied: dict[tuple[str, str, str], str] = {}
+        self._applied: dict[str, dict[tuple[str, str], bytes]] = {}
+        """By job: the digest of each object, by kind and name, as it was applied last."""
         self._written: dict[str, tuple[float, Object]] = {}
 
     def reconcile(self, key: str) -> float | None:
@@ -57,7 +58,8 @@ class Reconciler:
             self._write_status(key, found, invalid(meta["generation"], before, lines, datetime.now(UTC)))
             return None
         owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
-        world = World(self._pods.indexed(meta["uid"]), self._lost_nodes(), self._progress.get(key, meta["uid"]))
+        pods = self._pods.indexed(meta["uid"])
+        world = World(pods, self._lost_nodes(pods), self._progress.get(key, meta["uid"]))
         seen = observe(job, owner, meta["generation"], before, world)
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)
@@ -74,7 +76,7 @@ class Reconciler:
             self._api.delete(path, gone.grace_seconds, gone.uid)
         if seen.create:
             for obj in render.objects(job, owner, self._settings):
-                self._apply(obj)
+                self._apply(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
             pod = render.pod(job, owner, self._settings, index)
             try:
@@ -85,14 +87,13 @@ class Reconciler:
                 if error.status != 409:  # it is there already: the informer will say so
                     raise
 
-    def _apply(self, obj: Object) -> None:
-        meta = obj["metadata"]
-        place = (obj["kind"], meta["namespace"], meta["name"])
-        digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).hexdigest()
-        if self._applied.get(place) != digest:
+    def _apply(self, key: str, obj: Object) -> None:
+        meta, applied = obj["metadata"], self._applied.setdefault(key, {})
+        digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
+        if applied.get((obj["kind"], meta["name"])) != digest:
             path = _PATHS[obj["kind"]].format(meta["namespace"], meta["name"], version=obj["apiVersion"])
             self._api.apply(path, obj)
-            self._applied[place] = digest
+            applied[obj["kind"], meta["name"]] = digest
 
     def _known_status(self, key: str, found: Object) -> Object:
         """The status as we wrote it last: the informer's copy may be older."""
@@ -151,20 +152,18 @@ class Reconciler:
             except ApiError as error:
                 log.warning("%s: no event: %s", key_of(found), error)
 
-    def _lost_nodes(self) -> dict[str, datetime]:
+    def _lost_nodes(self, pods: list[Object]) -> dict[str, datetime]:
         lost = {}
-        for name, node in self._nodes.objects.items():
-            for condition in node.get("status", {}).get("conditions", []):
+        for name in {pod["spec"].get("nodeName", "") for pod in pods}:
+            for condition in self._nodes.objects.get(name, {}).get("status", {}).get("conditions", []):
                 if condition["type"] == "Ready" and condition["status"] != "True":
                     lost[name] = datetime.fromisoformat(condition["lastTransitionTime"])
         return lost
 
     def _forget(self, key: str) -> None:
         self._written.pop(key, None)
+        self._applied.pop(key, None)
         self._progress.forget(key)
-        namespace, _, name = key.partition("/")
-        for place in [place for place in self._applied if place[1] == namespace and place[2] in (name, f"{name}-ray")]:
-            del self._applied[place]
 
 
 def accepted(found: Object) -> tuple[TrainerJob | None, list[Problem]]:

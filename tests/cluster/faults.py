@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.bed.kubectl import get, kubectl
 from tests.cluster.jobs import status_of
 
-# Kills every process of a pod whose command line, or whose parent's, holds a text. Runs in the pod: only it sees them.
+# Signals every process of a pod whose command line, or whose parent's, holds a text. Runs in the pod: only it sees them.
 _KILL = """
 import os, signal, sys
 def line(pid):
@@ -25,13 +25,13 @@ found = [pid for pid in os.listdir("/proc") if pid.isdigit() and pid != str(os.g
          and (sys.argv[1] in line(pid) if sys.argv[2] == "self" else sys.argv[1] in line(parent(pid)))]
 assert found, "no such process"
 for pid in found:
-    os.kill(int(pid), signal.SIGKILL)
+    os.kill(int(pid), signal.Signals[sys.argv[3]])
 """
 
 
-def kill_in(namespace: str, pod: str, text: str, whose: str = "self") -> None:
-    """SIGKILL to the processes of a pod with a text in their command line, or in their parent's (`parent`)."""
-    python = ["/opt/trainyard/bin/python", "-c", _KILL, text, whose]
+def kill_in(namespace: str, pod: str, text: str, whose: str = "self", signal: str = "SIGKILL") -> None:
+    """A signal to the processes of a pod with a text in their command line, or in their parent's (`parent`)."""
+    python = ["/opt/trainyard/bin/python", "-c", _KILL, text, whose, signal]
     kubectl("--namespace", namespace, "exec", pod, "--", *python)
 
 

@@ -1,10 +1,14 @@
 """The verbs of the command line against a real cluster."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -79,6 +83,22 @@ def test_a_script_is_submitted_followed_and_looked_at(
     assert verb("status", "script").returncode == 4
 
 
+@contextlib.contextmanager
+def dashboard_of(name: str, namespace: str) -> Iterator[tuple[str, str]]:
+    """Address and token that `trainyard dashboard` tells."""
+    command = [str(BIN / "trainyard"), "dashboard", name, "--port", "0", "--namespace", namespace]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig()), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            yield process.stdout.readline().strip(), process.stderr.readline().removeprefix("token: ").strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
 @pytest.mark.usefixtures("operator")
 def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: str, tmp_path: Path) -> None:
     manifest = job()
@@ -88,6 +108,12 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
     assert verb("wait", "job", "--for", "Running").returncode == 0
     waited = verb("wait", "job", "--timeout", "1s")
     assert waited.returncode == 6, waited.stderr
+    with dashboard_of("job", namespace) as (url, token):
+        api = f"{url}/api/v0/actors"
+        with pytest.raises(HTTPError, match="401"):
+            urlopen(api, timeout=30)
+        with urlopen(Request(api, headers={"Authorization": f"Bearer {token}"}), timeout=30) as answer:
+            assert "RayTrainWorker" in answer.read().decode()
     assert verb("suspend", "job").returncode == 0
     assert verb("wait", "job", "--for", "Suspended").returncode == 0
     status = get("trainerjob", "job", "--namespace", namespace)["status"]

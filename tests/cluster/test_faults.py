@@ -49,6 +49,7 @@ def test_a_job_survives_what_happens_to_clusters(
         "raylet killed": lambda: kill_in(namespace, "job-1", "raylet/raylet"),
         "driver's controller killed": lambda: kill_in(namespace, "job-0", "ray::TrainController"),
         "training process killed": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm", "parent"),
+        "training process hangs": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm", "parent", "SIGSTOP"),
         "operator killed with a worker pod": operator_and_worker,
         "node lost": node2.stop,
     }
@@ -69,6 +70,40 @@ def test_a_job_survives_what_happens_to_clusters(
     counted = set(chosen) - {"worker pod deleted"}
     sure = counted - {"head pod killed"}
     assert len(sure) <= status["restarts"] <= len(counted), json.dumps(status)
+
+
+@pytest.mark.slow
+def test_a_spare_takes_the_place_and_one_of_two_operators_works(
+    job: Job, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = job(trainingArguments=ENDLESS)
+    made["spec"]["workers"] |= {"spares": 1}
+    apply(made)
+    until(namespace, "{.status.checkpoint}")
+    until(namespace, "{.status.state}=Running")
+    deployment = ("--namespace", OPERATOR, "deployment/trainyard-operator")
+    force = ("--force", "--grace-period=0", "--wait=false")
+
+    def leader_and_worker() -> None:
+        holder = get("lease", "trainyard-operator", "--namespace", OPERATOR)["spec"]["holderIdentity"]
+        kubectl("--namespace", OPERATOR, "delete", "pod", holder.rpartition("_")[0], *force)
+        kubectl("--namespace", namespace, "delete", "pod/job-1", *force)
+
+    def worker() -> None:
+        kubectl("--namespace", namespace, "delete", "pod/job-1", *force)
+
+    costs = [measure(namespace, "worker pod killed, with a spare", worker)]
+    kubectl("scale", *deployment, "--replicas=2")
+    try:
+        kubectl("rollout", "status", *deployment, "--timeout=60s", timeout=65)
+        kubectl("--namespace", namespace, "wait", "pod/job-1", "--for=condition=Ready", "--timeout=60s", timeout=65)
+        costs.append(measure(namespace, "leader killed with a worker pod", leader_and_worker))
+    finally:
+        kubectl("scale", *deployment, "--replicas=1")
+    with capsys.disabled():
+        print(f"\n{table(costs)}")
+    assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
+    assert status_of(namespace)["restarts"] == len(costs)
 
 
 def restart_api_server() -> None:
