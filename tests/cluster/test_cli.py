@@ -114,6 +114,9 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
             urlopen(api, timeout=30)
         with urlopen(Request(api, headers={"Authorization": f"Bearer {token}"}), timeout=30) as answer:
             assert "RayTrainWorker" in answer.read().decode()
+        taken = verb("dashboard", "job", "--port", url.rpartition(":")[2])
+    assert taken.returncode == 7
+    assert "choose another with --port" in taken.stderr
     assert verb("suspend", "job").returncode == 0
     assert verb("wait", "job", "--for", "Suspended").returncode == 0
     status = get("trainerjob", "job", "--namespace", namespace)["status"]

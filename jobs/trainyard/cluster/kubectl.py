@@ -8,6 +8,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -70,13 +71,22 @@ class Kubectl:
             _fail(done.stderr)
         return done.stdout
 
-    def lines(self, *arguments: str) -> Iterator[str]:
-        """The lines that kubectl prints, as they come, until it ends or the reader stops reading."""
+    def lines(self, *arguments: str, check: bool = False) -> Iterator[str]:
+        """The lines that kubectl prints, as they come, until it ends or the reader stops reading.
+
+        With `check` its failure raises what run() raises; without, it is an end like any other.
+        """
         command = self.command(*arguments)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+        ):
             assert process.stdout is not None
             try:
                 yield from process.stdout
+                if check and process.wait():
+                    said.seek(0)
+                    _fail(said.read())
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
@@ -110,7 +120,9 @@ def _fail(said: str) -> NoReturn:
             "the cluster knows no TrainerJob: install the chart (helm install trainyard charts/trainyard …), "
             "or choose another context with --context"
         )
-    said = text.splitlines()[-1] if text else "kubectl failed without a word"
+    said = text.splitlines()[-1].removeprefix("error: ") if text else "kubectl failed without a word"
+    if "unable to listen on any of the requested ports" in said:
+        raise ClusterError(f"{said}: something else listens there; choose another with --port, or a free one with 0")
     if any(sign in said for sign in _UNREACHABLE):
         raise ClusterError(f"the cluster cannot be reached ({said}): look at kubectl cluster-info, or use --context")
     raise ClusterError(said)
