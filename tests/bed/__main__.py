@@ -37,7 +37,10 @@ def down() -> None:
 @bed.command()
 def status() -> None:
     """Show every process and node."""
-    for part in cluster.status():
+    parts = cluster.status()
+    if not parts:
+        print("cluster: down; to raise it: make cluster", file=sys.stderr)
+    for part in parts:
         print(f"{part.name:<24} {part.state:<9} {part.detail}")
 
 

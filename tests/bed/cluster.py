@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -16,12 +17,13 @@ import psutil
 
 from tests.bed import control, daemons, images, network, node, programs, s3
 from tests.bed.home import BUILDS, STATE, BedError
-from tests.bed.kubectl import KUBECTL, get, kubectl
+from tests.bed.kubectl import KUBECTL, kubectl
 from tests.bed.node import Node
 from tests.bed.pki import FOLDER, Authority
 
 NODES = (Node(1), Node(2))
 _NODE_SECONDS = 150
+_STATUS_SECONDS = 5
 
 
 def why_not() -> str | None:
@@ -114,18 +116,22 @@ class Part:
 
 
 def status() -> list[Part]:
-    """Every process and every node."""
+    """Every process and every node; nothing when there is no cluster."""
+    if not is_up():
+        return []
     parts = []
     for name in sorted(daemons.names()):
         process = daemons.running(name)
         detail = f"pid {process.pid}, {process.memory_info().rss >> 20} MiB" if process else str(daemons.log(name))
         parts.append(Part(name, "running" if process else "ended", detail))
-    with contextlib.suppress(subprocess.SubprocessError):
-        for each in get("nodes")["items"]:
-            conditions = {one["type"]: one["status"] for one in each["status"].get("conditions", [])}
-            parts.append(
-                Part(each["metadata"]["name"], "Ready" if conditions.get("Ready") == "True" else "NotReady", "node")
-            )
+    try:
+        nodes = json.loads(kubectl("get", "nodes", "-o", "json", timeout=_STATUS_SECONDS))["items"]
+    except subprocess.SubprocessError:
+        return [*parts, Part("nodes", "unknown", "the API server does not answer; `up` starts what has ended")]
+    for each in nodes:
+        conditions = {one["type"]: one["status"] for one in each["status"].get("conditions", [])}
+        state = "Ready" if conditions.get("Ready") == "True" else "NotReady"
+        parts.append(Part(each["metadata"]["name"], state, "node"))
     return parts
 
 

@@ -16,6 +16,7 @@ from tests.bed.pki import CA, Authority
 from tests.bed.programs import find
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins/kubelet.sock"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Node:
         daemons.wait(self._runtime, self.name, lambda: self.ctr("version", check=False).returncode == 0)
 
     def start_kubelet(self, programs: Path, authority: Authority) -> None:
-        """Start the kubelet; `kubectl wait node` tells when it is ready."""
+        """Start the kubelet, and wait until another may start; `kubectl wait node` tells when it is ready."""
         for controller in _controllers():
             (controller / "trainyard" / self.name).mkdir(parents=True, exist_ok=True)
         config = self.folder / "kubelet.json"
@@ -74,6 +75,20 @@ class Node:
             f"--kubeconfig={authority.kubeconfig(f'system:node:{self.name}', 'system:nodes')}",
         ]  # fmt: skip
         daemons.start(self._kubelet, command, env={"PATH": f"/usr/sbin:/sbin:{os.environ.get('PATH', '')}"})
+        daemons.wait(self._kubelet, self.name, self._takes_plugins)
+
+    def _takes_plugins(self) -> bool:
+        """Whether the kubelet listens at its socket for device plugins.
+
+        The path is built in, so the nodes share it: a kubelet removes what is there and then listens, and of two
+        that do so at once the second finds the address in use, and ends.
+        """
+        process = daemons.running(self._kubelet)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return process is not None and any(
+                connection.laddr == _DEVICE_PLUGINS for connection in process.net_connections("unix")
+            )
+        return False
 
     def stop(self, containers: bool = True) -> None:
         """Take the node away without a word: kubelet and containerd, and by choice its containers too.
