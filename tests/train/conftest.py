@@ -2,6 +2,7 @@
 
 import json
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import manifest
-from trainyard.checkpoint import attempts, catalogue
-from trainyard.checkpoint.transfer import download
+from trainyard.checkpoint import attempts, catalogue, restore
+from trainyard.checkpoint.staging import Tickets
 from trainyard.launch.group import run_process
 from trainyard.launch.node import Node, Warm, open_node
+from trainyard.launch.uploads import Uploads
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import check, keep_last, plan
 from trainyard.spec.manifest import as_manifest, loads
@@ -61,22 +63,28 @@ def train(node: Node, tmp_path: Path) -> Train:
         attempt = attempts.claim(store, newest, ranks, catalogue.newest_attempt(known))
         assert attempt is not None
         restored = tmp_path / f"{name}-restored-{attempt.number}" / f"checkpoint-{newest.step if newest else 0}"
+        staging = tmp_path / f"{name}-staging-{attempt.number}"
+        own = Node(staging, Path(tempfile.mkdtemp(dir=node.sockets)))
         if newest is not None:
-            download(store, catalogue.read_manifest(store, newest), newest.folder, restored)
+            restore.bring(store, Tickets(staging / "none"), newest, restored, range(ranks))
         work = Work(
             manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
-            staging=str(tmp_path / f"{name}-staging-{attempt.number}"), keep_last=keep_last(loaded.job.spec),
-            strategy=made.strategy.value,
+            staging=str(staging), keep_last=keep_last(loaded.job.spec), strategy=made.strategy.value,
+            tickets=str(own.tickets), bell=str(own.bell), buffers=str(own.buffers(attempt.number, in_memory=False)),
             resume_from=str(newest) if newest else None, resume_folder=str(restored) if newest else None,
         )  # fmt: skip
-        return _run(node, work, ranks, tmp_path / name)
+        staging.mkdir(parents=True)
+        uploads = Uploads(own)
+        try:
+            return _run(node, work, ranks, tmp_path / name)
+        finally:
+            uploads.close()
 
     return start
 
 
 def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
     staging = Path(work.staging)
-    staging.mkdir(parents=True)
     work.write(staging / "work.json")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

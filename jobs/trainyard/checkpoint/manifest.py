@@ -1,14 +1,11 @@
 """`manifest.json`, written last: its existence means that the checkpoint is whole."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from trainyard.storage.layout import CheckpointId
 
-_READ_BYTES = 4 * 1024 * 1024
 FORMAT = 1
 
 
@@ -19,6 +16,24 @@ class FileEntry:
     path: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one node has uploaded of a checkpoint; the manifest is made of those of all nodes."""
+
+    node: int
+    entries: tuple[FileEntry, ...]
+
+    def to_json(self) -> bytes:
+        """The text of parts/<node>.json."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Parts":
+        """The parts of a text."""
+        document = json.loads(data)
+        return cls(document["node"], tuple(FileEntry(**entry) for entry in document["entries"]))
 
 
 @dataclass(frozen=True)
@@ -63,13 +78,3 @@ class Manifest:
             return cls(**document)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a checkpoint manifest ({error})") from error
-
-
-def digest(file: Path, path: str) -> FileEntry:
-    """The entry of a file on disk, read once."""
-    sha256, size = hashlib.sha256(), 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(_READ_BYTES):
-            sha256.update(chunk)
-            size += len(chunk)
-    return FileEntry(path, size, sha256.hexdigest())

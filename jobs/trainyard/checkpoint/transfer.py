@@ -1,35 +1,47 @@
-"""Files of a checkpoint between a folder on this machine and the store, each with its digest."""
+"""Files of a checkpoint between this machine and the store, each read once: its digest is made on the way."""
 
+import contextlib
 import errno
 import hashlib
-import shutil
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from trainyard import errors
-from trainyard.checkpoint.manifest import FileEntry, Manifest, digest
-from trainyard.storage.store import Store
+from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.checkpoint.staging import StagedFile
+from trainyard.storage.store import CHUNK_BYTES, Store
 
+_OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|(?:bf16_)?zero_pp_rank_)(?P<rank>\d+)[._]")
+"""Files that one rank alone writes and reads."""
 _PARALLEL = 4
+"""Files at once. With Store's parts at once this bounds what is in memory to 16 chunks of 8 MiB."""
 
 
 class CorruptCheckpoint(errors.StorageError):
     """What is in storage is not what was committed."""
 
 
-def staged_files(folder: Path) -> list[str]:
-    """The files below a folder, relative to it, sorted."""
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+def folder_files(folder: Path) -> list[StagedFile]:
+    """The files below a folder, by their path in it, sorted."""
+    found = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [StagedFile(str(file.relative_to(folder)), str(file), file.stat().st_size) for file in found]
 
 
-def upload(store: Store, prefix: str, folder: Path, files: Iterable[str]) -> list[FileEntry]:
-    """Upload files of a folder below a prefix. Returns an entry for each, in the order given."""
+def upload(store: Store, prefix: str, files: Iterable[StagedFile]) -> list[FileEntry]:
+    """Upload files below a prefix. Returns an entry for each, in the order given.
 
-    def send(path: str) -> FileEntry:
-        entry = digest(folder / path, path)
-        store.put_file(f"{prefix}/{path}", folder / path)
-        return entry
+    Raises StorageError, or OSError when a file cannot be read.
+    """
+
+    def send(file: StagedFile) -> FileEntry:
+        sha256 = hashlib.sha256()
+        with Path(file.source).open("rb", buffering=0) as stream:
+            store.put_chunks(f"{prefix}/{file.path}", _digested(_chunks(stream, file.size), sha256))
+        return FileEntry(file.path, file.size, sha256.hexdigest())
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
         return list(pool.map(send, files))
@@ -37,50 +49,107 @@ def upload(store: Store, prefix: str, folder: Path, files: Iterable[str]) -> lis
 
 def verify(store: Store, manifest: Manifest, prefix: str) -> None:
     """Read every file of a checkpoint and compare it with the manifest. Raises CorruptCheckpoint."""
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        list(pool.map(lambda entry: _receive(store, prefix, entry, None), manifest.files))
+    with ThreadPoolExecutor(_PARALLEL) as pool, Path(os.devnull).open("wb") as nowhere:
+        list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere), manifest.files))
 
 
-def download(store: Store, manifest: Manifest, prefix: str, folder: Path) -> None:
-    """Bring a checkpoint into a folder, verified while it streams; the folder is there only when all is right.
+def download(
+    store: Store,
+    manifest: Manifest,
+    prefix: str,
+    folder: Path,
+    wanted: Iterable[FileEntry] | None = None,
+    staged: dict[str, str] | None = None,
+) -> int:
+    """Bring files of a checkpoint (all, unless some are wanted) into a folder, verified while they stream.
 
-    Raises CorruptCheckpoint, and leaves nothing behind.
+    Files that are there already were verified when they came. `staged` names copies on this node: one whose digest
+    matches is taken instead of a download. Returns the bytes that came from the store. Raises CorruptCheckpoint.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+
+    def bring(entry: FileEntry) -> int:
+        target = folder / restored_path(entry.path)
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise CorruptCheckpoint(f"{entry.path}: the manifest names a file outside the checkpoint")
+        if target.exists():
+            return 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            if staged is not None and entry.path in staged and _take(Path(staged[entry.path]), entry, partial):
+                partial.replace(target)
+                return 0
+            with _explained(partial), partial.open("wb") as sink:
+                _receive(store, prefix, entry, sink)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return entry.size
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        return sum(pool.map(bring, manifest.files if wanted is None else wanted))
+
+
+def restored_path(path: str) -> str:
+    """The name by which Trainer and DeepSpeed look for a file: `optimizer.pt.safetensors` is their `optimizer.pt`."""
+    name = path.removesuffix(".safetensors")
+    return name if name.endswith((".pt", ".pth", ".bin")) else path
+
+
+def needed(manifest: Manifest, ranks: Collection[int]) -> list[FileEntry]:
+    """The files of a checkpoint that some of its ranks need to go on: those of all, and their own."""
+    found = ((entry, _OWN.search(entry.path)) for entry in manifest.files)
+    return [entry for entry, own in found if own is None or int(own["rank"]) in ranks]
+
+
+def _take(source: Path, entry: FileEntry, target: Path) -> bool:
+    """Copy what is staged, if it is what was committed."""
+    sha256 = hashlib.sha256()
     try:
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            list(pool.map(lambda entry: _receive(store, prefix, entry, partial), manifest.files))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with source.open("rb", buffering=0) as stream, _explained(target), target.open("wb") as sink:
+            for chunk in _digested(_chunks(stream, entry.size), sha256):
+                sink.write(chunk)
+    except OSError:
+        return False  # swept in this moment, or cut short: the store has it
+    return sha256.hexdigest() == entry.sha256
 
 
-def _receive(store: Store, prefix: str, entry: FileEntry, folder: Path | None) -> None:
-    target = None if folder is None else folder / entry.path
-    if target is not None and not target.resolve().is_relative_to(folder.resolve()):  # type: ignore[union-attr]
-        raise CorruptCheckpoint(f"{entry.path}: the manifest names a file outside the checkpoint")
+def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes]) -> None:
     sha256, size = hashlib.sha256(), 0
     try:
-        with _sink(target) as sink:
-            for chunk in store.stream(f"{prefix}/{entry.path}"):
-                sha256.update(chunk)
-                size += len(chunk)
-                sink.write(chunk)
+        for chunk in _digested(store.stream(f"{prefix}/{entry.path}"), sha256):
+            size += len(chunk)
+            sink.write(chunk)
     except errors.NotFoundError:
         raise CorruptCheckpoint(f"{prefix}/{entry.path} is missing") from None
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        message = f"no space left for {target}: free space there, or set TMPDIR to a larger disk; then run again"
-        raise errors.StorageFullError(message) from error
     if size != entry.size or sha256.hexdigest() != entry.sha256:
         what = f"{size:,} bytes instead of {entry.size:,}" if size != entry.size else "another SHA-256 than committed"
         raise CorruptCheckpoint(f"{prefix}/{entry.path} has {what}")
 
 
-def _sink(target: Path | None):  # type: ignore[no-untyped-def]
-    if target is None:
-        return Path("/dev/null").open("wb")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.open("wb")
+def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """The first `size` bytes of a file. Raises OSError when it has fewer."""
+    while size > 0:
+        chunk = stream.read(min(CHUNK_BYTES, size))
+        if not chunk:
+            raise OSError(errno.EIO, "the file has shrunk while it was read", getattr(stream, "name", None))
+        size -= len(chunk)
+        yield chunk
+
+
+def _digested(chunks: Iterable[bytes], sha256: "hashlib._Hash") -> Iterator[bytes]:
+    for chunk in chunks:
+        sha256.update(chunk)
+        yield chunk
+
+
+@contextlib.contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Turns a full disk of this machine into an error with the fix."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        message = f"no space left for {target}: free space there, or set TMPDIR to a larger disk; then run again"
+        raise errors.StorageFullError(message) from error

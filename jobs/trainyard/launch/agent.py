@@ -31,6 +31,7 @@ from trainyard.launch.node import Node, Warm, open_node
 from trainyard.launch.progress import plain_display
 from trainyard.launch.raynode import RayNode, connected, reachable, resolve
 from trainyard.launch.reporter import Reporter
+from trainyard.launch.uploads import Uploads
 from trainyard.plan import plan
 from trainyard.plan.facts import gather
 from trainyard.spec.manifest import Loaded, load
@@ -106,7 +107,7 @@ def tell_end(file: Path, result: Result) -> None:
 class _Agent:
     def __init__(self, place: Place, loaded: Loaded, node: Node) -> None:
         self.place, self.job, self.node = place, loaded.job, node
-        self.warm, self.listener = Warm(node), Listener(node)
+        self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node)
         self.stopping = threading.Event()
         self.result: Result | None = None
         self.log = node.folder / "agent.log"
@@ -130,6 +131,7 @@ class _Agent:
         self.reporter.close()
         self.ranks.close()
         self.warm.close()
+        self.uploads.close()
         orphans.end()
         assert self.result is not None
         return self.result
@@ -155,7 +157,10 @@ class _Agent:
             lambda: self.stopping.is_set() or not ray_node.alive(), self._note,
         )  # fmt: skip
         made = plan.plan(self.job, gather(self.job.spec))
-        return Drive(self.job, made, self._store(), self.node, self.listener.tell, connect, self.stopping).run()
+        return Drive(
+            self.job, made, self._store(), self.node, self.listener.tell, connect, self.uploads.flush,
+            workers.processes, self.stopping,
+        ).run()  # fmt: skip
 
     def _watch_head(self, ray_node: RayNode) -> None:
         """Without its head this pod can do nothing: it ends, and the operator replaces it."""

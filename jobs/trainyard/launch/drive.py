@@ -31,6 +31,10 @@ class Drive:
     tell: Tell
     connect: Callable[[], AbstractContextManager[Callable[[], None]]]
     """Connects to Ray; gives what waits until every worker's node is there."""
+    flush: Callable[[], None]
+    """Returns when nothing is left on this machine that can be committed now."""
+    ranks_here: int
+    """Ranks on this machine."""
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> Result:
@@ -54,7 +58,10 @@ class Drive:
             self.tell({"event": "note", "text": f"warning: {warning}"})
         with self.connect() as gathered:
             store = self.store.patient()
-            driver = Driver(self.job, self.plan, store, self.node, described, self.tell, gathered, self.stopping)
+            driver = Driver(
+                self.job, self.plan, store, self.node, described, self.tell, gathered, self.stopping,
+                self.ranks_here, self.flush,
+            )  # fmt: skip
             return driver.run()
 
     def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:

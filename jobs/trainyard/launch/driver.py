@@ -5,16 +5,16 @@ the attempt with the checkpoint that it resumes from, run the group, tell how it
 """
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainyard.checkpoint import attempts, catalogue
+from trainyard.checkpoint import attempts, catalogue, restore
 from trainyard.checkpoint.manifest import Manifest
-from trainyard.checkpoint.transfer import CorruptCheckpoint, download
+from trainyard.checkpoint.staging import Tickets
+from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.errors import JobError, NotFoundError, StorageError
 from trainyard.launch.group import Group
 from trainyard.launch.node import Node
@@ -43,6 +43,10 @@ class Driver:
     gathered: Callable[[], None] = lambda: None
     """Returns when every worker's node is there, or the run is being stopped."""
     stopping: threading.Event = field(default_factory=threading.Event)
+    ranks_here: int = 1
+    """Ranks on this machine: what they need of a checkpoint is brought, and so verified, before it is chosen."""
+    flush: Callable[[], None] = lambda: None
+    """Returns when nothing is left on this machine that can be committed now."""
 
     def run(self) -> Result:
         """The end of the job: Complete, Stopped, or the failure that was its last."""
@@ -65,6 +69,7 @@ class Driver:
                 told = {"message": "a worker was asked to leave", "plan": "restarting", "free": True}
                 self.tell({"event": "restart", **told})
                 continue
+            self.flush()
             attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
             history.append(Ended(result, self._progressed(work), time.monotonic()))
             decision = decide(history, self.job.spec.restart)
@@ -80,6 +85,7 @@ class Driver:
 
     def _next_attempt(self, anew: bool) -> Work:
         while True:
+            self.flush()  # what the attempt before has staged whole is committed, whatever became of it
             known = attempts.list_attempts(self.store)
             manifest = None if anew else self._restore()
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
@@ -104,8 +110,9 @@ class Driver:
             staging=str(self.node.staging(attempt)),
             keep_last=keep_last(self.job.spec),
             strategy=self.plan.strategy.value,
+            in_memory=self.plan.staging.value == "Memory",
             resume_from=str(resumed) if resumed else None,
-            resume_folder=str(self._restored(resumed)) if resumed else None,
+            resume_folder=str(self.node.restored_checkpoint(resumed)) if resumed else None,
             events=str(self.node.events_socket),
             notes=self.notes,
         )
@@ -122,17 +129,13 @@ class Driver:
         for identity in catalogue.committed(catalogue.list_checkpoints(self.store)):
             self.tell({"event": "restore", "id": str(identity)})
             try:
-                manifest = catalogue.read_manifest(self.store, identity)
-                shutil.rmtree(self._restored(identity), ignore_errors=True)
-                download(self.store, manifest, identity.folder, self._restored(identity))
-                return manifest
+                self.node.keep_restored(identity)
+                folder = self.node.restored_checkpoint(identity)
+                return restore.bring(self.store, Tickets(self.node.tickets), identity, folder, range(self.ranks_here))
             except (CorruptCheckpoint, ValueError) as error:
                 catalogue.set_aside(self.store, identity, str(error))
                 self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
-
-    def _restored(self, identity: CheckpointId) -> Any:
-        return self.node.folder / "restored" / f"checkpoint-{identity.step}"
 
     def _check_fits(self, manifest: Manifest) -> None:
         if manifest.world_size != self.plan.world_size.value:

@@ -11,10 +11,9 @@ need no torch, which saves its import in each of them (bench/startup).
 import fcntl
 import json
 import os
-import shutil
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,10 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import PlacementGroup
 
-from trainyard.checkpoint import attempts
-from trainyard.checkpoint.catalogue import read_manifest
-from trainyard.checkpoint.transfer import download
+from trainyard.checkpoint import attempts, restore
+from trainyard.checkpoint.catalogue import set_aside
+from trainyard.checkpoint.staging import Tickets
+from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
@@ -119,13 +119,14 @@ def _give_back_places() -> None:
 def _keep_process(config: dict[str, Any]) -> None:
     """In a Ray worker: have a training process started, watch it, and raise when it fails."""
     work, context, node = Work(**config["work"]), ray.train.get_context(), Node.here()
+    work = on_node(work, node)
     seats, mine = _seated(work, context)
     rank, world_size = seats.index(mine), len(seats)
     staging = Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
+    _bring_checkpoint(work, node, [index for index, seat in enumerate(seats) if seat.worker == mine.worker])
     if context.get_local_rank() == 0:
-        _sweep(staging)
-    _bring_checkpoint(work)
+        node.sweep(work.attempt)  # what they had staged was looked at by now
     work_file = staging / f"work-{rank}.json"
     work.write(work_file)
     log = staging / f"rank-{rank}.log"
@@ -183,23 +184,26 @@ def _seated(work: Work, context: Any) -> tuple[list[_Seat], _Seat]:
     return sorted(_Seat(**json.loads(internal_kv._internal_kv_get(f"{key}{rank}"))) for rank in ranks), mine
 
 
-def _sweep(staging: Path) -> None:
-    """Remove what attempts before this one have staged on this node."""
-    for folder in staging.parent.glob("attempt-*"):
-        if folder.name < staging.name:
-            shutil.rmtree(folder, ignore_errors=True)
+def on_node(work: Work, node: Node) -> Work:
+    """The work, with what is a node's own."""
+    buffers = node.buffers(work.attempt, work.in_memory)
+    return replace(work, tickets=str(node.tickets), bell=str(node.bell), buffers=str(buffers))
 
 
-def _bring_checkpoint(work: Work) -> None:
-    """Have the checkpoint to resume from on this node; the driver has verified it on its own."""
+def _bring_checkpoint(work: Work, node: Node, ranks: list[int]) -> None:
+    """Have what some ranks need of the checkpoint to resume from on their node."""
     if work.resume_folder is None or work.resumed is None:
         return
-    folder = Path(work.resume_folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "lock").open("w") as lock:
+    node.restored.mkdir(parents=True, exist_ok=True)
+    with (node.restored / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one of the node's processes brings it, the others wait
-        if not folder.exists():
-            download(work.store, read_manifest(work.store, work.resumed), work.resumed.folder, folder)
+        node.keep_restored(work.resumed)
+        try:
+            restore.bring(work.store, Tickets(node.tickets), work.resumed, Path(work.resume_folder), ranks)
+        except (CorruptCheckpoint, ValueError) as error:
+            set_aside(work.store, work.resumed, str(error))
+            message = f"checkpoint {work.resumed} is corrupt and was set aside ({error})"
+            raise RuntimeError(_RANK_FAILED + json.dumps(Result("Infrastructure", message).__dict__)) from error
 
 
 def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Result | int:

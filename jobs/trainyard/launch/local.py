@@ -23,6 +23,7 @@ from trainyard.launch.drive import Drive
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node, Warm, only_run, open_node
 from trainyard.launch.progress import Display, Silent, open_display
+from trainyard.launch.uploads import Uploads
 from trainyard.plan import inputs, plan
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import Plan
@@ -70,7 +71,7 @@ def open_run(job: TrainerJob) -> Store:
 class _Session:
     def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display) -> None:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
-        self.warm, self.listener = Warm(node), Listener(node)
+        self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node)
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
         os.nice(_WATCHERS_NICE)
         self.stopping, self.killed = threading.Event(), threading.Event()
@@ -89,6 +90,7 @@ class _Session:
             with contextlib.suppress(OSError, SystemExit):
                 self.display.close()
             self.warm.close()
+            self.uploads.close()
         if self.killed.is_set():
             # The driver's thread is still inside Ray, whose daemons end with this process.
             return Finished(ExitCode.INTERRUPTED, message="stopped at once; steps since the last checkpoint are lost")
@@ -112,7 +114,10 @@ class _Session:
     def _drive(self, ending: socket.socket) -> None:
         try:
             connect = functools.partial(_ray, self.job, self.node)
-            drive = Drive(self.job, self.plan, self.store, self.node, self.listener.tell, connect, self.stopping)
+            drive = Drive(
+                self.job, self.plan, self.store, self.node, self.listener.tell, connect, self.uploads.flush,
+                self.plan.world_size.value, self.stopping,
+            )  # fmt: skip
             self.result = drive.run()
         except BaseException as error:  # noqa: BLE001 - a thread's error is raised again by the main thread
             self.error = error

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import JobError
+from trainyard.storage.layout import CheckpointId
 
 _PREFIX = "trainyard-"
 _SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own
 _LOCK = "lock"
 _MAX_FOLDER = 32
 """Characters: Ray's sockets below the folder must keep within the 108 bytes that the kernel takes."""
+_MEMORY = "/dev/shm"  # noqa: S108 - likewise
 _SOCKETS_ENV = "TRAINYARD_NODE_SOCKETS"
+_MEMORY_ENV = "TRAINYARD_NODE_MEMORY"
 FOLDER_ENV = "TRAINYARD_NODE"
 """Environment variable by which Ray's workers find the folder of the node they are on."""
 
@@ -35,6 +38,34 @@ class Node:
     sockets: Path
     """For what must have a short name: sockets, and Ray's session with its own."""
 
+    memory: Path | None = None
+    """For staged checkpoints that fit there; None where there is no such place."""
+
+    @property
+    def tickets(self) -> Path:
+        """What is staged on this node, and what became of it."""
+        return self.folder / "tickets"
+
+    @property
+    def bell(self) -> Path:
+        """Where the uploader listens."""
+        return self.sockets / "uploads.sock"
+
+    @property
+    def restored(self) -> Path:
+        """Checkpoints that were brought here to go on from."""
+        return self.folder / "restored"
+
+    def restored_checkpoint(self, identity: CheckpointId) -> Path:
+        """Where a checkpoint is brought; the last part is called as Trainer calls its own."""
+        return self.restored / str(identity) / f"checkpoint-{identity.step}"
+
+    def keep_restored(self, identity: CheckpointId) -> None:
+        """Remove the checkpoints that were brought here, but for one."""
+        for folder in self.restored.glob("*-*"):
+            if folder.name != str(identity):
+                shutil.rmtree(folder, ignore_errors=True)
+
     @property
     def warm_socket(self) -> Path:
         """Where the warm process listens."""
@@ -45,6 +76,18 @@ class Node:
         """Where progress events arrive."""
         return self.sockets / "events.sock"
 
+    def buffers(self, attempt: int, in_memory: bool) -> Path:
+        """Folder for the staging buffers of an attempt."""
+        place = self.memory if in_memory and self.memory is not None else self.staging(attempt)
+        return place / f"buffers-{attempt:05d}"
+
+    def sweep(self, attempt: int) -> None:
+        """Remove what attempts before this one have staged here."""
+        for place, pattern in ((self.folder, "attempt-*"), (self.memory, "buffers-*")):
+            for folder in place.glob(pattern) if place is not None else ():
+                if int(folder.name.rpartition("-")[2]) < attempt:
+                    shutil.rmtree(folder, ignore_errors=True)
+
     def staging(self, attempt: int) -> Path:
         """Folder in which an attempt puts its checkpoints together."""
         return self.folder / f"attempt-{attempt:05d}"
@@ -52,7 +95,8 @@ class Node:
     @classmethod
     def here(cls) -> "Node":
         """The node that this process was started on."""
-        return cls(Path(os.environ[FOLDER_ENV]), Path(os.environ[_SOCKETS_ENV]))
+        memory = os.environ.get(_MEMORY_ENV)
+        return cls(Path(os.environ[FOLDER_ENV]), Path(os.environ[_SOCKETS_ENV]), Path(memory) if memory else None)
 
 
 class Warm:
@@ -102,8 +146,9 @@ def open_node(fixed: Path | None = None) -> Iterator[Node]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder(fixed))
         sockets = folder if len(str(folder)) <= _MAX_FOLDER else stack.enter_context(_folder(parent=_SHORT))
-        os.environ.update({FOLDER_ENV: str(folder), _SOCKETS_ENV: str(sockets)})
-        yield Node(folder, sockets)
+        memory = stack.enter_context(_folder(parent=_MEMORY)) if os.access(_MEMORY, os.W_OK) else None
+        os.environ.update({FOLDER_ENV: str(folder), _SOCKETS_ENV: str(sockets), _MEMORY_ENV: str(memory or "")})
+        yield Node(folder, sockets, memory)
 
 
 @contextlib.contextmanager
@@ -147,7 +192,9 @@ def _locked(file: Path) -> Iterator[None]:
 
 def _sweep() -> None:
     """Remove the folders of runs that were killed: they may hold gigabytes of staged checkpoints."""
-    for folder in {found for place in (tempfile.gettempdir(), _SHORT) for found in Path(place).glob(f"{_PREFIX}*")}:
+    for folder in {
+        found for place in (tempfile.gettempdir(), _SHORT, _MEMORY) for found in Path(place).glob(f"{_PREFIX}*")
+    }:
         if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
             with contextlib.suppress(OSError), _locked(folder / _LOCK):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -51,3 +51,49 @@ def verdict(spec: Spec, facts: Facts, states: Choice[int | None], world_size: in
         f"model states need {needed / GIB:.1f} GiB on this machine and {facts.memory_bytes / GIB:.1f} GiB are free; "
         "use fewer processes, a smaller model or a higher zeroStage"
     )
+
+
+_STATE_BYTES = 12
+"""Bytes a parameter in a checkpoint: weights and AdamW's two moments in fp32."""
+_SLOTS = 2
+_SHARE = 4
+
+
+def staging(spec: Spec, facts: Facts, world_size: int | None) -> Choice[str]:
+    """Where a worker keeps the checkpoint that is being uploaded, and the one that is being filled."""
+    asked = spec.checkpoint.staging
+    if asked == "Disk":
+        return Choice("Disk", "checkpoint.staging")
+    needed = _staged_bytes(spec, facts, world_size)
+    if needed is None:
+        return Choice(asked if asked == "Memory" else "Disk", "the size of a checkpoint is not known")
+    shown = f"{_SLOTS} checkpoints are {_gib(needed)} on a worker"
+    free = facts.memory_bytes
+    if asked == "Memory":
+        return Choice("Memory", f"checkpoint.staging; {shown}")
+    if free is None:
+        return Choice("Disk", f"{shown}, and the free memory is not known")
+    fits = needed * _SHARE <= free
+    reason = f"{shown}, {'less' if fits else 'more'} than a quarter of the {_gib(free)} of memory that are free"
+    return Choice("Memory" if fits else "Disk", reason)
+
+
+def staging_problem(spec: Spec, facts: Facts, world_size: int) -> str | None:
+    """Why staging in memory, which was asked for, cannot work; None when it can."""
+    needed, free = _staged_bytes(spec, facts, world_size), facts.memory_bytes
+    if spec.checkpoint.staging != "Memory" or needed is None or free is None or needed <= free:
+        return None
+    return f"{_SLOTS} checkpoints need {_gib(needed)} and {_gib(free)} of memory are free; write Auto or Disk"
+
+
+def _staged_bytes(spec: Spec, facts: Facts, world_size: int | None) -> int | None:
+    if facts.parameters is None or world_size is None:
+        return None
+    whole = _STATE_BYTES * facts.parameters
+    if strategy_name(spec) == "ddp":
+        return _SLOTS * whole  # on the worker of rank 0
+    return _SLOTS * (whole // spec.workers.count + 4 * facts.parameters)
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"

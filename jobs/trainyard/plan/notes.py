@@ -17,6 +17,7 @@ def notes(plan: Plan) -> dict[str, str]:
         "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}"
         if plan.memory.value
         else plan.memory.reason,
+        "staging": f"{plan.staging.value}: {plan.staging.reason}",
     }
     for name, choice in sorted(plan.chosen.items()):
         shown = "see `trainyard plan -o yaml`" if isinstance(choice.value, dict) else choice.value

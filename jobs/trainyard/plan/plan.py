@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard.errors import JobError
 from trainyard.plan import accelerate, memory, strategy
 from trainyard.plan.batch import Batch, batch, value
 from trainyard.plan.choice import Choice
@@ -27,6 +28,8 @@ class Plan:
     """TrainingArguments that the user did not write."""
     cadence: Choice[str]
     memory: Choice[int | None]
+    staging: Choice[str]
+    """Where checkpoints lie while they are uploaded: Memory or Disk."""
     warnings: tuple[str, ...]
     arguments: dict[str, Any]
     """TrainingArguments in full, as they are passed on (output_dir excepted)."""
@@ -64,7 +67,7 @@ def check(spec: Spec) -> list[Problem]:
 
 
 def plan(job: TrainerJob, facts: Facts) -> Plan:
-    """The plan of a job that check() found nothing wrong with."""
+    """The plan of a job that check() found nothing wrong with. Raises JobError when this machine cannot hold it."""
     spec = job.spec
     processes = spec.workers.processes
     world_size = spec.workers.count * processes
@@ -72,7 +75,17 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     if spec.script is not None:
         own = "the script's own TrainingArguments"
         unknown: Choice[int | None] = Choice(None, "not known: the script loads its model")
-        return Plan(size, None, Choice("script", own), {}, Choice("as the script saves", own), unknown, (), {})
+        return Plan(
+            size,
+            None,
+            Choice("script", own),
+            {},
+            Choice("as the script saves", own),
+            unknown,
+            memory.staging(spec, facts, None),
+            (),
+            {},
+        )
     arithmetic = batch(spec.training_arguments, world_size, facts.train_rows)
     chosen = _chosen(spec, arithmetic)
     arguments = {**{name: choice.value for name, choice in chosen.items()}, **spec.training_arguments}
@@ -80,6 +93,8 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     mixed = bool(arguments.get("bf16") or arguments.get("fp16"))
     states = memory.model_states(spec, facts, world_size, mixed)
     warning = memory.verdict(spec, facts, states, world_size)
+    if problem := memory.staging_problem(spec, facts, world_size):
+        raise JobError(f"spec.checkpoint.staging: {problem}")
     return Plan(
         world_size=size,
         batch=arithmetic,
@@ -87,6 +102,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         chosen=chosen,
         cadence=_cadence(arguments, arithmetic, chosen),
         memory=states,
+        staging=memory.staging(spec, facts, world_size),
         warnings=(warning,) if warning else (),
         arguments=arguments,
     )

@@ -282,7 +282,14 @@ class Storage(Part):
 
 
 class Checkpoint(Part):
-    """Which checkpoints are kept."""
+    """How checkpoints are saved, and which are kept."""
+
+    staging: Literal["Auto", "Memory", "Disk"] = "Auto"
+    """Where a worker keeps the checkpoint that is being uploaded. Memory: in /dev/shm, which counts as the worker's
+    memory. Disk: on its disk. Auto: in memory where two of them take less than a quarter of what is free."""
+    backlog: Literal["Skip", "Wait"] = "Skip"
+    """What happens when a save is due and those before are still being uploaded. Skip: it is left out and counted, and
+    training goes on. Wait: training waits. The last step, and runs with load_best_model_at_end, always wait."""
 
     keep_last: Annotated[Int, Field(ge=1, le=1000)] = 3
     """Newest checkpoints that are kept."""
@@ -342,7 +349,7 @@ class Spec(Part):
     storage: Storage = Storage(uri="./runs")
     """Where checkpoints, metrics, logs and the final model are kept. Default: ./runs."""
     checkpoint: Checkpoint = Checkpoint()
-    """Which checkpoints are kept."""
+    """How checkpoints are saved, and which are kept."""
     restart: Restart = Restart()
     """What happens after a fault."""
     resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO

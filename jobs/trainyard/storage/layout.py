@@ -3,7 +3,8 @@
 run.json                       resolved manifest, plan with reasons, versions, fingerprint of model and data
 attempts/00003.json            claimed by conditional create
 attempts/00003-end.json        how it ended
-checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, and manifest.json, written last
+checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, what each node has sent (parts/1.json, where
+                               there are several), and manifest.json, written last
 logs/attempt-00003/rank-1.log
 logs/worker-0/<start>.log      of each pod, on a cluster
 metrics.jsonl                  every logged value
@@ -20,6 +21,7 @@ ATTEMPTS = "attempts"
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
 SET_ASIDE = "set-aside.json"
+PARTS = "parts"
 
 _CHECKPOINT = re.compile(r"(\d{8,})-(\d{5,})\Z")
 _ATTEMPT = re.compile(rf"{ATTEMPTS}/(\d{{5,}})\.json\Z")
@@ -45,6 +47,11 @@ class CheckpointId:
         """The id written in a name, or None when the name is no checkpoint's."""
         match = _CHECKPOINT.match(text)
         return cls(int(match[1]), int(match[2])) if match else None
+
+
+def parts_path(checkpoint: CheckpointId, node: int) -> str:
+    """Where a node lists what it has uploaded of a checkpoint."""
+    return f"{checkpoint.folder}/{PARTS}/{node}.json"
 
 
 def attempt_path(number: int) -> str:

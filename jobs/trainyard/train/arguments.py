@@ -59,6 +59,11 @@ def staging_file(work: Work, name: str) -> Path:
     return folder / name
 
 
+def metrics_file(work: Work) -> Path:
+    """Where rank 0 keeps metrics.jsonl on its node."""
+    return staging_file(work, "metrics.jsonl")
+
+
 def versions() -> dict[str, Any]:
     """Versions of what computed the result."""
     from importlib.metadata import PackageNotFoundError, version

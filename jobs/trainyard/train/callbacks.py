@@ -1,24 +1,20 @@
 """What happens beside the training steps: progress, checkpoints, and stopping when asked."""
 
-import shutil
 import signal
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trainyard.checkpoint.saver import Saver
 from trainyard.train.events import Events
 from trainyard.train.heartbeat import Awaited, Heart
 from trainyard.train.metrics import MetricsLog
+from trainyard.train.saving import Saving
 
 _EVENT_INTERVAL = 0.1
-PICKLES = ("training_args.bin",)
-"""Files of Trainer that resuming does not need and that only a pickle loader can open."""
 
 
 class ProgressCallback(TrainerCallback):
@@ -69,17 +65,9 @@ class ProgressCallback(TrainerCallback):
             self._next_event = now + _EVENT_INTERVAL
             self._events.send("evaluating", step=state.global_step)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Rows up to a checkpoint are in storage before the checkpoint is: a resumed run keeps them."""
-        self._log.write()
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """An evaluation is rare and worth a write."""
-        self._log.write()
-
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Nothing that was logged is left in memory."""
-        self._log.write()
+        """What was logged is in storage before the end is told."""
+        self._log.flush()
 
     def _throughput(self, state: TrainerState) -> dict[str, float]:
         steps = state.global_step - self._start_step
@@ -124,47 +112,48 @@ class HeartbeatCallback(TrainerCallback):
 
 
 class CheckpointCallback(TrainerCallback):
-    """Commits what Trainer has staged."""
+    """Where saving meets training: tensors are given back in time, failures raised, and the end waits for commits."""
 
-    def __init__(self, saver: Saver, events: Events, owned: bool = True) -> None:
-        """`owned`: whether output_dir is ours to clean up; a script's is its own."""
-        self._saver, self._events, self._owned = saver, events, owned
+    def __init__(self, saving: Saving) -> None:
+        self.saving = saving
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Upload and commit the staged folder, then free the folders that nobody needs any more."""
-        folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        if args.process_index == 0 and self._owned:
-            for name in PICKLES:
-                (folder / name).unlink(missing_ok=True)
-        started = time.monotonic()
-        identity = self._saver.save(state.global_step, folder, _metrics_at(state))
-        if self._saver.place.local_rank == 0 and self._owned:
-            _free(folder, state.best_model_checkpoint if args.load_best_model_at_end else None)
-        seconds = round(time.monotonic() - started, 3)
-        self._events.send("checkpoint", id=str(identity), step=state.global_step, seconds=seconds)
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """The optimizer is about to change what is being copied."""
+        self.saving.release()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A storage that is full is told at the next step. Raises StorageError."""
+        self.saving.check()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """What was saved is committed before the process may end."""
-        self._saver.wait()
+        self.saving.wait()
 
 
-class StopCallback(TrainerCallback):
-    """SIGTERM: save at the same step on every rank, commit, and end.
+class AgreementCallback(TrainerCallback):
+    """What all ranks must decide alike: to save and stop when one was asked to, and to leave a save out.
 
-    A signal reaches the ranks at different steps, so they agree: an all-reduce of one flag is started at a
-    step's end and read at the next one's, when it has long finished and nobody waits for it.
+    A signal reaches the ranks at different steps, and their buffers are free at different times, so they agree: an
+    all-reduce of two flags is started at a step's end and read at the next one's, when it has long finished and nobody
+    waits for it.
     """
 
     def __init__(self) -> None:
         self._wanted = False
-        self._flag = torch.zeros(1)
+        self._flags = torch.zeros(2)
         self._pending: Any = None
         self.stopped = False
+        self.busy = False
+        """Whether some rank had no free slot, a step ago."""
+        self.is_busy: Callable[[], bool] = lambda: False
+        """Whether this rank has none."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """From here on SIGTERM means: save and stop."""
         signal.signal(signal.SIGTERM, self._want)
-        self._flag = torch.zeros(1, device=args.device)
+        self._flags = torch.zeros(2, device=args.device)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -186,17 +175,19 @@ class StopCallback(TrainerCallback):
 
     def _agreed(self) -> bool:
         if not dist.is_initialized() or dist.get_world_size() == 1:
+            self.busy = self.is_busy()
             return self._wanted
         agreed = False
         if self._pending is not None:
             self._pending.wait()
-            agreed = bool(self._flag.item())
-        self._flag.fill_(float(self._wanted))
-        self._pending = dist.all_reduce(self._flag, op=dist.ReduceOp.MAX, async_op=True)
+            stop, busy = self._flags.tolist()
+            agreed, self.busy = bool(stop), bool(busy)
+        self._flags[0], self._flags[1] = float(self._wanted), float(self.is_busy())
+        self._pending = dist.all_reduce(self._flags, op=dist.ReduceOp.MAX, async_op=True)
         return agreed
 
 
-def _metrics_at(state: TrainerState) -> dict[str, float]:
+def metrics_at(state: TrainerState) -> dict[str, float]:
     """What was measured at the step that is saved, for keepBest."""
     rows = [row for row in state.log_history if row.get("step") == state.global_step]
     return {
@@ -205,10 +196,3 @@ def _metrics_at(state: TrainerState) -> dict[str, float]:
         for name, value in row.items()
         if name not in ("step", "epoch") and isinstance(value, int | float)
     }
-
-
-def _free(newest: Path, best: str | None) -> None:
-    keep = {newest.name} | ({Path(best).name} if best else set())
-    for folder in newest.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if folder.name not in keep:
-            shutil.rmtree(folder, ignore_errors=True)

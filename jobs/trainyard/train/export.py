@@ -10,12 +10,12 @@ from transformers import Trainer
 
 from trainyard.checkpoint.attempts import list_attempts, now
 from trainyard.checkpoint.manifest import Manifest
-from trainyard.checkpoint.transfer import staged_files, upload
+from trainyard.checkpoint.transfer import folder_files, upload
 from trainyard.errors import JobError
 from trainyard.storage import layout
 from trainyard.train import report
 from trainyard.train.arguments import global_batch_size, staging_file, versions
-from trainyard.train.callbacks import PICKLES
+from trainyard.train.saving import PICKLES
 from trainyard.train.work import Work
 
 
@@ -55,7 +55,7 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
             )
         # The manifest is last, here too: without it `final/` is not whole.
         store.delete([f"{layout.FINAL}/{layout.MANIFEST}"])
-        files = upload(store, layout.FINAL, folder, staged_files(folder))
+        files = upload(store, layout.FINAL, folder_files(folder))
         manifest = Manifest(
             step=trainer.state.global_step,
             attempt=work.attempt,

@@ -1,16 +1,22 @@
-"""transformers' Trainer, mended in two places where a resumed run would differ from the unbroken one.
+"""transformers' Trainer, mended in two places where a resumed run would differ from the unbroken one, and where it
+saves and loads checkpoints: ours are laid out by train/saving and hold no pickle.
 
 The methods are replaced on Trainer itself, so that classes derived from it, a user's or another library's, are
 mended as well.
 """
 
 import functools
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
+
+from trainyard.train import tensorfile
+from trainyard.train.callbacks import CheckpointCallback
+from trainyard.train.saving import Saving, save_model
 
 
 @functools.cache
@@ -18,6 +24,11 @@ def apply() -> None:
     """Mend Trainer in this process; more than once does no harm."""
     replace(Trainer._run_epoch, _run_epoch)
     replace(Trainer._save_rng_state, _save_rng_state)
+    replace(Trainer._save_checkpoint, _save_checkpoint)
+    replace(Trainer.save_model, _save_model)
+    replace(Trainer._prepare_for_training, _prepare_for_training)
+    replace(Trainer._load_best_model, _load_best_model)
+    torch.load = _loading(torch.load)
 
 
 def replace(method: Callable[..., Any], around: Callable[..., Any]) -> None:
@@ -49,13 +60,77 @@ def _save_rng_state(trainer: Trainer, original: Callable[..., None], output_dir:
         "total": trainer._total_loss_scalar,
         "since": trainer._globalstep_last_logged,
     }
-    (Path(output_dir) / f"loss_{trainer.args.process_index}.json").write_text(json.dumps(state), encoding="utf-8")
+    torch.save(state, str(Path(output_dir) / f"loss_{trainer.args.process_index}.pt"))
 
 
 def _load_loss(trainer: Trainer, folder: Path) -> None:
-    file = folder / f"loss_{trainer.args.process_index}.json"
+    file = folder / f"loss_{trainer.args.process_index}.pt"
     if file.exists():  # a checkpoint of plain Trainer has none: its first logged loss covers fewer steps
-        state = json.loads(file.read_text(encoding="utf-8"))
+        state = torch.load(str(file), weights_only=True)
         trainer._tr_loss += state["sum"]
         trainer._total_loss_scalar = state["total"]
         trainer._globalstep_last_logged = state["since"]
+
+
+def _save_checkpoint(trainer: Trainer, original: Callable[..., None], *args: Any) -> None:
+    saving = saving_of(trainer)
+    if saving is None:
+        original(trainer, *args)
+    else:
+        saving.save(trainer, original, *args)
+
+
+def _save_model(trainer: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    saving = saving_of(trainer)
+    if saving is None:
+        original(trainer, *args, **kwargs)
+    else:
+        save_model(saving, trainer, original, *args, **kwargs)
+
+
+def _prepare_for_training(trainer: Trainer, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """DeepSpeed's optimizer steps inside of backward, past the callback that is called before a step."""
+    prepared = original(trainer, *args, **kwargs)
+    saving = saving_of(trainer)
+    if saving is not None:
+        saving.prepare(trainer)
+        if trainer.is_deepspeed_enabled:
+            _release_before(trainer.model_wrapped, saving)
+    return prepared
+
+
+def _release_before(engine: Any, saving: Saving) -> None:
+    step = engine.step
+
+    def released(*args: Any, **kwargs: Any) -> Any:
+        if engine.is_gradient_accumulation_boundary():
+            saving.release()
+        return step(*args, **kwargs)
+
+    engine.step = released
+
+
+def _load_best_model(trainer: Trainer, original: Callable[..., None]) -> None:
+    saving = saving_of(trainer)
+    if saving is not None:
+        saving.wait()
+    if saving is None or saving.bring_best(trainer):
+        original(trainer)
+
+
+def saving_of(trainer: Trainer) -> Saving | None:
+    """How a Trainer of ours saves; None for one that we know nothing of."""
+    found = (each.saving for each in trainer.callback_handler.callbacks if isinstance(each, CheckpointCallback))
+    return next(found, None)
+
+
+def _loading(original: Callable[..., Any]) -> Callable[..., Any]:
+    """torch.load that also reads what was saved without a pickle."""
+
+    @functools.wraps(original)
+    def load(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, str | os.PathLike) and tensorfile.is_tree(file):
+            return tensorfile.load(file)
+        return original(file, map_location, *args, **kwargs)
+
+    return load

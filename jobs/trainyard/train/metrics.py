@@ -1,52 +1,53 @@
-"""metrics.jsonl: every logged value of a run, across its attempts."""
+"""metrics.jsonl: every logged value of a run, across its attempts.
+
+Rank 0 appends to a file on its node; the node's uploader copies it to storage, before each checkpoint and now and then.
+"""
 
 import contextlib
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from trainyard import errors
+from trainyard.checkpoint import doorbell
+from trainyard.checkpoint.staging import Run
 from trainyard.storage import layout
 from trainyard.storage.store import Store
 
-_MIN_INTERVAL = 5.0
-_BUSY_SHARE = 0.02
-"""Object stores cannot append, so the file is written whole; at most this share of the time is spent on it."""
+_MIN_INTERVAL = 1.0
 
 
 class MetricsLog:
-    """The rows of metrics.jsonl; kept in memory and written whole, not more often than is cheap."""
+    """The rows of metrics.jsonl on this node."""
 
-    def __init__(self, store: Store, resumed_step: int) -> None:
-        self._store = store
-        self._rows = [row for row in _read(store) if row.get("step", 0) <= resumed_step]
-        self._next_write = 0.0
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows, oldest first."""
-        return self._rows
+    def __init__(self, store: Store, run: Run, file: Path, bell: Path, resumed_step: int) -> None:
+        self.file, self._run, self._bell = file, run, bell
+        self._next_ring = 0.0
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", encoding="utf-8") as stream:
+            stream.writelines(_line(row) for row in _read(store) if row.get("step", 0) <= resumed_step)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row, and write the file if it is time."""
-        self._rows.append(row)
-        if time.monotonic() >= self._next_write:
-            self.write()
+        """Append a row."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(_line(row))
+        if time.monotonic() >= self._next_ring:
+            doorbell.ring(self._bell, self.file, self._run)
+            self._next_ring = time.monotonic() + _MIN_INTERVAL
 
-    def write(self) -> None:
-        """Write the file now. Raises StorageError."""
-        start = time.monotonic()
-        self._store.put(layout.METRICS, "".join(json.dumps(_finite(row)) + "\n" for row in self._rows).encode())
-        end = time.monotonic()
-        self._next_write = end + max(_MIN_INTERVAL, (end - start) / _BUSY_SHARE)
+    def flush(self) -> None:
+        """Return when everything is in storage, if it can be reached."""
+        doorbell.flush(self._bell, self.file, self._run)
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with null for what JSON cannot hold: nan and infinity."""
-    return {
+def _line(row: dict[str, Any]) -> str:
+    """The row as JSON, which cannot hold nan and infinity: they are null."""
+    finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
     }
+    return json.dumps(finite) + "\n"
 
 
 def _read(store: Store) -> list[dict[str, Any]]:

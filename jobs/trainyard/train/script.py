@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from trainyard.errors import JobError
 from trainyard.train import export, mend, trainer
-from trainyard.train.callbacks import StopCallback
+from trainyard.train.callbacks import AgreementCallback
 from trainyard.train.events import Events
 from trainyard.train.work import Result, Work
 
@@ -27,7 +27,7 @@ class _Watched:
     def __init__(self, work: Work, events: Events) -> None:
         self.work, self.events = work, events
         self.trained: Trainer | None = None
-        self.stops: dict[Trainer, StopCallback] = {}
+        self.stops: dict[Trainer, AgreementCallback] = {}
 
     def init(self, built: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         original(built, *args, **kwargs)

@@ -1,13 +1,12 @@
 """Stage 4: the Trainer, with its strategy, its arguments and its callbacks."""
 
 import inspect
-import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from datasets import Dataset
 from transformers import (
     PreTrainedModel,
@@ -18,22 +17,25 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest, set_aside
 from trainyard.checkpoint.retain import Retention
-from trainyard.checkpoint.saver import Place, Saver
-from trainyard.checkpoint.transfer import CorruptCheckpoint, download
+from trainyard.checkpoint.staging import Commit, Tickets
 from trainyard.errors import JobError
-from trainyard.storage.layout import CheckpointId
-from trainyard.train import code, heartbeat, mend
-from trainyard.train.arguments import global_batch_size, metric_for_best, versions
-from trainyard.train.callbacks import CheckpointCallback, HeartbeatCallback, ProgressCallback, StopCallback
+from trainyard.train import best, code, heartbeat, mend
+from trainyard.train.arguments import global_batch_size, metric_for_best, metrics_file, versions
+from trainyard.train.callbacks import (
+    AgreementCallback,
+    CheckpointCallback,
+    HeartbeatCallback,
+    ProgressCallback,
+    metrics_at,
+)
 from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
 from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
+from trainyard.train.saving import Config, Saving, Seat
+from trainyard.train.slots import Slots
 from trainyard.train.tasks.base import Labels, Task
 from trainyard.train.tasks.sequence import ids_only
 from trainyard.train.work import Work
@@ -68,20 +70,20 @@ class DivergenceCallback(TrainerCallback):
 
 def callbacks(
     work: Work, args: TrainingArguments, events: Events, tokens: float | None = None
-) -> tuple[list[TrainerCallback], StopCallback]:
-    """What goes along with every Trainer: stopping when asked, progress, checkpoints; and the first of them."""
-    stop = StopCallback()
-    made: list[TrainerCallback] = [stop]
+) -> tuple[list[TrainerCallback], AgreementCallback]:
+    """What goes along with every Trainer: stopping when asked, checkpoints, progress; and the first of them."""
+    stop = AgreementCallback()
+    made: list[TrainerCallback] = [stop, CheckpointCallback(_saving(work, args, events, stop))]
     if args.process_index == 0:
-        log = MetricsLog(work.store, work.resumed.step if work.resumed else 0)
+        log = MetricsLog(
+            work.store, work.run, metrics_file(work), Path(work.bell), work.resumed.step if work.resumed else 0
+        )
         made.append(ProgressCallback(events, log, global_batch_size(args), tokens))
-    told = events if args.process_index == 0 else Events(None)
-    made.append(CheckpointCallback(_saver(work, args), told, owned=work.job.spec.script is None))
     made.append(HeartbeatCallback(Heart(heartbeat.file(Path(work.staging), args.process_index))))
     return made, stop
 
 
-def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, StopCallback]:
+def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, AgreementCallback]:
     """The Trainer of a job, and the callback that knows whether it was asked to stop. Raises JobError."""
     along, stop = callbacks(work, args, events, tokens_per_sample(parts.train))
     if not hasattr(parts.model, "accepts_loss_kwargs"):
@@ -114,66 +116,42 @@ def train(work: Work, trainer: Trainer, events: Events) -> None:
         return
     with trainer.args.main_process_first(local=True):
         if trainer.args.local_process_index == 0:
-            _bring_best(work, Path(work.resume_folder), events)
+            best.at_resume(work, Path(work.resume_folder), events)
     trainer.train(resume_from_checkpoint=work.resume_folder)
 
 
-def _bring_best(work: Work, folder: Path, events: Events) -> None:
-    """Point the resumed state to the best checkpoint where this attempt has it.
-
-    Trainer remembers the best checkpoint by a path, which was of the attempt before, and of another disk. One that
-    is not whole any more is set aside, and what is the best is found out anew.
-    """
-    file = folder / TRAINER_STATE_NAME
-    state = json.loads(file.read_text(encoding="utf-8"))
-    if not state.get("best_model_checkpoint"):
-        return
-    step = int(Path(state["best_model_checkpoint"]).name.rpartition("-")[2])
-    best = folder
-    if work.resumed is not None and step != work.resumed.step:
-        best = Path(work.staging) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        source = _checkpoint_of(work, step)
-        if source is not None and not best.exists():
-            best.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                download(work.store, read_manifest(work.store, source), source.folder, best)
-            except (CorruptCheckpoint, ValueError) as error:
-                set_aside(work.store, source, str(error))
-                events.send("note", text=f"the best checkpoint, {source}, is corrupt and was set aside ({error})")
-    known = best.exists()
-    state["best_model_checkpoint"] = str(best) if known else None
-    if not known:
-        state["best_metric"] = state["best_global_step"] = None
-    file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _checkpoint_of(work: Work, step: int) -> CheckpointId | None:
-    found = committed(list_checkpoints(work.store))
-    return next((identity for identity in found if identity.step == step), None)
-
-
-def _saver(work: Work, args: TrainingArguments) -> Saver:
-    metric, greater = metric_for_best(args)
-    keep_best = max(work.job.spec.checkpoint.keep_best, int(args.load_best_model_at_end))
-    return Saver(
-        store=work.store,
+def _saving(work: Work, args: TrainingArguments, events: Events, agreement: AgreementCallback) -> Saving:
+    seat, tickets = Seat.here(), Tickets(Path(work.tickets))
+    staging = Path(work.staging)
+    config = Config(
         attempt=work.attempt,
-        world_size=args.world_size,
-        strategy=work.strategy,
-        global_batch_size=global_batch_size(args),
-        versions=versions(),
-        retention=Retention(work.keep_last, keep_best, metric, greater),
-        place=Place(args.process_index, args.local_process_index, _gather),
-        in_use=[work.resumed] if work.resumed else [],
+        run=work.run,
+        seat=seat,
+        bell=Path(work.bell),
+        tickets=tickets,
+        static=staging / "static",
+        may_skip=work.job.spec.checkpoint.backlog == "Skip" and not args.load_best_model_at_end,
+        owned=work.job.spec.script is None,
+    )
+    slots = Slots(Path(work.buffers), staging / "buffers", tickets, seat.rank)
+    agreement.is_busy = lambda: not slots.free()
+    return Saving(
+        config,
+        slots,
+        events,
+        commit=_commits(work, args) if seat.rank == 0 else None,
+        busy=lambda: agreement.busy,
+        bring_best=lambda trainer: best.at_end(work, trainer, events),
     )
 
 
-def _gather(mine: list[dict[str, object]]) -> list[list[dict[str, object]]]:
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return [mine]
-    collected: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(collected, mine)
-    return collected
+def _commits(work: Work, args: TrainingArguments) -> Callable[[TrainerState], Commit]:
+    metric, greater = metric_for_best(args)
+    keep_best = max(work.job.spec.checkpoint.keep_best, int(args.load_best_model_at_end))
+    retention = Retention(work.keep_last, keep_best, metric, greater)
+    resumed = (str(work.resumed),) if work.resumed else ()
+    known, size, file = versions(), global_batch_size(args), str(metrics_file(work))
+    return lambda state: Commit(work.strategy, size, known, metrics_at(state), retention, resumed, file)
 
 
 def _divides_its_loss(model: PreTrainedModel, labels: Labels) -> bool:

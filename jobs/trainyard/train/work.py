@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.checkpoint.attempts import Outcome
+from trainyard.checkpoint.staging import Run
 from trainyard.spec.model import TrainerJob
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class Work:
     """Folder of this attempt on the node's disk."""
     keep_last: int
     strategy: str
+    in_memory: bool = False
+    """Whether checkpoints are staged in the node's memory, not on its disk."""
+    tickets: str = ""
+    """Folder in which the node's ranks say what they have staged. This and the next two are each node's own."""
+    bell: str = ""
+    """Unix socket of the node's uploader."""
+    buffers: str = ""
+    """Folder for this attempt's staging buffers."""
     resume_from: str | None = None
     """Id of the checkpoint to go on from, already verified and lying in resume_folder."""
     resume_folder: str | None = None
@@ -38,10 +47,15 @@ class Work:
         return TrainerJob.model_validate(self.manifest)
 
     @property
+    def run(self) -> Run:
+        """The run, as the uploader knows it."""
+        storage = self.job.spec.storage
+        return Run(self.run_uri, storage.endpoint, storage.region)
+
+    @property
     def store(self) -> Store:
         """The run's folder in storage."""
-        storage = self.job.spec.storage
-        return open_store(self.run_uri, storage.endpoint, storage.region).patient()
+        return self.run.store
 
     @property
     def resumed(self) -> CheckpointId | None:

@@ -1,0 +1,60 @@
+"""How a process reaches the uploader of its node: one JSON line over a Unix socket.
+
+What is to be uploaded lies in files; the line only says that it is time to look, or asks to be told when a
+checkpoint is settled. An uploader that has died is started again and finds everything there: who waits asks again.
+"""
+
+import json
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from trainyard.checkpoint.staging import Receipt, Run, Tickets
+from trainyard.storage.layout import CheckpointId
+
+_PAUSE = 0.1
+
+
+def ring(bell: Path, metrics: Path | None = None, run: Run | None = None) -> None:
+    """Say that there is something new; where metrics.jsonl is kept on this node, too. Silent when nobody hears it."""
+    told = {"metrics": str(metrics), "run": asdict(run)} if metrics is not None and run is not None else {}
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(bell))
+            connection.sendall(json.dumps(told).encode() + b"\n")
+    except OSError:
+        return  # it looks when it starts, and at the next ring
+
+
+def settled(bell: Path, tickets: Tickets, identity: CheckpointId) -> Receipt:
+    """Wait until it is known what became of a checkpoint's part on this node."""
+    while (receipt := tickets.receipt(identity)) is None:
+        _ask(bell, {"settle": str(identity)}, None)
+    return receipt
+
+
+def flush(bell: Path, metrics: Path | None = None, run: Run | None = None, timeout: float = 120.0) -> None:
+    """Wait until nothing is left that can be uploaded and committed now, for as many seconds at most."""
+    told: dict[str, object] = {"settle": None}
+    if metrics is not None and run is not None:
+        told |= {"metrics": str(metrics), "run": asdict(run)}
+    until = time.monotonic() + timeout
+    while (left := until - time.monotonic()) > 0 and not _ask(bell, told, left):
+        pass
+
+
+def _ask(bell: Path, told: dict[str, object], timeout: float | None) -> bool:
+    """Whether the answer came."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(bell))
+            connection.sendall(json.dumps(told).encode() + b"\n")
+            if connection.recv(64):
+                return True
+    except OSError:
+        pass
+    time.sleep(_PAUSE)  # it has died, and is being started again
+    return False

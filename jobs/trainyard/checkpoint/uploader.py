@@ -1,0 +1,190 @@
+"""From staged files to a committed checkpoint: what a node's uploader does, away from the training processes.
+
+Each node uploads what its ranks have staged, with digests on the way, and puts a list of its parts beside them. The
+node of rank 0 writes `manifest.json` when the lists of all nodes are in and every object has the size it should: no
+process that trains takes part, so a checkpoint that was staged whole is committed even when all of them are dead.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainyard import errors
+from trainyard.checkpoint.attempts import list_attempts, now
+from trainyard.checkpoint.catalogue import newest_attempt
+from trainyard.checkpoint.manifest import FileEntry, Manifest, Parts
+from trainyard.checkpoint.retain import retain
+from trainyard.checkpoint.staging import Receipt, Run, Ticket, Tickets
+from trainyard.checkpoint.transfer import upload
+from trainyard.storage import layout
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store
+
+Tell = Callable[[dict[str, Any]], None]
+
+_FIRST = ("trainer_state.json", "model", "optimizer", "global_step", "pytorch_model", "scheduler", "rng_state")
+"""Beginnings of the files that resuming needs, in this order; the rest (tokenizer, templates) comes after them."""
+_PATIENCE, _HURRIED = 60.0, 3.0
+"""Seconds that rank 0's node waits for the parts of the others; fewer when the next attempt waits for the answer."""
+_MAX_PAUSE = 60.0
+
+
+@dataclass
+class _Sent:
+    """A part that is uploaded and waits for those of other nodes."""
+
+    tickets: list[Ticket]
+    entries: list[FileEntry]
+    since: float
+
+
+@dataclass
+class Uploader:
+    """Sends off what a node has staged, one checkpoint after the other."""
+
+    tickets: Tickets
+    tell: Tell
+    hurry: bool = False
+    """Whether somebody waits to know what is committed."""
+    _sent: dict[CheckpointId, _Sent] = field(default_factory=dict)
+    _stores: dict[Run, Store] = field(default_factory=dict)
+    _awaited: bool = False
+    _pause: float = 0.5
+    _retry_at: float = 0.0
+
+    def work(self) -> bool:
+        """Do what there is to do. Returns whether something is left that only time will bring."""
+        left = False
+        groups = self.tickets.waiting()
+        self._awaited = any(ticket.final for group in groups for ticket in group)
+        for group in groups:
+            if group[0].id not in self._sent and not self._send(group):
+                left = True
+                break  # the storage is away: the newer ones would fare no better
+        for identity in list(self._sent):
+            left = not self._commit(identity) or left
+        return left
+
+    def _send(self, group: list[Ticket]) -> bool:
+        """Upload a part; whether that is over."""
+        if time.monotonic() < self._retry_at:
+            return False
+        ticket = group[0]
+        store = self._store(ticket.run)
+        files = sorted((file for each in group for file in each.files), key=lambda file: _order(file.path))
+        try:
+            metrics = ticket.commit.metrics_file if ticket.commit is not None else None
+            if metrics is not None:
+                store.put_file(layout.METRICS, Path(metrics))
+            entries = upload(store, ticket.id.folder, files)
+            if ticket.nodes > 1:
+                store.put(layout.parts_path(ticket.id, ticket.node), Parts(ticket.node, tuple(entries)).to_json())
+        except errors.StorageError as error:
+            return self._failed(group, error)
+        except OSError as error:
+            # Its buffers are gone: the attempt was swept. Somebody else goes on from another checkpoint.
+            self.tickets.give_receipt(ticket.id, Receipt("Abandoned", str(error)))
+            return True
+        self._pause = 0.5
+        self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
+        return True
+
+    def _failed(self, group: list[Ticket], error: errors.StorageError) -> bool:
+        """Whether to give up: where trying again cannot help, or somebody waits for an answer."""
+        full = isinstance(error, errors.StorageFullError)
+        if full or self._awaited:
+            self.tickets.give_receipt(group[0].id, Receipt("Failed", str(error), full))
+            return True
+        self.tell({"event": "note", "text": f"checkpoint {group[0].id} is staged and waits for the storage: {error}"})
+        self._pause = min(2 * self._pause, _MAX_PAUSE)
+        self._retry_at = time.monotonic() + self._pause
+        return False
+
+    def _commit(self, identity: CheckpointId) -> bool:
+        """Write the manifest when it is this node's to write and everything is there; whether that is over."""
+        sent = self._sent[identity]
+        ticket = sent.tickets[0]
+        store = self._store(ticket.run)
+        sources = {file.path: file.source for each in sent.tickets for file in each.files}
+        receipt = Receipt("Committed", entries=tuple(sent.entries), sources=sources)
+        try:
+            if ticket.commit is not None:
+                entries = self._all_entries(store, ticket, sent)
+                if entries is None:
+                    until = sent.since + (_HURRIED if self.hurry else _PATIENCE)
+                    if time.monotonic() < until and not _superseded(store, ticket):
+                        return False
+                    receipt = Receipt("Abandoned", "the parts of other nodes did not come")
+                else:
+                    _write_manifest(store, ticket, entries)
+        except errors.StorageError as error:
+            del self._sent[identity]  # and send it again
+            return self._failed(sent.tickets, error)
+        del self._sent[identity]
+        self.tickets.give_receipt(identity, receipt)
+        if receipt.state == "Committed" and ticket.commit is not None:
+            self._tell_committed(store, ticket, ticket.commit.totals)
+        return True
+
+    def _all_entries(self, store: Store, ticket: Ticket, sent: _Sent) -> list[FileEntry] | None:
+        """The entries of all nodes' files; None as long as some are missing."""
+        entries = {entry.path: entry for entry in sent.entries}
+        if ticket.nodes > 1:
+            listed = store.list(f"{ticket.id.folder}/{layout.PARTS}")
+            if len(listed) < ticket.nodes:
+                return None
+            for each in listed:
+                entries |= {entry.path: entry for entry in Parts.from_json(store.get(each.path)).entries}
+        there = {each.path: each.size for each in store.list(ticket.id.folder)}
+        for entry in entries.values():
+            # A server may answer well and keep nothing (S3 says 200 with an error in its body).
+            if (size := there.get(f"{ticket.id.folder}/{entry.path}")) != entry.size:
+                what = "is not there" if size is None else f"has {size:,} bytes"
+                raise errors.StorageError(f"{store.url(ticket.id.folder)}/{entry.path} {what} after its upload")
+        return [entries[path] for path in sorted(entries)]
+
+    def _tell_committed(self, store: Store, ticket: Ticket, totals: dict[str, float]) -> None:
+        assert ticket.commit is not None
+        seconds = round(time.time() - ticket.started, 3)
+        self.tell(
+            {"event": "checkpoint", "attempt": ticket.attempt, "id": str(ticket.id), "step": ticket.step}
+            | {"seconds": seconds, **totals}
+        )
+        in_use = [found for name in ticket.commit.in_use if (found := CheckpointId.parse(name)) is not None]
+        with contextlib.suppress(errors.TrainyardError):  # the next commit tries again
+            retain(store, ticket.commit.retention, [*in_use, ticket.id])
+
+    def _store(self, run: Run) -> Store:
+        if run not in self._stores:
+            self._stores[run] = run.store
+        return self._stores[run]
+
+
+def _superseded(store: Store, ticket: Ticket) -> bool:
+    """Whether a newer attempt has begun: it has chosen what to go on from."""
+    return newest_attempt(list_attempts(store)) > ticket.attempt
+
+
+def _write_manifest(store: Store, ticket: Ticket, entries: list[FileEntry]) -> None:
+    commit = ticket.commit
+    assert commit is not None
+    manifest = Manifest(
+        step=ticket.step,
+        attempt=ticket.attempt,
+        world_size=ticket.world_size,
+        strategy=commit.strategy,
+        global_batch_size=commit.global_batch_size,
+        files=tuple(entries),
+        metrics=commit.metrics,
+        versions=commit.versions,
+        created_at=now(),
+    )
+    store.put(f"{ticket.id.folder}/{layout.MANIFEST}", manifest.to_json())
+
+
+def _order(path: str) -> tuple[int, str]:
+    place = next((index for index, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+    return place, path

@@ -1,0 +1,170 @@
+"""The uploader's process: one a node, beside the training processes, of the lowest priority.
+
+    python -m trainyard.launch.uploads DESCRIPTOR TICKETS EVENTS
+
+DESCRIPTOR is a listening Unix socket (checkpoint/doorbell says what comes over it). When standard input ends, its owner
+has gone: it finishes what is staged whole, and ends.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard import errors
+from trainyard.checkpoint import doorbell
+from trainyard.checkpoint.staging import Run, Tickets
+from trainyard.checkpoint.uploader import Uploader
+from trainyard.launch.node import Node
+from trainyard.storage import layout
+from trainyard.storage.layout import CheckpointId
+from trainyard.train.events import Events
+
+_LOWEST = 19
+_LOOK_AGAIN = 0.25
+_METRICS_INTERVAL = 5.0
+_RESTART_PAUSE = 0.2
+_LAST_SECONDS = 60.0
+
+
+class Uploads:
+    """The uploader, from the side that owns it: started again whenever it dies."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._closing = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(node.bell))
+        self._listener.listen()
+        self.process = self._start()
+        self._thread = threading.Thread(target=self._watch, name="uploader's watch", daemon=True)
+        self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until nothing is left that can be committed now."""
+        doorbell.flush(self.node.bell)
+
+    def close(self) -> None:
+        """Let it finish what is staged whole, and end."""
+        self._closing.set()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(_LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._thread.join()
+        self._listener.close()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with (self.node.folder / "uploads.log").open("ab") as log:
+            command = [sys.executable, "-m", "trainyard.launch.uploads", str(self._listener.fileno())]
+            return subprocess.Popen(
+                [*command, str(self.node.tickets), str(self.node.events_socket)],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[self._listener.fileno()],
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            self.process.wait()
+            if self._closing.wait(_RESTART_PAUSE):
+                return
+            self.process = self._start()
+
+
+@dataclass
+class _Metrics:
+    """metrics.jsonl of the attempt under way: a file that grows on this node, and is copied now and then."""
+
+    file: Path
+    run: Run
+    size: int = -1
+    due: float = 0.0
+
+
+class _Server:
+    def __init__(self, listener: socket.socket, tickets: Tickets, events: Events) -> None:
+        self.listener, self.tickets = listener, tickets
+        self.uploader = Uploader(tickets, lambda told: events.send(**told))
+        self.waiting: list[tuple[socket.socket, CheckpointId | None]] = []
+        self.metrics: _Metrics | None = None
+        self.owned = True
+
+    def serve(self) -> None:
+        left = self.uploader.work()
+        while self.owned or left:
+            watched = [self.listener, sys.stdin] if self.owned else [self.listener]
+            due = self.metrics is not None and self.metrics.file.exists() and self._grown()
+            ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN if left or due else None)
+            if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1024):
+                self.owned = False
+                self.uploader.hurry = True
+            if self.listener in ready:
+                self._hear()
+            left = self.uploader.work()
+            self._copy_metrics(now=any(identity is None for _, identity in self.waiting))
+            self._answer(left)
+        self._copy_metrics(now=True)
+
+    def _hear(self) -> None:
+        connection, _ = self.listener.accept()
+        connection.settimeout(1.0)
+        try:
+            told = json.loads(connection.makefile().readline() or "{}")
+        except (OSError, ValueError):
+            told = {}
+        if "metrics" in told:
+            file, run = Path(told["metrics"]), Run(**told["run"])
+            if self.metrics is None or self.metrics.file != file:
+                self.metrics = _Metrics(file, run)
+        if "settle" in told:
+            identity = CheckpointId.parse(told["settle"]) if told["settle"] else None
+            self.uploader.hurry = self.uploader.hurry or identity is None
+            self.waiting.append((connection, identity))
+        else:
+            connection.close()
+
+    def _answer(self, left: bool) -> None:
+        for connection, identity in list(self.waiting):
+            if (not left) if identity is None else (self.tickets.receipt(identity) is not None):
+                self.waiting.remove((connection, identity))
+                with contextlib.suppress(OSError), connection:
+                    connection.sendall(b"settled\n")
+        if self.owned:
+            self.uploader.hurry = any(identity is None for _, identity in self.waiting)
+
+    def _grown(self) -> bool:
+        assert self.metrics is not None
+        return self.metrics.file.stat().st_size != self.metrics.size
+
+    def _copy_metrics(self, now: bool) -> None:
+        """Object stores cannot append: the file is copied whole, not more often than every few seconds."""
+        known = self.metrics
+        if known is None or not known.file.exists() or not self._grown():
+            return
+        if time.monotonic() < known.due and not now:
+            return
+        with contextlib.suppress(errors.TrainyardError, OSError):  # curves can wait; checkpoints tell of the storage
+            size = known.file.stat().st_size
+            known.run.store.put_file(layout.METRICS, known.file)
+            known.size = size
+        known.due = time.monotonic() + _METRICS_INTERVAL
+
+
+def main(descriptor: str, tickets: str, events: str) -> None:
+    """Serve until the owner has gone and nothing is left."""
+    os.nice(_LOWEST)
+    _Server(socket.socket(fileno=int(descriptor)), Tickets(Path(tickets)), Events(events)).serve()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

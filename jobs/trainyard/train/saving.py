@@ -1,0 +1,331 @@
+"""Saving a checkpoint without stopping training.
+
+Trainer says what a checkpoint holds: its own `_save_checkpoint` runs, a user's override of it too, but what it hands
+to torch.save is laid out in a slot's buffers instead of being pickled, and copied there while training goes on. Small
+things, and those that change with every forward pass (buffers of modules, random generators), are copied at once. When
+the last piece is in its place, before the next optimizer step, a ticket is left for the node's uploader.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Trainer, TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from trainyard.checkpoint import doorbell
+from trainyard.checkpoint.staging import Commit, Receipt, Run, StagedFile, Ticket, Tickets
+from trainyard.checkpoint.transfer import folder_files
+from trainyard.errors import StorageError, StorageFullError
+from trainyard.storage.layout import CheckpointId
+from trainyard.train import tensorfile
+from trainyard.train.copier import Copier, Copy
+from trainyard.train.events import Events
+from trainyard.train.slots import Slot, Slots
+from trainyard.train.tensorfile import Elsewhere, Layout
+
+_SMALL = 64 * 1024
+"""Bytes up to which a tensor is copied at once: cheaper than to care for it."""
+_MODEL = "model.safetensors"
+PICKLES = ("training_args.bin",)
+"""Files of Trainer that resuming does not need and that only a pickle loader can open."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where this process stands in the group."""
+
+    rank: int
+    world_size: int
+    local_size: int
+    node: int
+
+    @classmethod
+    def here(cls) -> "Seat":
+        """By torchrun's variables."""
+        read = {
+            name: int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+        }
+        return cls(read["RANK"], read["WORLD_SIZE"] or 1, read["LOCAL_WORLD_SIZE"] or 1, read["GROUP_RANK"])
+
+
+@dataclass(frozen=True)
+class Config:
+    """What does not change while an attempt lasts."""
+
+    attempt: int
+    run: Run
+    seat: Seat
+    bell: Path
+    tickets: Tickets
+    static: Path
+    """Folder for what is the same in every checkpoint."""
+    may_skip: bool
+    """Whether a save may be left out when the one before is still being uploaded."""
+    owned: bool = True
+    """Whether output_dir is ours to clean up; a script's is its own."""
+
+
+@dataclass
+class Totals:
+    """What saving has cost this attempt."""
+
+    blocked: float = 0.0
+    """Seconds that training stood still."""
+    saves: int = 0
+    skipped: int = 0
+    waited: int = 0
+
+
+class Capture:
+    """One save: which files it has, and which copies are still to be made."""
+
+    def __init__(self, root: Path, slot: Slot, slots: Slots, volatile: set[int]) -> None:
+        self.root, self.slot, self.slots = root, slot, slots
+        self.files: list[StagedFile] = []
+        self.later: list[Copy] = []
+        self._elsewhere = Elsewhere()
+        self._volatile = volatile
+        self._pinned = torch.cuda.is_available()
+
+    @contextlib.contextmanager
+    def of_torch_save(self) -> Iterator[None]:
+        """Within, torch.save puts what it is given below the root into the slot."""
+        original = torch.save
+
+        def save(item: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+            path = self._inside(file)
+            if path is None:
+                original(item, file, *args, **kwargs)
+            elif path not in PICKLES:
+                self.put(path, item, lambda: original(item, file, *args, **kwargs))
+
+        torch.save = save  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            torch.save = original
+
+    def put(self, path: str, item: Any, otherwise: Callable[[], None]) -> None:
+        """Take what torch.save was given for a path; what such a file cannot hold is saved as it would have been."""
+        try:
+            layout = tensorfile.lay_out(path, item, self._elsewhere)
+        except tensorfile.UnsupportedError:
+            Path(self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            otherwise()
+            return
+        self._place(path + tensorfile.SUFFIX, layout)
+
+    def put_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take the model's weights."""
+        self._place(_MODEL, tensorfile.lay_out_weights(_MODEL, weights, self._elsewhere))
+
+    def take_written(self) -> None:
+        """Take what was really written below the root: small things, and what an override of Trainer's saves itself."""
+        for file in folder_files(self.root):
+            if file.path not in PICKLES:
+                buffer = self.slots.room(self.slot, len(self.files), file.size, self._pinned)
+                with Path(file.source).open("rb", buffering=0) as stream:
+                    stream.readinto(memoryview(buffer.bytes.numpy())[: file.size])
+                self.files.append(StagedFile(file.path, str(buffer.path), file.size))
+
+    def _place(self, path: str, layout: Layout) -> None:
+        buffer = self.slots.room(self.slot, len(self.files), layout.size, self._pinned)
+        target = buffer.bytes
+        target[: len(layout.header)].copy_(torch.frombuffer(bytearray(layout.header), dtype=torch.uint8))
+        for at, tensor in layout.tensors:
+            copy = Copy(tensor, target[at : at + tensor.nbytes])
+            if tensor.nbytes < _SMALL or tensor.untyped_storage().data_ptr() in self._volatile:
+                copy.now()
+            else:
+                self.later.append(copy)
+        self.files.append(StagedFile(path, str(buffer.path), layout.size))
+
+    def _inside(self, file: Any) -> str | None:
+        if not isinstance(file, str | os.PathLike):
+            return None
+        path = Path(os.path.abspath(file))  # noqa: PTH100 - links are not to be followed
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else None
+
+
+@dataclass
+class Saving:
+    """Saves the checkpoints of one attempt, as one of its ranks."""
+
+    config: Config
+    slots: Slots
+    events: Events
+    commit: Callable[[TrainerState], Commit] | None
+    """What rank 0 adds to a ticket; None on other ranks."""
+    busy: Callable[[], bool]
+    """Whether the ranks have agreed that some of them has no free slot."""
+    bring_best: Callable[[Trainer], bool]
+    """Has the best checkpoint where Trainer loads it; False when there is none."""
+    totals: Totals = field(default_factory=Totals)
+    static: list[StagedFile] = field(default_factory=list)
+    capture: Capture | None = None
+    """The save under way in Trainer's `_save_checkpoint`."""
+
+    def __post_init__(self) -> None:
+        self._copier = Copier()
+        self._told_skips = 0
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Write once what is the same in every checkpoint: configuration and processor."""
+        if not trainer.args.should_save or _overridden(trainer):
+            return
+        folder = self.config.static
+        model = unwrapped(trainer)
+        if isinstance(model, PreTrainedModel):
+            model.config.architectures = model.config.architectures or [type(model).__name__]
+            model.config.save_pretrained(folder)
+            if model.can_generate() and model.generation_config is not None:
+                model.generation_config.save_pretrained(folder)
+        processor = trainer.processing_class or getattr(trainer.data_collator, "tokenizer", None)
+        if processor is not None:
+            processor.save_pretrained(folder)
+        self.static = folder_files(folder)
+
+    def save(self, trainer: Trainer, original: Callable[..., None], *args: Any) -> bool:
+        """Save the state at this step, with Trainer's own method; False when the save was left out."""
+        begun, started = time.monotonic(), time.time()
+        forced = trainer.control.should_training_stop or trainer.state.global_step >= trainer.state.max_steps
+        if self.config.may_skip and not forced and self.busy():
+            self._skip(trainer.state)
+            return False
+        self._copier.settle()
+        slot = self._slot()
+        identity = CheckpointId(trainer.state.global_step, self.config.attempt)
+        folder = Path(str(trainer.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{identity.step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
+        self.capture = Capture(folder.absolute(), slot, self.slots, volatile)
+        try:
+            with self.capture.of_torch_save():
+                original(trainer, *args)
+            ticket = self._ticket(trainer, self.capture, started, forced)
+        finally:
+            later, self.capture = self.capture.later, None
+        slot.holds = identity
+        self._copier.start(later, lambda intact: self._staged(ticket, intact))
+        self._free(trainer, folder)
+        self.totals.saves += 1
+        self.totals.blocked += time.monotonic() - begun
+        return True
+
+    def release(self) -> None:
+        """Before the optimizer changes what is being copied."""
+        begun = time.monotonic()
+        self._copier.release()
+        self.totals.blocked += time.monotonic() - begun
+
+    def check(self) -> None:
+        """Raise what the uploader could not mend. Raises StorageError."""
+        for slot in self.slots.slots:
+            if slot.holds is not None and (receipt := self.config.tickets.receipt(slot.holds)) is not None:
+                _raise_failure(receipt)
+
+    def wait(self) -> None:
+        """Return when everything that was saved is committed. Raises StorageError."""
+        self._copier.settle()
+        for identity in self.slots.busy():
+            doorbell.settled(self.config.bell, self.config.tickets, identity)
+        self.check()
+
+    def _skip(self, state: TrainerState) -> None:
+        self.totals.skipped += 1
+        if self.config.seat.rank == 0 and self.totals.skipped >= 2 * self._told_skips:
+            self._told_skips = self.totals.skipped
+            text = (
+                f"{self.totals.skipped} saves left out so far (step {state.global_step}): those before are still being "
+            )
+            text += "uploaded. Raise save_steps, or set checkpoint.backlog: Wait"
+            self.events.send("note", text=text)
+
+    def _slot(self) -> Slot:
+        slot = self.slots.take()
+        while slot is None:
+            self.totals.waited += 1
+            doorbell.settled(self.config.bell, self.config.tickets, self.slots.busy()[0])
+            self.check()
+            slot = self.slots.take()
+        return slot
+
+    def _ticket(self, trainer: Trainer, capture: Capture, started: float, final: bool) -> Ticket:
+        commit = None
+        if self.commit is not None:
+            commit = self.commit(trainer.state)
+            capture.take_written()
+        taken = {file.path for file in capture.files}
+        files = [*capture.files, *(file for file in self.static if file.path not in taken)]
+        seat = self.config.seat
+        return Ticket(
+            trainer.state.global_step, self.config.attempt, seat.rank, seat.world_size, seat.local_size, seat.node,
+            self.config.run, tuple(files), started, commit, final,
+        )  # fmt: skip
+
+    def _staged(self, ticket: Ticket, intact: bool) -> None:
+        """In the copier's thread, when the last byte is in its place."""
+        if not intact:
+            self.config.tickets.give_receipt(ticket.id, Receipt("Abandoned", "weights changed while they were copied"))
+            self.events.send(
+                "note", text=f"checkpoint {ticket.id} is left out: weights changed outside of the optimizer"
+            )
+            return
+        self.config.tickets.leave(ticket)
+        doorbell.ring(self.config.bell)
+
+    def _free(self, trainer: Trainer, newest: Path) -> None:
+        """Remove what Trainer has written into the folders of earlier saves."""
+        if not self.config.owned or not trainer.args.should_save:
+            return
+        best = trainer.state.best_model_checkpoint
+        keep = {newest.name, Path(best).name if best else newest.name}
+        for folder in newest.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+            if folder.name not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def save_model(saving: Saving, trainer: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Trainer.save_model inside of a save: the weights go into the slot, and what never changes is there already."""
+    capture = saving.capture
+    if capture is None or _overridden(trainer):
+        original(trainer, *args, **kwargs)
+    elif trainer.args.should_save and not _in_parts(trainer):
+        capture.put_weights(_weights(unwrapped(trainer)))
+
+
+def unwrapped(trainer: Trainer) -> Any:
+    """The model without what DDP, DeepSpeed and torch.compile have put around it."""
+    return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+
+
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in ignored}
+
+
+def _in_parts(trainer: Trainer) -> bool:
+    """Whether no rank has the whole weights: gathering them would stop training, and resuming needs the parts only."""
+    if trainer.is_deepspeed_enabled:
+        return bool(trainer.accelerator.deepspeed_config["zero_optimization"]["stage"] == 3)
+    return bool(trainer.is_fsdp_enabled)
+
+
+def _overridden(trainer: Trainer) -> bool:
+    """Whether a class of the user's, or an adapter, has its own way to save a model."""
+    own = type(trainer)
+    if own.save_model is not Trainer.save_model or own._save is not Trainer._save:
+        return True
+    return not isinstance(unwrapped(trainer), PreTrainedModel)
+
+
+def _raise_failure(receipt: Receipt) -> None:
+    if receipt.state == "Failed":
+        raise (StorageFullError if receipt.full else StorageError)(receipt.message)

@@ -1,0 +1,134 @@
+"""Buffers on a node in which a training process stages its part of a checkpoint.
+
+A buffer is a memory-mapped file, in memory or on disk, that is used again and again: what is copied into it lies
+there as the file that is uploaded. A slot holds the buffers of one checkpoint; there are a few, so that one can be
+filled while another is sent off.
+"""
+
+import errno
+import mmap
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from trainyard.checkpoint.staging import Tickets
+from trainyard.errors import StorageFullError
+from trainyard.storage.layout import CheckpointId
+
+MAX_SLOTS = 4
+_SMALL = 64 * 1024 * 1024
+"""Bytes of a slot up to which there are MAX_SLOTS of them; of larger ones there are two."""
+_ROUND = 1024 * 1024
+
+
+class Buffer:
+    """One memory-mapped file; it grows and never shrinks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = torch.empty(0, dtype=torch.uint8)
+        self._map: mmap.mmap | None = None
+
+    def fit(self, size: int, pinned: bool) -> None:
+        """Have room for so many bytes. Raises OSError (ENOSPC), now and not at a write to the mapping."""
+        if size <= len(self.bytes):
+            return
+        size += -size % _ROUND
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self.bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+        if pinned and (failed := int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0))):
+            warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=2)
+
+
+@dataclass
+class Slot:
+    """The buffers of one checkpoint."""
+
+    folder: Path
+    buffers: list[Buffer] = field(default_factory=list)
+    holds: CheckpointId | None = None
+
+    def buffer(self, index: int, size: int, pinned: bool) -> Buffer:
+        """The buffer with a number, with room for so many bytes."""
+        while len(self.buffers) <= index:
+            self.buffers.append(Buffer(self.folder / f"buffer-{len(self.buffers)}"))
+        self.buffers[index].fit(size, pinned)
+        return self.buffers[index]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its buffers."""
+        return sum(len(buffer.bytes) for buffer in self.buffers)
+
+
+class Slots:
+    """The slots of a training process."""
+
+    def __init__(self, folder: Path, fallback: Path, tickets: Tickets, rank: int) -> None:
+        """`fallback`: where further buffers go when `folder`, in memory, is full."""
+        self.folder, self.fallback, self.tickets, self.rank = folder, fallback, tickets, rank
+        self.slots: list[Slot] = []
+
+    def free(self) -> bool:
+        """Whether a checkpoint can be staged without waiting."""
+        return self._may_grow() or any(self._is_free(slot) for slot in self.slots)
+
+    def take(self) -> Slot | None:
+        """A slot for a new checkpoint: a fresh one, or that with the oldest checkpoint; None when all are busy."""
+        if self._may_grow():
+            self.slots.append(Slot(self.folder / f"rank-{self.rank}-slot-{len(self.slots)}"))
+            return self.slots[-1]
+        free = [slot for slot in self.slots if self._is_free(slot)]
+        if not free:
+            return None
+        slot = min(free, key=lambda each: each.holds or CheckpointId(0, 0))
+        if slot.holds is not None:
+            self.tickets.withdraw(slot.holds, self.rank)
+            slot.holds = None
+        return slot
+
+    def room(self, slot: Slot, index: int, size: int, pinned: bool) -> Buffer:
+        """A buffer of a slot. Raises StorageFullError when neither memory nor disk has room for it."""
+        try:
+            return slot.buffer(index, size, pinned)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or self.folder == self.fallback:
+                raise _full(slot.folder, error) from error
+        for buffer in slot.buffers[index:]:
+            buffer.path.unlink(missing_ok=True)
+        del slot.buffers[index:]
+        self.folder = self.fallback
+        slot.folder = self.fallback / slot.folder.name
+        try:
+            return slot.buffer(index, size, pinned)
+        except OSError as error:
+            raise _full(slot.folder, error) from error
+
+    def busy(self) -> list[CheckpointId]:
+        """What is staged and not settled, oldest first."""
+        return sorted(slot.holds for slot in self.slots if slot.holds is not None and not self._is_free(slot))
+
+    def _may_grow(self) -> bool:
+        if len(self.slots) >= MAX_SLOTS:
+            return False
+        return len(self.slots) < 2 or self.slots[0].size <= _SMALL
+
+    def _is_free(self, slot: Slot) -> bool:
+        return slot.holds is None or self.tickets.receipt(slot.holds) is not None
+
+
+def _full(folder: Path, error: OSError) -> StorageFullError:
+    if error.errno != errno.ENOSPC:
+        raise error
+    return StorageFullError(
+        f"no space left on the disk of {folder}: free space there, or set TMPDIR to a larger disk; then run again"
+    )
