@@ -98,8 +98,9 @@ def main(repeats: int = 5) -> None:
     rows: dict[str, list[float]] = {name: [] for name in ("step", "complete", "after", "peer step", "peer complete")}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        folder.chmod(0o755)
         make_inputs(folder)
+        for each in (folder, *folder.rglob("*")):
+            each.chmod(0o755)  # the peer's pods run as another user
         (folder / "plain_trainer.py").write_text(Path(__file__).with_name("plain_trainer.py").read_text())
         with place(folder) as where, claimed(folder, where.namespace, "inputs"):
             for repeat in range(repeats):
