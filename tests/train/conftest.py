@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import manifest
 from trainyard.checkpoint import attempts, catalogue, restore
+from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.launch.group import run_process
 from trainyard.launch.node import Node, Warm, open_node
@@ -66,7 +67,7 @@ def train(node: Node, tmp_path: Path) -> Train:
         staging = tmp_path / f"{name}-staging-{attempt.number}"
         own = Node(staging, Path(tempfile.mkdtemp(dir=node.sockets)))
         if newest is not None:
-            restore.bring(store, Tickets(staging / "none"), newest, restored, range(ranks))
+            restore.bring(store, Tickets(staging / "none"), newest, restored, Seats(range(ranks), ranks))
         work = Work(
             manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
             staging=str(staging), keep_last=keep_last(loaded.job.spec), strategy=made.strategy.value,
@@ -101,7 +102,7 @@ def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
         }
         request = {
             "work": str(staging / "work.json"), "log": str(staging / f"{rank}.log"),
-            "env": {key: str(value) for key, value in env.items()} if ranks > 1 else {},
+            "env": {key: str(value) for key, value in env.items()},
         }  # fmt: skip
         ended = run_process(node, request)
         return ended if isinstance(ended, Result) else None

@@ -1,6 +1,8 @@
 """A checkpoint back on a node: only what its ranks need, from what is still staged there where that is the same."""
 
+import shutil
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.checkpoint.catalogue import read_manifest
@@ -10,13 +12,37 @@ from trainyard.checkpoint.transfer import download, needed
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
+_STATE = "trainer_state.json"
 
-def bring(store: Store, tickets: Tickets, identity: CheckpointId, folder: Path, ranks: Collection[int]) -> Manifest:
-    """Bring what some ranks need of a checkpoint into a folder, verified.
+
+@dataclass(frozen=True)
+class Seats:
+    """Who restores: some ranks, those of a node, of so many."""
+
+    ranks: Collection[int]
+    world_size: int
+
+
+def bring(store: Store, tickets: Tickets, identity: CheckpointId, folder: Path, seats: Seats) -> Manifest:
+    """Bring what some ranks need of a checkpoint into a folder, verified; all of it, when it is of another number.
 
     Raises CorruptCheckpoint, or ValueError when its manifest is torn.
     """
     manifest, receipt = read_manifest(store, identity), tickets.receipt(identity)
     staged = receipt.sources if receipt is not None else {}
-    download(store, manifest, identity.folder, folder, needed(manifest, ranks), staged)
+    wanted = needed(manifest, seats.ranks) if manifest.world_size == seats.world_size else manifest.files
+    download(store, manifest, identity.folder, folder, wanted, staged)
     return manifest
+
+
+def adopt(source: Path, folder: Path) -> None:
+    """Have a checkpoint of plain Trainer in a folder: links to its files, and a copy of the state that is changed."""
+    for file in source.rglob("*"):
+        target = folder / file.relative_to(source)
+        if file.is_dir() or target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.name == _STATE:
+            shutil.copyfile(file, target)
+        else:
+            target.symlink_to(file.resolve())

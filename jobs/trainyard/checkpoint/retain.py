@@ -15,18 +15,21 @@ from trainyard.storage.store import Store
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints are kept: the newest, and the best by a metric."""
+    """Which checkpoints are kept: the newest, the best by a metric, and those at multiples of a number of steps."""
 
     keep_last: int
     keep_best: int
     metric: str | None
     greater_is_better: bool
+    keep_every: int | None = None
 
 
 def expired(manifests: list[Manifest], keep: Retention, in_use: Iterable[CheckpointId] = ()) -> list[CheckpointId]:
     """The checkpoints to delete, oldest first. Those in use are kept; of equally good ones the older is the best."""
     newest_first = sorted(manifests, key=lambda manifest: manifest.id, reverse=True)
     kept = {manifest.id for manifest in newest_first[: keep.keep_last]} | set(in_use)
+    if keep.keep_every is not None:
+        kept |= {manifest.id for manifest in manifests if manifest.step % keep.keep_every == 0}
     metric = keep.metric
     if metric:
         sign = -1.0 if keep.greater_is_better else 1.0

@@ -119,6 +119,8 @@ class Receipt:
     message: str = ""
     full: bool = False
     """Whether it failed because the storage is full."""
+    seconds: float = 0.0
+    """From the beginning of the save to its commit."""
     entries: tuple[FileEntry, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     """Where each file lies on this node, for who restores it from there."""

@@ -117,7 +117,7 @@ def _take(source: Path, entry: FileEntry, target: Path) -> bool:
 def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes]) -> None:
     sha256, size = hashlib.sha256(), 0
     try:
-        for chunk in _digested(store.stream(f"{prefix}/{entry.path}"), sha256):
+        for chunk in _digested(store.stream(f"{prefix}/{entry.path}", entry.size), sha256):
             size += len(chunk)
             sink.write(chunk)
     except errors.NotFoundError:

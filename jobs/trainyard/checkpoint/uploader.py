@@ -8,7 +8,7 @@ process that trains takes part, so a checkpoint that was staged whole is committ
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from trainyard.checkpoint.attempts import list_attempts, now
 from trainyard.checkpoint.catalogue import newest_attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest, Parts
 from trainyard.checkpoint.retain import retain
-from trainyard.checkpoint.staging import Receipt, Run, Ticket, Tickets
+from trainyard.checkpoint.staging import Commit, Receipt, Run, Ticket, Tickets
 from trainyard.checkpoint.transfer import upload
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -124,9 +124,10 @@ class Uploader:
             del self._sent[identity]  # and send it again
             return self._failed(sent.tickets, error)
         del self._sent[identity]
+        receipt = replace(receipt, seconds=round(time.time() - ticket.started, 3))
         self.tickets.give_receipt(identity, receipt)
         if receipt.state == "Committed" and ticket.commit is not None:
-            self._tell_committed(store, ticket, ticket.commit.totals)
+            self._committed(store, ticket, ticket.commit, receipt.seconds)
         return True
 
     def _all_entries(self, store: Store, ticket: Ticket, sent: _Sent) -> list[FileEntry] | None:
@@ -146,16 +147,12 @@ class Uploader:
                 raise errors.StorageError(f"{store.url(ticket.id.folder)}/{entry.path} {what} after its upload")
         return [entries[path] for path in sorted(entries)]
 
-    def _tell_committed(self, store: Store, ticket: Ticket, totals: dict[str, float]) -> None:
-        assert ticket.commit is not None
-        seconds = round(time.time() - ticket.started, 3)
-        self.tell(
-            {"event": "checkpoint", "attempt": ticket.attempt, "id": str(ticket.id), "step": ticket.step}
-            | {"seconds": seconds, **totals}
-        )
-        in_use = [found for name in ticket.commit.in_use if (found := CheckpointId.parse(name)) is not None]
+    def _committed(self, store: Store, ticket: Ticket, commit: Commit, seconds: float) -> None:
+        told = {"attempt": ticket.attempt, "id": str(ticket.id), "step": ticket.step, "seconds": seconds}
+        self.tell({"event": "checkpoint", **told, **commit.totals})
+        in_use = [found for name in commit.in_use if (found := CheckpointId.parse(name)) is not None]
         with contextlib.suppress(errors.TrainyardError):  # the next commit tries again
-            retain(store, ticket.commit.retention, [*in_use, ticket.id])
+            retain(store, commit.retention, [*in_use, ticket.id])
 
     def _store(self, run: Run) -> Store:
         if run not in self._stores:

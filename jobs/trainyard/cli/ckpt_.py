@@ -1,24 +1,34 @@
 """`trainyard ckpt`."""
 
+import sys
+from pathlib import Path
+
 import click
 
-from trainyard.checkpoint.catalogue import Checkpoint, list_checkpoints, read_manifest
+from trainyard.checkpoint.catalogue import Checkpoint, committed, list_checkpoints, read_manifest
 from trainyard.cli.output import format_option, human_size, print_json, print_table
 from trainyard.cli.runs import open_named
-from trainyard.errors import NotFoundError
+from trainyard.errors import NotFoundError, StorageError, TrainyardError
+from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
+
+_checkpoint = click.argument("checkpoint", required=False)
 
 
 @click.group()
 def command() -> None:
-    """Look at the checkpoints of a run."""
+    """Look at the checkpoints of a run, verify, fetch, make and delete them.
+
+    RUN is a manifest, a run's folder, or its URI. CHECKPOINT is a name that `ckpt ls` shows; without it the newest
+    committed one is meant.
+    """
 
 
 @command.command()
 @click.argument("run", metavar="RUN")
 @format_option("table", "json", "name")
 def ls(run: str, output: str) -> None:
-    """List the checkpoints of a run: a manifest, a run's folder, or its URI."""
+    """List the checkpoints of a run."""
     store = open_named(run)
     found = list_checkpoints(store)
     if not found:
@@ -34,12 +44,132 @@ def ls(run: str, output: str) -> None:
         print_table(headings, [[row[heading.lower()] for heading in headings] for row in rows])
 
 
+@command.command()
+@click.argument("run", metavar="RUN")
+@_checkpoint
+@click.option("--all", "every", is_flag=True, help="Every committed checkpoint.")
+@format_option("table", "json")
+def verify(run: str, checkpoint: str | None, every: bool, output: str) -> None:
+    """Read every file of a checkpoint and compare it with the digests it was committed with.
+
+    Nothing is changed. Exit code 7 when a file is missing or differs.
+    """
+    from trainyard.checkpoint.transfer import CorruptCheckpoint
+    from trainyard.checkpoint.transfer import verify as verify_files
+
+    store = open_named(run)
+    wanted = committed(list_checkpoints(store)) if every else [_find(store, checkpoint)]
+    rows, corrupt = [], False
+    for identity in wanted:
+        try:
+            manifest = read_manifest(store, identity)
+            verify_files(store, manifest, identity.folder)
+            said = f"{len(manifest.files)} files, {human_size(manifest.size)}"
+            rows.append({"name": str(identity), "result": "OK", "detail": said})
+        except (CorruptCheckpoint, ValueError) as error:
+            corrupt = True
+            rows.append({"name": str(identity), "result": "Corrupt", "detail": str(error)})
+    if output == "json":
+        print_json(rows)
+    else:
+        print_table(("NAME", "RESULT", "DETAIL"), [list(row.values()) for row in rows])
+    if corrupt:
+        raise StorageError("the run goes on from an older checkpoint; `trainyard ckpt rm` deletes a corrupt one")
+
+
+@command.command()
+@click.argument("run", metavar="RUN")
+@_checkpoint
+@click.option("--to", "target", type=click.Path(path_type=Path), default=Path(), help="Where its folder is made.")
+@click.option("--as-trainer", is_flag=True, help="As plain Trainer writes it: for resume_from_checkpoint without us.")
+def pull(run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> None:
+    """Fetch a checkpoint, verified, into a folder `checkpoint-N`, and print its path."""
+    from trainyard.checkpoint.transfer import download
+
+    store = open_named(run)
+    identity = _find(store, checkpoint)
+    folder = target / f"checkpoint-{identity.step}"
+    if folder.exists():
+        raise TrainyardError(f"{folder} exists; remove it, or name another folder with --to")
+    partial = target / f".{folder.name}.partial"
+    try:
+        download(store, read_manifest(store, identity), identity.folder, partial)
+        if as_trainer:
+            from trainyard.train.convert import as_trainer as convert
+
+            convert(partial)
+        partial.rename(folder)
+    finally:
+        import shutil
+
+        shutil.rmtree(partial, ignore_errors=True)
+    click.echo(folder)
+
+
+@command.command()
+@click.argument("run", metavar="RUN")
+@click.argument("checkpoint")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rm(run: str, checkpoint: str, yes: bool) -> None:
+    """Delete a checkpoint from storage."""
+    from trainyard.checkpoint.retain import remove
+
+    store = open_named(run)
+    identity = _find(store, checkpoint)
+    if [identity] == committed(list_checkpoints(store)):
+        click.echo(f"{identity} is the only committed checkpoint: without it the run starts anew", err=True)
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {identity} of {store.url()}?", abort=True, err=True)
+    remove(store, identity)
+    click.echo(f"{identity} deleted", err=True)
+
+
+@command.command()
+@click.argument("run", metavar="RUN")
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait for the commit.")
+@click.option("-n", "--namespace", help="Namespace, when RUN is a job on a cluster.")
+@click.option("--context", help="Context of kubectl's configuration.")
+def save(run: str, timeout: float, namespace: str | None, context: str | None) -> None:
+    """Have a run that goes on save a checkpoint now, and print its name when it is committed.
+
+    RUN is what `trainyard run` was given, or the name of a job on a cluster.
+    """
+    from trainyard.cli.runs import is_named
+    from trainyard.launch import savenow
+
+    if is_named(run):
+        store = open_named(run)
+        click.echo(savenow.ask_here(store, timeout))
+        return
+    from trainyard.cli.cluster import run_of
+    from trainyard.cluster.kubectl import Kubectl
+
+    kubectl = Kubectl(namespace, context)
+    store = run_of(kubectl.job(run))
+    click.echo(savenow.ask_pod(store, kubectl, run, timeout))
+
+
+def _find(store: Store, name: str | None) -> CheckpointId:
+    """The checkpoint of a name, or the newest committed one. Raises NotFoundError."""
+    found = list_checkpoints(store)
+    if name is None:
+        newest = committed(found)
+        if not newest:
+            raise NotFoundError(f"{store.url()} has no committed checkpoint")
+        return newest[0]
+    for each in found:
+        if str(each.id) == name or (name.isdigit() and each.id.step == int(name) and each.state == "Committed"):
+            return each.id
+    known = ", ".join(str(each.id) for each in found) or "none"
+    raise NotFoundError(f"{store.url()} has no checkpoint {name}; there are: {known}")
+
+
 def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:
-    committed, metrics = "", checkpoint.reason
+    committed_at, metrics = "", checkpoint.reason
     if checkpoint.state == "Committed":
         try:
             manifest = read_manifest(store, checkpoint.id)
-            committed = manifest.created_at
+            committed_at = manifest.created_at
             shown = {
                 name: value
                 for name, value in manifest.metrics.items()
@@ -54,6 +184,6 @@ def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:
         "attempt": checkpoint.id.attempt,
         "state": checkpoint.state,
         "size": human_size(checkpoint.size),
-        "committed": committed,
+        "committed": committed_at,
         "metrics": metrics,
     }

@@ -26,3 +26,8 @@ def open_named(name: str) -> Store:
     if not store.exists(layout.RUN):
         raise NotFoundError(f"{store.url()} is no run: it holds no {layout.RUN}. Has it been started?")
     return store
+
+
+def is_named(name: str) -> bool:
+    """Whether a text names a manifest, a folder or a URI, and not a job on a cluster."""
+    return name.endswith((".yaml", ".yml")) or "://" in name or "/" in name or Path(name).is_dir()

@@ -125,6 +125,7 @@ class _Agent:
         ended_read, ended_write = socket.socketpair()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGUSR2, lambda *_: self.warm.save())
         thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
         thread.start()
         self._show(ended_read)

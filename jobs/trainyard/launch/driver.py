@@ -9,16 +9,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from trainyard.checkpoint import attempts, catalogue, restore
 from trainyard.checkpoint.manifest import Manifest
+from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.errors import JobError, NotFoundError, StorageError
 from trainyard.launch.group import Group
 from trainyard.launch.node import Node
 from trainyard.launch.retry import Ended, decide
+from trainyard.plan.batch import divisors, keep_global
 from trainyard.plan.plan import Plan, keep_last
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import Resume, TrainerJob
@@ -90,8 +93,7 @@ class Driver:
             manifest = None if anew else self._restore()
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
                 raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
-            if manifest is not None:
-                self._check_fits(manifest)
+            changes = self._fit(manifest) if manifest is not None else {}
             resumed = manifest.id if manifest else None
             claimed = attempts.claim(
                 self.store, resumed, self.plan.world_size.value, catalogue.newest_attempt(known), anew=anew
@@ -99,20 +101,26 @@ class Driver:
             if claimed is not None:
                 resumed_from = str(resumed) if resumed else None
                 self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
-                return self._work(claimed.number, resumed)
+                return self._work(claimed.number, resumed, changes, anew)
 
-    def _work(self, attempt: int, resumed: CheckpointId | None) -> Work:
+    def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any], anew: bool) -> Work:
+        folder = self.node.restored_checkpoint(resumed) if resumed else None
+        if resumed is None and not anew and self.job.spec.resume_from is not None:
+            name = Path(self.job.spec.resume_from.rstrip("/")).name
+            folder = self.node.restored / f"adopted-{attempt}" / name
+            self.tell({"event": "note", "text": f"beginning with {self.job.spec.resume_from}"})
         return Work(
             manifest=as_manifest(self.job),
-            arguments=self.plan.arguments,
+            arguments={**self.plan.arguments, **changes},
             run_uri=self.store.uri,
             attempt=attempt,
             staging=str(self.node.staging(attempt)),
             keep_last=keep_last(self.job.spec),
             strategy=self.plan.strategy.value,
+            every=self.plan.every,
             in_memory=self.plan.staging.value == "Memory",
             resume_from=str(resumed) if resumed else None,
-            resume_folder=str(self.node.restored_checkpoint(resumed)) if resumed else None,
+            resume_folder=str(folder) if folder is not None else None,
             events=str(self.node.events_socket),
             notes=self.notes,
         )
@@ -131,29 +139,41 @@ class Driver:
             try:
                 self.node.keep_restored(identity)
                 folder = self.node.restored_checkpoint(identity)
-                return restore.bring(self.store, Tickets(self.node.tickets), identity, folder, range(self.ranks_here))
+                seats = Seats(range(self.ranks_here), self.plan.world_size.value)
+                return restore.bring(self.store, Tickets(self.node.tickets), identity, folder, seats)
             except (CorruptCheckpoint, ValueError) as error:
                 catalogue.set_aside(self.store, identity, str(error))
                 self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
 
-    def _check_fits(self, manifest: Manifest) -> None:
-        if manifest.world_size != self.plan.world_size.value:
-            raise JobError(
-                f"checkpoint {manifest.id} was written by {manifest.world_size} processes and this job starts "
-                f"{self.plan.world_size.value}: set spec.workers back, or resume: Never to start anew"
-            )
+    def _fit(self, manifest: Manifest) -> dict[str, Any]:
+        """The arguments that change for a checkpoint of another number of processes. Raises JobError."""
         if manifest.strategy != self.plan.strategy.value:
             raise JobError(
                 f"checkpoint {manifest.id} was written with {manifest.strategy} and this job uses "
                 f"{self.plan.strategy.value}: set spec.strategy back, or resume: Never to start anew"
             )
-        if self.plan.batch and manifest.global_batch_size != self.plan.batch.global_size:
+        if self.plan.batch is None or manifest.global_batch_size == self.plan.batch.global_size:
+            return {}
+        if manifest.world_size == self.plan.world_size.value:
             raise JobError(
                 f"checkpoint {manifest.id} was written with a global batch of {manifest.global_batch_size} and this "
                 f"job has {self.plan.batch.global_size}, so it would see other samples than the unbroken run: set the "
                 "batch size back, or resume: Never to start anew"
             )
+        kept = keep_global(self.plan.batch, manifest.global_batch_size)
+        if kept is None:
+            sizes = ", ".join(map(str, divisors(manifest.global_batch_size)))
+            raise JobError(
+                f"checkpoint {manifest.id} was written with a global batch of {manifest.global_batch_size}, which "
+                f"{self.plan.batch.world_size} processes cannot share equally; these can: {sizes}"
+            )
+        per_device, accumulation = kept
+        self.tell(
+            {"event": "note", "text": f"{manifest.world_size} processes became {self.plan.batch.world_size}: the batch "
+             f"stays {manifest.global_batch_size} samples, {per_device} a process × {accumulation} accumulation"}
+        )  # fmt: skip
+        return {"per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation}
 
     def _progressed(self, work: Work) -> bool:
         found = catalogue.committed(catalogue.list_checkpoints(self.store))

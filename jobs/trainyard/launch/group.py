@@ -32,6 +32,7 @@ from ray.util.placement_group import PlacementGroup
 
 from trainyard.checkpoint import attempts, restore
 from trainyard.checkpoint.catalogue import set_aside
+from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.launch.hang import HangWatch
@@ -40,6 +41,7 @@ from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.storage import layout
 from trainyard.train import heartbeat
+from trainyard.train.sources import local_folder
 from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
@@ -124,7 +126,8 @@ def _keep_process(config: dict[str, Any]) -> None:
     rank, world_size = seats.index(mine), len(seats)
     staging = Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
-    _bring_checkpoint(work, node, [index for index, seat in enumerate(seats) if seat.worker == mine.worker])
+    here = [index for index, seat in enumerate(seats) if seat.worker == mine.worker]
+    _bring_checkpoint(work, node, Seats(here, world_size))
     if context.get_local_rank() == 0:
         node.sweep(work.attempt)  # what they had staged was looked at by now
     work_file = staging / f"work-{rank}.json"
@@ -190,16 +193,21 @@ def on_node(work: Work, node: Node) -> Work:
     return replace(work, tickets=str(node.tickets), bell=str(node.bell), buffers=str(buffers))
 
 
-def _bring_checkpoint(work: Work, node: Node, ranks: list[int]) -> None:
+def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
     """Have what some ranks need of the checkpoint to resume from on their node."""
-    if work.resume_folder is None or work.resumed is None:
+    if work.resume_folder is None:
         return
     node.restored.mkdir(parents=True, exist_ok=True)
     with (node.restored / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one of the node's processes brings it, the others wait
+        if work.resumed is None:
+            assert work.job.spec.resume_from is not None
+            source = Path(local_folder(work.job.spec.resume_from, work.job.spec.storage))
+            restore.adopt(source, Path(work.resume_folder))
+            return
         node.keep_restored(work.resumed)
         try:
-            restore.bring(work.store, Tickets(node.tickets), work.resumed, Path(work.resume_folder), ranks)
+            restore.bring(work.store, Tickets(node.tickets), work.resumed, Path(work.resume_folder), seats)
         except (CorruptCheckpoint, ValueError) as error:
             set_aside(work.store, work.resumed, str(error))
             message = f"checkpoint {work.resumed} is corrupt and was set aside ({error})"

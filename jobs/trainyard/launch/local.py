@@ -147,6 +147,7 @@ class _Session:
     def _signals(self) -> Iterator[None]:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._stop) for number in numbers}
+        before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, lambda *_: self.warm.save())
         try:
             yield
         finally:

@@ -129,6 +129,11 @@ class Warm:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 
+    def save(self) -> None:
+        """Ask the training processes of this node to save a checkpoint, and to go on."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR2)
+
     def close(self) -> None:
         """End the warm process and every training process of this node, at once."""
         # Its children asked the kernel to die with it.
@@ -168,15 +173,29 @@ def _folder(fixed: Path | None = None, parent: str | None = None) -> Iterator[Pa
 @contextlib.contextmanager
 def only_run(uri: str) -> Iterator[None]:
     """Hold a run on this machine. Raises JobError when another process holds it."""
-    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    file = Path(tempfile.gettempdir()) / f"{_PREFIX}run-{os.getuid()}-{name}.lock"
+    file = _run_lock(uri)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_locked(file))
         except BlockingIOError:
             raise JobError(f"{uri} is being run by another process of this machine; wait for it, or stop it") from None
+        file.write_text(str(os.getpid()), encoding="ascii")
         # The file stays: removed, it could be locked by one process under its name and by another without.
         yield
+
+
+def runner(uri: str) -> int | None:
+    """The process of this machine that runs a run; None when there is none."""
+    try:
+        with _locked(_run_lock(uri)):
+            return None
+    except BlockingIOError:
+        return int(_run_lock(uri).read_text(encoding="ascii") or 0) or None
+
+
+def _run_lock(uri: str) -> Path:
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"{_PREFIX}run-{os.getuid()}-{name}.lock"
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ class _Child:
 
 def serve(descriptor: int) -> None:
     """Import, accept, fork and reap until standard input ends."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # nothing to save yet
     for name in _IMPORTS:
         __import__(name)
     _Server(socket.socket(fileno=descriptor)).run()
@@ -64,7 +65,8 @@ class _Server:
         os.set_blocking(wake_read, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: None)  # forwarded to the children in run()
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, lambda *_: None)  # forwarded to the children in signalled()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the launcher, which decides
         self.wake = wake_read
         self.selector.register(listener, selectors.EVENT_READ, self.accept)
@@ -104,6 +106,7 @@ class _Server:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there are steps to save
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             result = train(request)
             _tell(connection, asdict(result))
@@ -125,10 +128,10 @@ class _Server:
 
     def signalled(self, wake: int) -> None:
         numbers = os.read(wake, 1024)
-        if signal.SIGTERM in numbers:
-            self.stopping = True
-            for child in self.children.values():
-                os.kill(child.pid, signal.SIGTERM)
+        self.stopping = self.stopping or signal.SIGTERM in numbers
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            for child in self.children.values() if number in numbers else ():
+                os.kill(child.pid, number)
         for pid in list(self.children):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:

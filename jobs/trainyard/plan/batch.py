@@ -43,3 +43,20 @@ def batch(given: dict[str, Any], world_size: int, train_rows: int | None) -> Bat
         total = math.ceil(value(given, "num_train_epochs") * per_epoch)
     max_steps = value(given, "max_steps")
     return Batch(per_device, accumulation, world_size, per_epoch, max_steps if max_steps > 0 else total)
+
+
+def keep_global(planned: Batch, global_size: int) -> tuple[int, int] | None:
+    """Samples a process and accumulation by which a number of processes sees the same samples at each step.
+
+    No process holds more samples than planned. None when the processes cannot share the batch equally.
+    """
+    share, left = divmod(global_size, planned.world_size)
+    if left or not share:
+        return None
+    per_device = max(size for size in divisors(share) if size <= planned.per_device)
+    return per_device, share // per_device
+
+
+def divisors(number: int) -> list[int]:
+    """What divides a number, in order."""
+    return [each for each in range(1, number + 1) if number % each == 0]

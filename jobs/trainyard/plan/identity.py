@@ -33,8 +33,8 @@ def identity(spec: Spec) -> dict[str, Any]:
         else None,
     }
     for where, source in sources.named(spec).items():
-        # Code may be mended between two attempts: that is no other run.
-        if where != ("spec", "code") and (paths := _local(source)):
+        # Code may be mended between two attempts, and what it began with be gone: that is no other run.
+        if where not in (("spec", "code"), ("spec", "resumeFrom")) and (paths := _local(source)):
             name = ".".join(where[1:]).removesuffix(".source")
             parts[f"content of {name}"] = " ".join(fingerprint(path) for path in paths)
     return parts

@@ -19,6 +19,8 @@ def check(spec: Spec) -> Iterator[Problem]:
                 yield Problem(where, f"{source}: no such file or folder{_from_here(path)}")
         elif not path.is_dir():
             yield Problem(where, f"{source}: no such folder{_from_here(path)}")
+        elif where[1] == "resumeFrom" and not (path / "trainer_state.json").exists():
+            yield Problem(where, f"{source} holds no trainer_state.json, so it is no checkpoint of Trainer")
         elif where[1] == "model" and not (path / "config.json").exists():
             yield Problem(where, f"{source} holds no config.json, so it is no model that transformers can load")
     if spec.script is not None and (spec.code is None or is_local(spec.code)):

@@ -14,6 +14,8 @@ from trainyard.spec.yamltext import Problem
 
 _LOGGED_EVERY = 10
 _SAVES_A_RUN = 10
+NEVER = 1_000_000_000
+"""Steps that no run has."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Plan:
     """TrainingArguments that the user did not write."""
     cadence: Choice[str]
     memory: Choice[int | None]
+    every: str | None
+    """How often a checkpoint is saved, where it is by time."""
     staging: Choice[str]
     """Where checkpoints lie while they are uploaded: Memory or Disk."""
     warnings: tuple[str, ...]
@@ -82,6 +86,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
             {},
             Choice("as the script saves", own),
             unknown,
+            spec.checkpoint.every,
             memory.staging(spec, facts, None),
             (),
             {},
@@ -100,7 +105,8 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         batch=arithmetic,
         strategy=Choice(strategy.label(spec), "spec.strategy" if spec.strategy.ddp is None else _ddp_reason(spec)),
         chosen=chosen,
-        cadence=_cadence(arguments, arithmetic, chosen),
+        every=by_time(spec),
+        cadence=_cadence(spec, arguments, arithmetic, chosen),
         memory=states,
         staging=memory.staging(spec, facts, world_size),
         warnings=(warning,) if warning else (),
@@ -128,7 +134,9 @@ def _chosen(spec: Spec, arithmetic: Batch) -> dict[str, Choice[Any]]:
     steps = arithmetic.total_steps
     every = max(1, min(_LOGGED_EVERY, steps // 10)) if steps else _LOGGED_EVERY
     chosen["logging_steps"] = Choice(every, "transformers' default of 500 shows no loss in a short run")
-    if given.get("save_strategy", "steps") == "steps" and not given.get("load_best_model_at_end"):
+    if by_time(spec) is not None:
+        chosen["save_steps"] = Choice(NEVER, "checkpoint.every: saves are by time; the last step is saved all the same")
+    elif given.get("save_strategy", "steps") == "steps" and not given.get("load_best_model_at_end"):
         default = value({}, "save_steps")
         often = max(1, min(default, -(-steps // _SAVES_A_RUN))) if steps else default
         reason = f"a tenth of the {steps} steps, at most {default}" if steps else "transformers' default"
@@ -138,7 +146,21 @@ def _chosen(spec: Spec, arithmetic: Batch) -> dict[str, Choice[Any]]:
     return {name: choice for name, choice in chosen.items() if name not in given}
 
 
-def _cadence(arguments: dict[str, Any], arithmetic: Batch, chosen: dict[str, Choice[Any]]) -> Choice[str]:
+def by_time(spec: Spec) -> str | None:
+    """How often checkpoints are saved, by time; None where it is by steps, which trainingArguments may say."""
+    by_steps = {"save_steps", "save_strategy", "load_best_model_at_end"} & spec.training_arguments.keys()
+    return None if by_steps else spec.checkpoint.every
+
+
+def _cadence(spec: Spec, arguments: dict[str, Any], arithmetic: Batch, chosen: dict[str, Choice[Any]]) -> Choice[str]:
+    if (timed := by_time(spec)) == "Auto":
+        return Choice(
+            "by time",
+            "checkpoint.every: Auto. As often as saves cost no more than the work that a fault undoes (Young/Daly), by "
+            "what saves are measured to cost, for one fault of a worker in 30 days; not more often than a commit takes",
+        )
+    if timed is not None:
+        return Choice(f"every {timed}", "checkpoint.every")
     when = arguments.get("save_strategy", "steps")
     if when is False or when == "no":
         return Choice("only at the end", "save_strategy: no. A fault loses everything since the start")

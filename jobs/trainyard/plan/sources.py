@@ -4,7 +4,7 @@ from trainyard.spec.model import Spec
 
 
 def named(spec: Spec) -> dict[tuple[str, ...], str]:
-    """Model, processor, data and code, as written, by their path in the manifest; what is not given is left out."""
+    """What is read from elsewhere, as written, by its path in the manifest; what is not given is left out."""
     data, evaluation = spec.data, spec.data.evaluation if spec.data else None
     sources = {
         ("spec", "model", "source"): spec.model.source if spec.model else None,
@@ -12,5 +12,6 @@ def named(spec: Spec) -> dict[tuple[str, ...], str]:
         ("spec", "data", "train", "source"): data.train.source if data else None,
         ("spec", "data", "evaluation", "source"): evaluation.source if evaluation else None,
         ("spec", "code"): spec.code,
+        ("spec", "resumeFrom"): spec.resume_from,
     }
     return {path: source for path, source in sources.items() if source}

@@ -291,10 +291,16 @@ class Checkpoint(Part):
     """What happens when a save is due and those before are still being uploaded. Skip: it is left out and counted, and
     training goes on. Wait: training waits. The last step, and runs with load_best_model_at_end, always wait."""
 
+    every: Annotated[str, StringConstraints(pattern=r"^(Auto|[1-9][0-9]*[smh])$", max_length=16)] | None = None
+    """How often a checkpoint is saved, by time: a duration (`10m`), or Auto: as often as saves cost no more than the
+    work that faults are expected to undo (Young and Daly), by what saves are measured to cost. save_steps and
+    save_strategy in trainingArguments win over it. Default: by steps."""
     keep_last: Annotated[Int, Field(ge=1, le=1000)] = 3
     """Newest checkpoints that are kept."""
     keep_best: Annotated[Int, Field(ge=0, le=1000)] = 1
     """Best checkpoints that are kept, by metric_for_best_model."""
+    keep_every: Annotated[Int, Field(ge=1)] | None = None
+    """Checkpoints of steps that are a multiple of this are kept for ever."""
 
 
 class Restart(Part):
@@ -352,6 +358,9 @@ class Spec(Part):
     """How checkpoints are saved, and which are kept."""
     restart: Restart = Restart()
     """What happens after a fault."""
+    resume_from: Uri | None = None
+    """A checkpoint of plain Trainer to begin with (a folder `checkpoint-N` or its object-store URI), when the run has
+    none of its own yet. Its weights, optimizer, scheduler and step are taken over."""
     resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO
     """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew; checkpoints of before
     are kept until you delete them, metrics.jsonl and final are the new start's. Required: fail if there is none."""

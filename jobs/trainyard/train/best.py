@@ -29,7 +29,7 @@ def at_resume(work: Work, folder: Path, events: Events) -> None:
         return
     best: Path | None = folder
     step = _step(state["best_model_checkpoint"])
-    if work.resumed is not None and step != work.resumed.step:
+    if step != state["global_step"]:
         best = _bring(work, step, events)
     state["best_model_checkpoint"] = str(best) if best is not None else None
     if best is None:

@@ -133,34 +133,40 @@ class CheckpointCallback(TrainerCallback):
 
 
 class AgreementCallback(TrainerCallback):
-    """What all ranks must decide alike: to save and stop when one was asked to, and to leave a save out.
+    """What all ranks must do at the same step: save and stop when one was asked to, save now, or leave a save out.
 
     A signal reaches the ranks at different steps, and their buffers are free at different times, so they agree: an
-    all-reduce of two flags is started at a step's end and read at the next one's, when it has long finished and nobody
-    waits for it.
+    all-reduce of a few flags is started at a step's end and read at the next one's, when it has long finished and
+    nobody waits for it.
     """
 
-    def __init__(self) -> None:
-        self._wanted = False
-        self._flags = torch.zeros(2)
+    def __init__(self, is_busy: Callable[[], bool] = lambda: False, is_due: Callable[[], bool] = lambda: False) -> None:
+        """`is_busy`: whether this rank has no free slot; `is_due`: whether it is time for a save."""
+        self._is_busy, self._is_due = is_busy, is_due
+        self._stop = self._save = False
+        self._flags = torch.zeros(4)
         self._pending: Any = None
         self.stopped = False
+        self.urgent = False
+        """Whether the save at this step was asked for."""
         self.busy = False
         """Whether some rank had no free slot, a step ago."""
-        self.is_busy: Callable[[], bool] = lambda: False
-        """Whether this rank has none."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """From here on SIGTERM means: save and stop."""
-        signal.signal(signal.SIGTERM, self._want)
-        self._flags = torch.zeros(2, device=args.device)
+        """From here on SIGTERM means save and stop, and SIGUSR2 save."""
+        signal.signal(signal.SIGTERM, self._wanted)
+        signal.signal(signal.SIGUSR2, self._wanted)
+        self._flags = torch.zeros(4, device=args.device)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Read the agreement of the step before, and start the next one."""
-        if self._agreed() and state.global_step < state.max_steps:
-            self.stopped = control.should_training_stop = control.should_save = True
+        stop, self.urgent, due, self.busy = self._agreed()
+        if state.global_step < state.max_steps:
+            if stop:
+                self.stopped = control.should_training_stop = True
+            control.should_save = control.should_save or stop or self.urgent or due
         return control
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -169,20 +175,23 @@ class AgreementCallback(TrainerCallback):
             self._pending.wait()
             self._pending = None
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
-    def _want(self, number: int, frame: Any) -> None:
-        self._wanted = True
+    def _wanted(self, number: int, frame: Any) -> None:
+        self._stop = self._stop or number == signal.SIGTERM
+        self._save = True
 
-    def _agreed(self) -> bool:
+    def _agreed(self) -> tuple[bool, bool, bool, bool]:
+        mine = (self._stop, self._save, self._is_due(), self._is_busy())
+        self._save = False
         if not dist.is_initialized() or dist.get_world_size() == 1:
-            self.busy = self.is_busy()
-            return self._wanted
-        agreed = False
+            return mine
+        agreed = (False, False, False, False)
         if self._pending is not None:
             self._pending.wait()
-            stop, busy = self._flags.tolist()
-            agreed, self.busy = bool(stop), bool(busy)
-        self._flags[0], self._flags[1] = float(self._wanted), float(self.is_busy())
+            stop, save, due, busy = (bool(flag) for flag in self._flags.tolist())
+            agreed = (stop, save, due, busy)
+        self._flags.copy_(torch.tensor(mine, dtype=torch.float32))
         self._pending = dist.all_reduce(self._flags, op=dist.ReduceOp.MAX, async_op=True)
         return agreed
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers.trainer as trainer_module
 from transformers import Trainer
 
-from trainyard.train import tensorfile
+from trainyard.train import reshape, tensorfile
 from trainyard.train.callbacks import CheckpointCallback
 from trainyard.train.saving import Saving, save_model
 
@@ -29,6 +30,7 @@ def apply() -> None:
     replace(Trainer._prepare_for_training, _prepare_for_training)
     replace(Trainer._load_best_model, _load_best_model)
     torch.load = _loading(torch.load)
+    trainer_module.deepspeed_load_checkpoint = reshape.loading(trainer_module.deepspeed_load_checkpoint)
 
 
 def replace(method: Callable[..., Any], around: Callable[..., Any]) -> None:
@@ -64,12 +66,14 @@ def _save_rng_state(trainer: Trainer, original: Callable[..., None], output_dir:
 
 
 def _load_loss(trainer: Trainer, folder: Path) -> None:
-    file = folder / f"loss_{trainer.args.process_index}.pt"
-    if file.exists():  # a checkpoint of plain Trainer has none: its first logged loss covers fewer steps
-        state = torch.load(str(file), weights_only=True)
-        trainer._tr_loss += state["sum"]
-        trainer._total_loss_scalar = state["total"]
-        trainer._globalstep_last_logged = state["since"]
+    own, all_ranks = folder / f"loss_{trainer.args.process_index}.pt", sorted(folder.glob("loss_*.pt"))
+    same = len(all_ranks) <= trainer.args.world_size and own.exists()
+    states = [torch.load(str(file), weights_only=True) for file in ([own] if same else all_ranks)]
+    if states:  # a checkpoint of plain Trainer has none: its first logged loss covers fewer steps
+        # Of another number of ranks each takes the mean: the mean over ranks is what is logged.
+        trainer._tr_loss += sum(state["sum"] for state in states) / len(states)
+        trainer._total_loss_scalar = states[0]["total"]
+        trainer._globalstep_last_logged = states[0]["since"]
 
 
 def _save_checkpoint(trainer: Trainer, original: Callable[..., None], *args: Any) -> None:

@@ -25,6 +25,7 @@ from trainyard.checkpoint.transfer import folder_files
 from trainyard.errors import StorageError, StorageFullError
 from trainyard.storage.layout import CheckpointId
 from trainyard.train import tensorfile
+from trainyard.train.cadence import Costs
 from trainyard.train.copier import Copier, Copy
 from trainyard.train.events import Events
 from trainyard.train.slots import Slot, Slots
@@ -66,8 +67,6 @@ class Config:
     tickets: Tickets
     static: Path
     """Folder for what is the same in every checkpoint."""
-    may_skip: bool
-    """Whether a save may be left out when the one before is still being uploaded."""
     owned: bool = True
     """Whether output_dir is ours to clean up; a script's is its own."""
 
@@ -163,10 +162,10 @@ class Saving:
     events: Events
     commit: Callable[[TrainerState], Commit] | None
     """What rank 0 adds to a ticket; None on other ranks."""
-    busy: Callable[[], bool]
-    """Whether the ranks have agreed that some of them has no free slot."""
     bring_best: Callable[[Trainer], bool]
     """Has the best checkpoint where Trainer loads it; False when there is none."""
+    may_skip: Callable[[], bool] = lambda: False
+    """Whether the ranks have agreed that the save at this step may be left out: some of them has no free slot."""
     totals: Totals = field(default_factory=Totals)
     static: list[StagedFile] = field(default_factory=list)
     capture: Capture | None = None
@@ -175,6 +174,8 @@ class Saving:
     def __post_init__(self) -> None:
         self._copier = Copier()
         self._told_skips = 0
+        self._unsettled: list[CheckpointId] = []
+        self.commit_seconds = 0.0
 
     def prepare(self, trainer: Trainer) -> None:
         """Write once what is the same in every checkpoint: configuration and processor."""
@@ -196,7 +197,7 @@ class Saving:
         """Save the state at this step, with Trainer's own method; False when the save was left out."""
         begun, started = time.monotonic(), time.time()
         forced = trainer.control.should_training_stop or trainer.state.global_step >= trainer.state.max_steps
-        if self.config.may_skip and not forced and self.busy():
+        if not forced and self.may_skip():
             self._skip(trainer.state)
             return False
         self._copier.settle()
@@ -213,6 +214,7 @@ class Saving:
         finally:
             later, self.capture = self.capture.later, None
         slot.holds = identity
+        self._unsettled.append(identity)
         self._copier.start(later, lambda intact: self._staged(ticket, intact))
         self._free(trainer, folder)
         self.totals.saves += 1
@@ -226,10 +228,17 @@ class Saving:
         self.totals.blocked += time.monotonic() - begun
 
     def check(self) -> None:
-        """Raise what the uploader could not mend. Raises StorageError."""
-        for slot in self.slots.slots:
-            if slot.holds is not None and (receipt := self.config.tickets.receipt(slot.holds)) is not None:
+        """Look at what became of the saves under way. Raises StorageError for what the uploader could not mend."""
+        for identity in list(self._unsettled):
+            if (receipt := self.config.tickets.receipt(identity)) is not None:
+                self._unsettled.remove(identity)
+                self.commit_seconds = receipt.seconds or self.commit_seconds
                 _raise_failure(receipt)
+
+    @property
+    def costs(self) -> Costs:
+        """What a save has cost."""
+        return Costs(self.totals.blocked / max(1, self.totals.saves), self.commit_seconds)
 
     def wait(self) -> None:
         """Return when everything that was saved is committed. Raises StorageError."""

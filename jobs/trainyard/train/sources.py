@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from trainyard.errors import JobError
 from trainyard.spec.model import Storage
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import Entry, Store, open_store
 
 
 def cache_folder() -> Path:
@@ -37,16 +37,16 @@ def local_folder(source: str, storage: Storage) -> str:
     key = hashlib.sha256(repr((source, storage.endpoint, entries)).encode()).hexdigest()[:20]
     folder = cache_folder() / "sources" / key
     for entry in entries:
-        _fetch(store, entry.path, folder / entry.path)
+        _fetch(store, entry, folder / entry.path)
     return str(folder / name) if name else str(folder)
 
 
-def _fetch(store: Store, path: str, target: Path) -> None:
+def _fetch(store: Store, entry: Entry, target: Path) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     with partial.open("wb") as stream:
-        for chunk in store.stream(path):
+        for chunk in store.stream(entry.path, entry.size):
             stream.write(chunk)
     partial.replace(target)

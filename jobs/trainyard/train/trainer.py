@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,18 @@ from transformers import (
     TrainingArguments,
 )
 
-from trainyard.checkpoint.retain import Retention
-from trainyard.checkpoint.staging import Commit, Tickets
 from trainyard.errors import JobError
-from trainyard.train import best, code, heartbeat, mend
-from trainyard.train.arguments import global_batch_size, metric_for_best, metrics_file, versions
+from trainyard.train import best, checkpointing, code, heartbeat, mend
+from trainyard.train.arguments import global_batch_size, metrics_file
 from trainyard.train.callbacks import (
     AgreementCallback,
-    CheckpointCallback,
     HeartbeatCallback,
     ProgressCallback,
-    metrics_at,
 )
 from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
 from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
-from trainyard.train.saving import Config, Saving, Seat
-from trainyard.train.slots import Slots
 from trainyard.train.tasks.base import Labels, Task
 from trainyard.train.tasks.sequence import ids_only
 from trainyard.train.work import Work
@@ -72,8 +65,8 @@ def callbacks(
     work: Work, args: TrainingArguments, events: Events, tokens: float | None = None
 ) -> tuple[list[TrainerCallback], AgreementCallback]:
     """What goes along with every Trainer: stopping when asked, checkpoints, progress; and the first of them."""
-    stop = AgreementCallback()
-    made: list[TrainerCallback] = [stop, CheckpointCallback(_saving(work, args, events, stop))]
+    stop, checkpoints = checkpointing.callbacks(work, args, events)
+    made: list[TrainerCallback] = [stop, checkpoints]
     if args.process_index == 0:
         log = MetricsLog(
             work.store, work.run, metrics_file(work), Path(work.bell), work.resumed.step if work.resumed else 0
@@ -118,40 +111,6 @@ def train(work: Work, trainer: Trainer, events: Events) -> None:
         if trainer.args.local_process_index == 0:
             best.at_resume(work, Path(work.resume_folder), events)
     trainer.train(resume_from_checkpoint=work.resume_folder)
-
-
-def _saving(work: Work, args: TrainingArguments, events: Events, agreement: AgreementCallback) -> Saving:
-    seat, tickets = Seat.here(), Tickets(Path(work.tickets))
-    staging = Path(work.staging)
-    config = Config(
-        attempt=work.attempt,
-        run=work.run,
-        seat=seat,
-        bell=Path(work.bell),
-        tickets=tickets,
-        static=staging / "static",
-        may_skip=work.job.spec.checkpoint.backlog == "Skip" and not args.load_best_model_at_end,
-        owned=work.job.spec.script is None,
-    )
-    slots = Slots(Path(work.buffers), staging / "buffers", tickets, seat.rank)
-    agreement.is_busy = lambda: not slots.free()
-    return Saving(
-        config,
-        slots,
-        events,
-        commit=_commits(work, args) if seat.rank == 0 else None,
-        busy=lambda: agreement.busy,
-        bring_best=lambda trainer: best.at_end(work, trainer, events),
-    )
-
-
-def _commits(work: Work, args: TrainingArguments) -> Callable[[TrainerState], Commit]:
-    metric, greater = metric_for_best(args)
-    keep_best = max(work.job.spec.checkpoint.keep_best, int(args.load_best_model_at_end))
-    retention = Retention(work.keep_last, keep_best, metric, greater)
-    resumed = (str(work.resumed),) if work.resumed else ()
-    known, size, file = versions(), global_batch_size(args), str(metrics_file(work))
-    return lambda state: Commit(work.strategy, size, known, metrics_at(state), retention, resumed, file)
 
 
 def _divides_its_loss(model: PreTrainedModel, labels: Labels) -> bool:

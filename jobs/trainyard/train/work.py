@@ -25,6 +25,8 @@ class Work:
     """Folder of this attempt on the node's disk."""
     keep_last: int
     strategy: str
+    every: str | None = None
+    """How often a checkpoint is saved, where it is by time."""
     in_memory: bool = False
     """Whether checkpoints are staged in the node's memory, not on its disk."""
     tickets: str = ""

@@ -1,0 +1,43 @@
+"""A save that somebody asks for, of a run that goes on: on this machine, or in the pods of a job."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from trainyard.checkpoint.catalogue import committed, list_checkpoints
+from trainyard.cluster.kubectl import Kubectl, TimedOutError
+from trainyard.errors import NotFoundError
+from trainyard.launch.node import runner
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store
+
+_LOOK_SECONDS = 0.5
+
+
+def ask_here(store: Store, timeout: float) -> CheckpointId:
+    """Have the run of this machine save. Returns the checkpoint when it is committed.
+
+    Raises NotFoundError when no process of this machine runs it, TimedOutError after so many seconds.
+    """
+    pid = runner(store.uri)
+    if pid is None:
+        raise NotFoundError(f"{store.url()} is not being run by a process of this machine")
+    return _saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2))
+
+
+def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> CheckpointId:
+    """Have a job on a cluster save: its first pod is asked, and its ranks agree with all others."""
+    ask = ("exec", f"pod/{job}-0", "--container=trainer", "--", "sh", "-c", "kill -USR2 1")
+    return _saved(store, timeout, lambda: kubectl.run(*ask))
+
+
+def _saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
+    before = set(committed(list_checkpoints(store)))
+    ask()
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        if new := [each for each in committed(list_checkpoints(store)) if each not in before]:
+            return new[0]
+        time.sleep(_LOOK_SECONDS)
+    raise TimedOutError(f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s")
