@@ -108,7 +108,8 @@ def main(kills: int = 10) -> None:
             kubectl("--namespace", where.namespace, "delete", "trainerjob", "plain")
             _start(where, "spare", 1)
             for _ in range(kills // 2):
-                taken["worker, 1 spare"].append(lose(where, "spare", "spare-1", kill(where, "spare-1"), replaced=False))
+                pod = _worker(where, "spare")
+                taken["worker, 1 spare"].append(lose(where, "spare", pod, kill(where, pod), replaced=False))
     print("seconds from a loss to the next new step, median (range); detect | replace | form | restore are medians")
     for name, rows in taken.items():
         parts = " | ".join(f"{statistics.median(row[part] for row in rows):.1f}" for part in PARTS[:-1])
@@ -125,6 +126,15 @@ def _start(where: Place, name: str, spares: int) -> None:
     apply(where.job(name, trainingArguments=ARGUMENTS, restart=restart, workers={"spares": spares}))
     seconds_until(lambda: bool(status(where.namespace, name).get("checkpoint")))
     seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
+
+
+def _worker(where: Place, job: str) -> str:
+    """The pod beside the head that trains, and does not wait as a spare: rank 1 has said something there last."""
+    said = {}
+    for pod in (f"{job}-1", f"{job}-2"):
+        log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps")
+        said[pod] = max((line.split()[0] for line in log.splitlines() if "[rank 1]" in line), default="")
+    return max(said, key=lambda pod: said[pod])
 
 
 def _without_operator(where: Place, job: str) -> tuple[str, Node]:

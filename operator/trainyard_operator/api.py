@@ -5,6 +5,7 @@ keeps memory small and what is written is what stands in the code.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +51,9 @@ class Api:
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            # Named here: the library has read the variable when it was imported.
+            file = os.environ.get("KUBECONFIG")
+            config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
         return cls(configuration)
 
     def request(

@@ -20,6 +20,7 @@ from trainyard.launch.uploads import Uploads
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import check, keep_last, plan
 from trainyard.spec.manifest import as_manifest, loads
+from trainyard.storage import layout
 from trainyard.storage.store import open_store
 from trainyard.train.work import Result, Work
 
@@ -29,6 +30,15 @@ def node() -> Iterator[Node]:
     """A node with its warm process."""
     with open_node() as opened:
         warm = Warm(opened)
+        yield opened
+        warm.close()
+
+
+@pytest.fixture(scope="session")
+def fsdp_node() -> Iterator[Node]:
+    """A node whose processes take CPUs for GPUs, so that FSDP2 can run on them."""
+    with open_node() as opened:
+        warm = Warm(opened, "tests.train.gloo_fsdp")
         yield opened
         warm.close()
 
@@ -48,17 +58,35 @@ Train = Callable[..., Trained]
 @pytest.fixture
 def train(node: Node, tmp_path: Path) -> Train:
     """Train a spec in one attempt; again with the same name goes on from the newest checkpoint."""
+    return trains_on(node, tmp_path)
+
+
+@pytest.fixture
+def train_fsdp(fsdp_node: Node, tmp_path: Path) -> Train:
+    """The same with FSDP2 on CPUs."""
+    train = trains_on(fsdp_node, tmp_path)
+
+    def start(ranks: int = 1, name: str = "job", **changes: object) -> Trained:
+        return train(ranks, name, **{**changes, "workers": {"count": ranks, "gpus": 1}, "strategy": {"fsdp": {}}})
+
+    return start
+
+
+def trains_on(node: Node, tmp_path: Path) -> Train:
+    """What trains on a node."""
 
     def start(ranks: int = 1, name: str = "job", **changes: object) -> Trained:
         arguments = {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2}
         spec: dict[str, object] = {"trainingArguments": arguments, "workers": {"count": ranks}, **changes}
         document = manifest(**spec)
         if "script" in changes:
+            changes.pop("strategy", None)
             document["spec"] = {"workers": {"count": ranks}, **changes}
         loaded = loads(json.dumps(document))
         assert check(loaded.job.spec) == []
         made = plan(loaded.job, gather(loaded.job.spec))
         store = open_store(str(tmp_path / name))
+        store.put(layout.RUN, b"{}")  # the driver's work
         known = attempts.list_attempts(store)
         newest = next(iter(catalogue.committed(catalogue.list_checkpoints(store))), None)
         attempt = attempts.claim(store, newest, ranks, catalogue.newest_attempt(known))
@@ -66,13 +94,17 @@ def train(node: Node, tmp_path: Path) -> Train:
         restored = tmp_path / f"{name}-restored-{attempt.number}" / f"checkpoint-{newest.step if newest else 0}"
         staging = tmp_path / f"{name}-staging-{attempt.number}"
         own = Node(staging, Path(tempfile.mkdtemp(dir=node.sockets)))
+        adopted = loaded.job.spec.resume_from if newest is None else None
+        if adopted is not None:
+            restore.adopt(Path(adopted), restored)
         if newest is not None:
             restore.bring(store, Tickets(staging / "none"), newest, restored, Seats(range(ranks), ranks))
         work = Work(
             manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
             staging=str(staging), keep_last=keep_last(loaded.job.spec), strategy=made.strategy.value,
             tickets=str(own.tickets), bell=str(own.bell), buffers=str(own.buffers(attempt.number, in_memory=False)),
-            resume_from=str(newest) if newest else None, resume_folder=str(restored) if newest else None,
+            resume_from=str(newest) if newest else None,
+            resume_folder=str(restored) if newest or adopted else None,
         )  # fmt: skip
         staging.mkdir(parents=True)
         uploads = Uploads(own)

@@ -15,7 +15,7 @@ from trainyard.checkpoint.manifest import FileEntry, Manifest
 from trainyard.checkpoint.staging import StagedFile
 from trainyard.storage.store import CHUNK_BYTES, Store
 
-_OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|(?:bf16_)?zero_pp_rank_)(?P<rank>\d+)[._]")
+_OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_rank_)(?P<rank>\d+)[._]")
 """Files that one rank alone writes and reads."""
 _PARALLEL = 4
 """Files at once. With Store's parts at once this bounds what is in memory to 16 chunks of 8 MiB."""

@@ -102,7 +102,7 @@ class Node:
 class Warm:
     """The warm process, from the side that owns it."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, module: str = "trainyard.launch.warm") -> None:
         environment = {
             **os.environ,
             "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false"),
@@ -115,7 +115,7 @@ class Warm:
             listener.bind(str(node.warm_socket))
             listener.listen()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainyard.launch.warm", str(listener.fileno())],
+                [sys.executable, "-m", module, str(listener.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -62,7 +62,9 @@ def settings(spec: Spec) -> dict[str, Choice[Any]]:
     if spec.strategy.deepspeed is not None:
         return {"deepspeed": Choice(_deepspeed(spec), f"spec.strategy.deepspeed, zeroStage {_stage(spec)}")}
     if spec.strategy.fsdp is not None:
-        config = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", **spec.strategy.fsdp.config}
+        # Shards are saved where they are: transformers' default gathers the whole state, and training waits for it.
+        base = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "SHARDED_STATE_DICT"}
+        config = {**base, **spec.strategy.fsdp.config}
         return {
             "fsdp": Choice("full_shard auto_wrap", "spec.strategy.fsdp"),
             "fsdp_config": Choice(config, "spec.strategy.fsdp.config over FSDP2's defaults"),

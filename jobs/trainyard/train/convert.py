@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import torch
+import torch.distributed.checkpoint as dcp
 
-from trainyard.train import tensorfile
+from trainyard.train import shards, tensorfile
 
 
 def as_trainer(folder: Path) -> list[str]:
@@ -18,7 +19,13 @@ def as_trainer(folder: Path) -> list[str]:
         if file.is_file() and file.suffix in (".pt", ".pth", ".bin") and tensorfile.is_tree(file)
     ]
     loaded = [(file, tensorfile.load(file)) for file in trees]  # all first: some hold tensors of others
+    for folder_of_shards in shards.folders(folder):
+        made = shards.whole(folder_of_shards)
+        shards.clear(folder_of_shards)
+        dcp.save(made, storage_writer=dcp.FileSystemWriter(folder_of_shards), no_dist=True)
     for file, item in loaded:
+        if not file.exists():
+            continue
         partial = file.with_name(f".{file.name}.partial")
         torch.save(item, partial)
         partial.replace(file)

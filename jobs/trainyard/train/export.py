@@ -40,7 +40,10 @@ def evaluate(trainer: Trainer) -> dict[str, float]:
 def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
     """Write `final/`. A collective: with ZeRO-3 every rank holds a part of the weights."""
     folder = staging_file(work, "final")
-    trainer.save_model(str(folder))
+    if trainer.is_fsdp_enabled:  # in parts, Trainer would save no weights
+        trainer._save(str(folder), state_dict=trainer.accelerator.get_state_dict(trainer.model))
+    else:
+        trainer.save_model(str(folder))
     trainer.accelerator.wait_for_everyone()
     store = work.store
     if trainer.args.process_index == 0:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 import transformers.trainer as trainer_module
 from transformers import Trainer
 
-from trainyard.train import reshape, tensorfile
+from trainyard.train import reshape, shards, tensorfile
 from trainyard.train.callbacks import CheckpointCallback
 from trainyard.train.saving import Saving, save_model
 
@@ -30,6 +31,7 @@ def apply() -> None:
     replace(Trainer._prepare_for_training, _prepare_for_training)
     replace(Trainer._load_best_model, _load_best_model)
     torch.load = _loading(torch.load)
+    dcp.load = shards.loading(dcp.load)
     trainer_module.deepspeed_load_checkpoint = reshape.loading(trainer_module.deepspeed_load_checkpoint)
 
 

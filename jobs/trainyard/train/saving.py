@@ -24,7 +24,7 @@ from trainyard.checkpoint.staging import Commit, Receipt, Run, StagedFile, Ticke
 from trainyard.checkpoint.transfer import folder_files
 from trainyard.errors import StorageError, StorageFullError
 from trainyard.storage.layout import CheckpointId
-from trainyard.train import tensorfile
+from trainyard.train import shards, tensorfile
 from trainyard.train.cadence import Costs
 from trainyard.train.copier import Copier, Copy
 from trainyard.train.events import Events
@@ -99,7 +99,7 @@ class Capture:
         original = torch.save
 
         def save(item: Any, file: Any, *args: Any, **kwargs: Any) -> None:
-            path = self._inside(file)
+            path = self.inside(file)
             if path is None:
                 original(item, file, *args, **kwargs)
             elif path not in PICKLES:
@@ -120,6 +120,10 @@ class Capture:
             otherwise()
             return
         self._place(path + tensorfile.SUFFIX, layout)
+
+    def put_tree(self, path: str, item: Any) -> None:
+        """Take a structure that has a place in such a file for certain. Raises UnsupportedError when it has none."""
+        self._place(path + tensorfile.SUFFIX, tensorfile.lay_out(path, item, self._elsewhere))
 
     def put_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Take the model's weights."""
@@ -146,7 +150,8 @@ class Capture:
                 self.later.append(copy)
         self.files.append(StagedFile(path, str(buffer.path), layout.size))
 
-    def _inside(self, file: Any) -> str | None:
+    def inside(self, file: Any) -> str | None:
+        """A file's path below the root; None when it is elsewhere, or no path."""
         if not isinstance(file, str | os.PathLike):
             return None
         path = Path(os.path.abspath(file))  # noqa: PTH100 - links are not to be followed
@@ -184,7 +189,7 @@ class Saving:
         folder = self.config.static
         model = unwrapped(trainer)
         if isinstance(model, PreTrainedModel):
-            model.config.architectures = model.config.architectures or [type(model).__name__]
+            model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
             model.config.save_pretrained(folder)
             if model.can_generate() and model.generation_config is not None:
                 model.generation_config.save_pretrained(folder)
@@ -208,7 +213,7 @@ class Saving:
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
         self.capture = Capture(folder.absolute(), slot, self.slots, volatile)
         try:
-            with self.capture.of_torch_save():
+            with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
             ticket = self._ticket(trainer, self.capture, started, forced)
         finally:

@@ -5,13 +5,15 @@ torchrun. Whatever Trainer it makes, transformers' own or one derived from it, g
 and the checkpoint to resume from when it is told to train.
 """
 
+import contextlib
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from transformers import Trainer
 
 from trainyard.errors import JobError
@@ -66,7 +68,8 @@ def run(work: Work, events: Events) -> Result:
     sys.path.insert(0, str(path.parent.resolve()))
     events.send("phase", text="preparing")
     try:
-        runpy.run_path(spec.path, run_name="__main__")
+        with _group_kept():
+            runpy.run_path(spec.path, run_name="__main__")
     except _StoppedError:
         assert watched.trained is not None
         return Result("Stopped", "stopped when asked; the step is committed", watched.trained.state.global_step)
@@ -79,6 +82,17 @@ def run(work: Work, events: Events) -> Result:
     final = export.export(work, watched.trained, _measured(watched.trained))
     events.send("final", url=final.url, metrics=final.metrics)
     return Result("Complete", final.url, watched.trained.state.global_step)
+
+
+@contextlib.contextmanager
+def _group_kept() -> Iterator[None]:
+    """A script's last line often ends the process group, which the export of its model still needs."""
+    original = dist.destroy_process_group
+    dist.destroy_process_group = lambda group=None: None if group is None else original(group)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group = original
 
 
 def _measured(built: Trainer) -> dict[str, float]:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 SUFFIX = ".safetensors"
 """What a file of ours is called in storage, after the name that Trainer or DeepSpeed gives it (`optimizer.pt`)."""
@@ -34,6 +36,18 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 _TRUSTED = ("deepspeed.",)
 """Packages whose plain objects (loss scalers, fragment addresses) are made again from their fields."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One rank's part of a tensor that is spread over the ranks."""
+
+    tensor: torch.Tensor
+    shape: tuple[int, ...]
+    """Of the whole."""
+    offset: tuple[int, ...]
+    """Where the part begins in it."""
+
 
 Key = tuple[int, torch.dtype, tuple[int, ...], tuple[int, ...]]
 
@@ -136,6 +150,9 @@ class _Encoder:
     def encode(self, item: Any, name: str = "") -> Any:
         if item is None or type(item) in (bool, int, float, str):
             return item
+        if isinstance(item, DTensor):
+            _, offset = compute_local_shape_and_global_offset(item.shape, item.device_mesh, item.placements)
+            return ["shard", self._tensor(item.to_local(), name), list(item.shape), list(offset)]
         if isinstance(item, torch.Tensor):
             return self._tensor(item, name)
         if isinstance(item, enum.Enum):
@@ -196,6 +213,8 @@ class _Decoder:
             if path not in self._others:
                 self._others[path] = _Reader(path)
             return self._others[path].tensor(rest[1])
+        if kind == "shard":
+            return Shard(self.decode(rest[0]), tuple(rest[1]), tuple(rest[2]))
         if kind in ("dict", "ordered"):
             pairs = [(self.decode(each), self.decode(value)) for each, value in rest[0]]
             return dict(pairs) if kind == "dict" else collections.OrderedDict(pairs)

@@ -1,0 +1,54 @@
+"""A checkpoint of ours goes on in plain Trainer, without us, and one of plain Trainer goes on here."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BIN, Tiny, losses
+from tests.train.conftest import Train
+
+SCRIPT = Path(__file__).with_name("plain_script.py")
+
+
+def plain(tiny: Tiny, output: Path, steps: int, strategy: str, checkpoint: Path | None = None) -> dict[int, float]:
+    """Run the script under torchrun; it must not have trainyard."""
+    command = [
+        str(BIN / "torchrun"), "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
+        str(SCRIPT), str(tiny.folder), str(output), str(steps), strategy, *([str(checkpoint)] if checkpoint else []),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, timeout=120
+    )
+    found = re.search(r"LOSSES (\{.*\})", done.stdout)
+    assert found, done.stderr[-3000:]
+    return {int(step): loss for step, loss in json.loads(found[1]).items()}
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3", "fsdp"])
+def test_checkpoints_go_both_ways(
+    tiny: Tiny, tmp_path: Path, train: Train, train_fsdp: Train, cli: Callable[..., subprocess.CompletedProcess[str]], strategy: str
+) -> None:  # fmt: skip
+    here = train_fsdp if strategy == "fsdp" else train
+    unbroken = plain(tiny, tmp_path / "plain", 6, strategy)
+
+    def script(steps: int) -> dict[str, object]:
+        return {"path": str(SCRIPT), "args": [str(tiny.folder), str(tmp_path / "out"), str(steps), strategy]}
+
+    ours = here(ranks=2, name="ours", script=script(3))
+    assert ours.result.outcome == "Complete", ours
+    assert losses(ours.run) == pytest.approx({step: unbroken[step] for step in (1, 2, 3)}, abs=1e-6)
+    pulled = cli("ckpt", "pull", str(ours.run), "--as-trainer", "--to", str(tmp_path))
+    assert pulled.returncode == 0, pulled.stderr
+    went_on = plain(tiny, tmp_path / "again", 6, strategy, Path(pulled.stdout.strip()))
+    assert {step: went_on[step] for step in (4, 5, 6)} == pytest.approx(
+        {step: unbroken[step] for step in (4, 5, 6)}, abs=1e-6
+    )
+
+    adopted = here(ranks=2, name="adopted", script=script(6), resumeFrom=str(tmp_path / "plain/checkpoint-3"))
+    assert adopted.result.outcome == "Complete", adopted
+    assert losses(adopted.run) == pytest.approx({step: unbroken[step] for step in (4, 5, 6)}, abs=1e-6)
