@@ -60,9 +60,9 @@ spec:
     return file
 
 
-def timed(command: Sequence[str], log: Path) -> float:
+def timed(command: Sequence[str], log: Path, threads: int = 1) -> float:
     """Wall seconds of a command. Raises CalledProcessError with its log when it fails."""
-    environment = {**os.environ, "HF_DATASETS_CACHE": str(log.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(log.parent / "cache"), "OMP_NUM_THREADS": str(threads)}
     with log.open("w") as stream:
         start = time.perf_counter()
         ended = subprocess.run(command, stdout=stream, stderr=stream, env=environment, check=False)

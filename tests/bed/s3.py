@@ -67,8 +67,8 @@ class S3Server:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Start a server on loopback that keeps its data in a folder; it ends with the block."""
-    ports = _free_ports(2 * len(_PARTS))
-    server, command = _configured(folder, "127.0.0.1", ports)
+    ports = free_ports(2 * len(_PARTS))
+    server, command = configured(folder, "127.0.0.1", ports)
     log = folder / "weed.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
@@ -85,13 +85,13 @@ def up() -> S3Server:
     folder = STATE / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     first = PORT + 1
-    server, command = _configured(folder, HOST, [PORT, *range(first, first + 2 * len(_PARTS) - 1)])
+    server, command = configured(folder, HOST, [PORT, *range(first, first + 2 * len(_PARTS) - 1)])
     daemons.start("s3", command)
     daemons.wait("s3", "S3 server", server.ready)
     return server
 
 
-def _configured(folder: Path, host: str, ports: list[int]) -> tuple[S3Server, list[str]]:
+def configured(folder: Path, host: str, ports: list[int]) -> tuple[S3Server, list[str]]:
     """A server with its credentials in a folder, and the command that starts it."""
     config = folder / "s3.json"
     if not config.exists():
@@ -118,7 +118,7 @@ def _port_flag(name: str) -> str:
     return f"{part}.port.{kind}" if kind else f"{part}.port"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago. SeaweedFS wants them below 55536: it adds 10000 for some of its own."""
     held, ports = [], []
     while len(ports) < count:

@@ -1,0 +1,98 @@
+"""What a save costs training: 1 GB of state, a sink of 100 MB/s, with a core to spare and without.
+
+    python -m bench.save_cost [saves [runs]]
+
+Blocked: seconds for which training stands still at a save. Lost: (seconds of a run − seconds of one without saves) ÷ saves,
+from the first steady save on; what works in the background counts, however it disturbs. Peers, in the same run: Ray Train's
+RayTrainReportCallback to the same sink, Trainer's own save to disk and to memory, and torch.distributed.checkpoint's
+async_save to disk in a thread and in a process. The first save of a run (buffers are made) stands apart.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.common import BIN, save, spread, timed
+from bench.sink import shaped
+
+EVERY = 24
+"""Steps between two saves: more time than an upload takes."""
+_FRESH = 2
+"""Saves at the beginning that make their buffers."""
+MODES = ("none", "ours", "memory", "disk", "dcp-thread", "dcp-process", "ray-stock")
+_SCRIPT = Path(__file__).with_name("save_cost_train.py")
+
+
+def run(mode: str, saves: int, threads: int, folder: Path) -> dict[str, float]:
+    """One run: seconds for the steps after the first save, blocked seconds a save, and those of the first."""
+    times = folder / "times.json"
+    output = Path("/dev/shm/ty-bench") if mode == "memory" else folder / "output"
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    arguments = [mode, str(saves), str(EVERY), str(times), str(output)]
+    if mode == "ours":
+        _ours(arguments, threads, folder)
+    else:
+        # Under torchrun, as ours: a process group of one makes accelerate wrap the model, and steps take longer.
+        start = ["python"] if mode == "ray-stock" else ["torchrun", "--nproc-per-node=1"]
+        timed([str(BIN / start[0]), *start[1:], str(_SCRIPT), *arguments], folder / f"{mode}.log", threads)
+    shutil.rmtree(output, ignore_errors=True)
+    document = json.loads(times.read_text())
+    begins, ends = document["begins"], document["ends"]
+    # Two saves make their buffers; what comes after the second is steady.
+    first, start = EVERY, 2 * EVERY + 2
+    gaps = [begins[step] - ends[step - 1] for step in range(start, len(ends))]
+    blocked = sum(gaps) / (saves - _FRESH)
+    if document["saving"]:  # what is waited for inside of a step, too
+        blocked = (document["saving"][-1] - document["saving"][_FRESH - 1]) / (saves - _FRESH)
+    return {"seconds": ends[-1] - ends[start - 1], "blocked": blocked, "first": ends[first] - ends[first - 1]}
+
+
+def _ours(arguments: list[str], threads: int, folder: Path) -> None:
+    job = folder / "job.yaml"
+    listed = json.dumps(arguments)
+    job.write_text(
+        "apiVersion: trainyard.dev/v1alpha1\nkind: TrainerJob\nmetadata: {name: ours}\nspec:\n"
+        f"  script: {{path: {_SCRIPT.name}, args: {listed}}}\n  code: {_SCRIPT.parent}\n  resume: Never\n"
+        f"  checkpoint: {{staging: Memory}}\n  storage: {{uri: s3://ours/run, endpoint: {os.environ['AWS_ENDPOINT_URL']}}}\n"
+    )
+    timed([str(BIN / "trainyard"), "run", str(job)], folder / "ours.log", threads)
+
+
+def main(saves: int = 8, runs: int = 3) -> None:
+    """Print the tables and save the numbers."""
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    with tempfile.TemporaryDirectory() as temporary, shaped() as sink:
+        os.environ.update(sink.environment)
+        for cores, threads in (("a core to spare", 1), ("all cores busy", 2)):
+            rows = found.setdefault(cores, {mode: [] for mode in MODES})
+            for number in range(runs):
+                for mode in MODES:
+                    rows[mode].append(run(mode, saves, threads, Path(temporary)))
+                    told = ", ".join(f"{name} {value:.3f}" for name, value in rows[mode][-1].items())
+                    print(f"  {cores}, {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
+    for cores, rows in found.items():
+        print(f"\n1 GB of state, 100 MB/s, {cores}: seconds a save, median (range) of {runs} runs of {saves} saves")
+        print(f"{'':<14}{'blocked':>26}{'lost':>26}{'first save':>26}")
+        base = statistics.median(row["seconds"] for row in rows["none"])
+        lost = {mode: [(row["seconds"] - base) / (saves - _FRESH) for row in each] for mode, each in rows.items()}
+        for mode, each in rows.items():
+            blocked, first = [row["blocked"] for row in each], [row["first"] for row in each]
+            print(f"{mode:<14}{spread(blocked):>26}{spread(lost[mode]):>26}{spread(first):>26}")
+        ours, stock = statistics.median(lost["ours"]), statistics.median(lost["ray-stock"])
+        ratio = statistics.median(row["blocked"] for row in rows["ray-stock"])
+        ratio /= statistics.median(row["blocked"] for row in rows["ours"])
+        print(
+            f"blocked {ratio:,.0f}× less than stock (goal 1,000); lost {ours:.3f} s, {stock / max(ours, 1e-3):.0f}× less"
+        )
+    print(
+        "goals: lost ≥ 50× less than stock with a core to spare (≤ 0.25 s), ≥ 20× without; below DCP and memory in both"
+    )
+    save("save_cost", found)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""A place for uploads that costs this machine next to nothing: what speaks S3, takes so many bytes a second, keeps sizes.
+
+A real server here would take nine seconds of this machine's two cores for each GB (measured of SeaweedFS), which no
+remote store does, and which a way to save that stops training meanwhile would not be charged for. So bodies of large
+objects are dropped by the kernel (MSG_TRUNC), unread; small ones (manifests, states) are kept and can be read.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape, unescape
+
+_KEPT = 1 << 20
+_PIECE = 1 << 18
+_LOWEST = 19
+
+
+class Rate:
+    """So many bytes a second, over all connections."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self._rate, self._lock, self._free = bytes_per_second, threading.Lock(), time.monotonic()
+
+    def take(self, size: int) -> None:
+        """Wait until so many bytes may pass."""
+        with self._lock:
+            self._free = max(self._free, time.monotonic()) + size / self._rate
+            wait = self._free - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+
+
+class Sink(BaseHTTPRequestHandler):
+    """The requests that obstore and pyarrow make."""
+
+    protocol_version = "HTTP/1.1"
+    rate: Rate
+    objects: dict[str, tuple[int, bytes]] = {}  # noqa: RUF012 - the server's, for all its handlers
+    parts: dict[str, list[int]] = {}  # noqa: RUF012
+
+    def do_PUT(self) -> None:
+        """An object, a part of one, or a bucket."""
+        path, query = self._where()
+        size, body = self._body()
+        if "uploadId" in query:
+            self.parts.setdefault(query["uploadId"][0], []).append(size)
+        elif path.strip("/").count("/"):
+            self.objects[path] = (size, body)
+        self._answer(headers={"ETag": f'"{uuid.uuid4().hex}"'})
+
+    def do_POST(self) -> None:
+        """The begin or the end of an upload in parts, or deletions."""
+        path, query = self._where()
+        _, body = self._body()
+        if "uploads" in query:
+            identity = uuid.uuid4().hex
+            self._answer(
+                f"<InitiateMultipartUploadResult><UploadId>{identity}</UploadId></InitiateMultipartUploadResult>"
+            )
+        elif "uploadId" in query:
+            self.objects[path] = (sum(self.parts.pop(query["uploadId"][0], [])), b"")
+            self._answer('<CompleteMultipartUploadResult><ETag>"x"</ETag></CompleteMultipartUploadResult>')
+        else:
+            keys = re.findall(r"<Key>(.*?)</Key>", body.decode())
+            for key in keys:
+                self.objects.pop(f"{path.rstrip('/')}/{unescape(key)}", None)
+            gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            self._answer(f"<DeleteResult>{gone}</DeleteResult>")
+
+    def do_GET(self) -> None:
+        """A list, or a small object."""
+        path, query = self._where()
+        if "list-type" in query:
+            prefix = f"{path.rstrip('/')}/{query.get('prefix', [''])[0]}"
+            found = sorted((key, size) for key, (size, _) in self.objects.items() if key.startswith(prefix))
+            rows = "".join(
+                f"<Contents><Key>{escape(key.split('/', 2)[2])}</Key><Size>{size}</Size>"
+                '<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag></Contents>'
+                for key, size in found
+            )
+            self._answer(f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>")
+        elif path in self.objects:
+            self._answer(self.objects[path][1].decode("latin-1"), encoding="latin-1")
+        else:
+            self._answer("<Error><Code>NoSuchKey</Code></Error>", status=404)
+
+    def do_HEAD(self) -> None:
+        """Whether there is an object; buckets always are."""
+        path, _ = self._where()
+        there = path in self.objects or not path.strip("/").count("/")
+        size = self.objects[path][0] if path in self.objects else 0
+        self._answer(status=200 if there else 404, length=size)
+
+    def do_DELETE(self) -> None:
+        """Forget an object."""
+        self.objects.pop(self._where()[0], None)
+        self._answer(status=204)
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+    def _where(self) -> tuple[str, dict[str, list[str]]]:
+        parts = urlsplit(self.path)
+        return unquote(parts.path), parse_qs(parts.query, keep_blank_values=True)
+
+    def _body(self) -> tuple[int, bytes]:
+        size = int(self.headers.get("Content-Length", 0))
+        self.rate.take(size if size <= _KEPT else 0)
+        if size <= _KEPT:
+            return size, self.rfile.read(size)
+        left = size - len(self.rfile.peek(0)[:size])
+        self.rfile.read(size - left)
+        nothing = bytearray(_PIECE)
+        while left > 0:
+            self.rate.take(min(_PIECE, left))
+            left -= self.connection.recv_into(nothing, min(_PIECE, left), socket.MSG_TRUNC)
+        return int(self.headers.get("x-amz-decoded-content-length", size)), b""
+
+    def _answer(self, text: str = "", status: int = 200, headers: dict[str, str] | None = None,
+                length: int | None = None, encoding: str = "utf-8") -> None:  # fmt: skip
+        data = text.encode(encoding)
+        self.send_response(status)
+        for name, value in {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"x"', **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data) if length is None else length))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it listens."""
+
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def shaped(megabytes: int = 100) -> Iterator[Place]:
+    """The sink, as a process of its own, taking so many MB a second."""
+    command = [sys.executable, "-m", "bench.sink", str(megabytes)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        try:
+            yield Place(
+                {
+                    "AWS_ACCESS_KEY_ID": "sink", "AWS_SECRET_ACCESS_KEY": "sink", "AWS_REGION": "us-east-1",
+                    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                }
+            )  # fmt: skip
+        finally:
+            process.kill()
+
+
+def main(megabytes: str) -> None:
+    """Serve until killed; says the port first."""
+    os.nice(_LOWEST)
+    Sink.rate = Rate(float(megabytes) * 1e6)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
