@@ -65,6 +65,7 @@ lock: $(UV) ## Resolve requirements.lock anew.
 bench: env ## Run the benchmarks: tables of ratios against named peers.
 	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.steps
+	@$(BIN)/python -m bench.save_cost
 
 bench-cluster: env ## The benchmarks of the operator, on the cluster of `make cluster` (half an hour).
 	@$(BIN)/python -m bench.apply

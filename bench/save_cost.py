@@ -2,10 +2,11 @@
 
     python -m bench.save_cost [saves [runs]]
 
-Blocked: seconds for which training stands still at a save. Lost: (seconds of a run − seconds of one without saves) ÷ saves,
-from the first steady save on; what works in the background counts, however it disturbs. Peers, in the same run: Ray Train's
-RayTrainReportCallback to the same sink, Trainer's own save to disk and to memory, and torch.distributed.checkpoint's
-async_save to disk in a thread and in a process. The first save of a run (buffers are made) stands apart.
+Blocked: seconds for which training stands still at a save. Lost: (seconds of a run − seconds of one without saves) ÷
+saves, from the first steady save on; what works in the background counts, however it disturbs. Peers, in the same run:
+Ray Train's RayTrainReportCallback to the same sink, Trainer's own save to disk and to memory, and
+torch.distributed.checkpoint's async_save to disk in a thread and in a process. The first saves of a run, which make
+their buffers, stand apart.
 """
 
 import json
@@ -57,7 +58,8 @@ def _ours(arguments: list[str], threads: int, folder: Path) -> None:
     job.write_text(
         "apiVersion: trainyard.dev/v1alpha1\nkind: TrainerJob\nmetadata: {name: ours}\nspec:\n"
         f"  script: {{path: {_SCRIPT.name}, args: {listed}}}\n  code: {_SCRIPT.parent}\n  resume: Never\n"
-        f"  checkpoint: {{staging: Memory}}\n  storage: {{uri: s3://ours/run, endpoint: {os.environ['AWS_ENDPOINT_URL']}}}\n"
+        f"  checkpoint: {{staging: Memory}}\n"
+        f"  storage: {{uri: s3://ours/run, endpoint: {os.environ['AWS_ENDPOINT_URL']}}}\n"
     )
     timed([str(BIN / "trainyard"), "run", str(job)], folder / "ours.log", threads)
 
@@ -86,7 +88,9 @@ def main(saves: int = 8, runs: int = 3) -> None:
         ratio = statistics.median(row["blocked"] for row in rows["ray-stock"])
         ratio /= statistics.median(row["blocked"] for row in rows["ours"])
         print(
-            f"blocked {ratio:,.0f}× less than stock (goal 1,000); lost {ours:.3f} s, {stock / max(ours, 1e-3):.0f}× less"
+            print(
+                f"blocked {ratio:,.0f}× less than stock (goal 1,000); lost {ours:.3f} s, {stock / max(ours, 1e-3):.0f}× less"
+            )
         )
     print(
         "goals: lost ≥ 50× less than stock with a core to spare (≤ 0.25 s), ≥ 20× without; below DCP and memory in both"

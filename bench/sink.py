@@ -1,4 +1,4 @@
-"""A place for uploads that costs this machine next to nothing: what speaks S3, takes so many bytes a second, keeps sizes.
+"""A place for uploads that costs this machine next to nothing: it speaks S3, takes so many bytes a second, keeps sizes.
 
 A real server here would take nine seconds of this machine's two cores for each GB (measured of SeaweedFS), which no
 remote store does, and which a way to save that stops training meanwhile would not be charged for. So bodies of large

@@ -1,0 +1,191 @@
+"""What the uploader makes of tickets: commits when every rank and every node has its part there, and not before."""
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.bed.proxy import Fault, FaultyProxy
+from tests.bed.s3 import S3Server
+from trainyard.checkpoint import attempts, catalogue, doorbell, restore
+from trainyard.checkpoint.restore import Seats
+from trainyard.checkpoint.retain import Retention
+from trainyard.checkpoint.staging import Commit, Receipt, Run, StagedFile, Ticket, Tickets
+from trainyard.checkpoint.uploader import Uploader
+from trainyard.launch.node import Node
+from trainyard.launch.uploads import Uploads
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = open_store(str(tmp_path / "store"))
+    attempts.claim(made, None, 2, after=0)
+    return made
+
+
+def ticket(store: Store, folder: Path, rank: int = 0, *, step: int = 10, world: int = 1, local: int = 1, node: int = 0, final: bool = False, size: int = 1000) -> Ticket:  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    name = f"rng_state_{rank}.pth"
+    (folder / f"{step}-{name}").write_bytes(bytes([rank]) * size)
+    commit = Commit("ddp", 8, {}, {"loss": 1.0}, Retention(3, 1, None, False)) if rank == 0 else None
+    endpoint = os.environ.get("TEST_ENDPOINT")
+    return Ticket(
+        step, 1, rank, world, local, node, Run(store.uri, endpoint, None),
+        (StagedFile(name, str(folder / f"{step}-{name}"), size),), time.time(), commit, final,
+    )  # fmt: skip
+
+
+def test_a_part_is_sent_when_every_rank_of_the_node_has_staged_its_own(store: Store, tmp_path: Path) -> None:
+    tickets, told = Tickets(tmp_path / "tickets"), list[dict[str, object]]()
+    uploader = Uploader(tickets, told.append)
+    tickets.leave(ticket(store, tmp_path / "a", 0, world=2, local=2))
+    assert not uploader.work()
+    assert catalogue.list_checkpoints(store) == []
+    tickets.leave(ticket(store, tmp_path / "a", 1, world=2, local=2))
+    assert not uploader.work()
+    (identity,) = catalogue.committed(catalogue.list_checkpoints(store))
+    manifest = catalogue.read_manifest(store, identity)
+    assert [entry.path for entry in manifest.files] == ["rng_state_0.pth", "rng_state_1.pth"]
+    assert manifest.files[1].sha256 == hashlib.sha256(b"\1" * 1000).hexdigest()
+    assert told[-1]["event"] == "checkpoint"
+    receipt = tickets.receipt(identity)
+    assert receipt is not None
+    assert receipt.state == "Committed"
+
+
+def test_rank_0s_node_commits_when_every_node_has_listed_its_part(store: Store, tmp_path: Path) -> None:
+    first, second = Tickets(tmp_path / "one"), Tickets(tmp_path / "two")
+    first.leave(ticket(store, tmp_path / "a", 0, world=2, local=1, node=0))
+    here = Uploader(first, lambda told: None)
+    assert here.work(), "the other node's part is waited for"
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+    second.leave(ticket(store, tmp_path / "b", 1, world=2, local=1, node=1))
+    assert not Uploader(second, lambda told: None).work()
+    assert not here.work()
+    (identity,) = catalogue.committed(catalogue.list_checkpoints(store))
+    assert len(catalogue.read_manifest(store, identity).files) == 2
+
+
+def test_a_part_that_never_comes_is_given_up_when_the_next_attempt_begins(store: Store, tmp_path: Path) -> None:
+    tickets = Tickets(tmp_path / "one")
+    tickets.leave(ticket(store, tmp_path / "a", 0, world=2, local=1))
+    uploader = Uploader(tickets, lambda told: None)
+    assert uploader.work()
+    attempts.claim(store, None, 2, after=1)
+    assert not uploader.work()
+    receipt = tickets.receipt(CheckpointId(10, 1))
+    assert receipt is not None
+    assert receipt.state == "Abandoned"
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+
+
+def test_what_is_still_staged_is_not_downloaded_and_what_was_overwritten_is(store: Store, tmp_path: Path) -> None:
+    tickets = Tickets(tmp_path / "tickets")
+    tickets.leave(ticket(store, tmp_path / "a"))
+    Uploader(tickets, lambda told: None).work()
+    stored = tmp_path / "store/checkpoints/00000010-00001/rng_state_0.pth"
+    content = stored.read_bytes()
+    stored.unlink()
+    seats = Seats([0], 1)
+    restore.bring(store, tickets, CheckpointId(10, 1), tmp_path / "back", seats)
+    assert (tmp_path / "back/rng_state_0.pth").read_bytes() == content
+
+    stored.write_bytes(content)
+    (tmp_path / "a/10-rng_state_0.pth").write_bytes(b"x" * 1000)
+    restore.bring(store, tickets, CheckpointId(10, 1), tmp_path / "again", seats)
+    assert (tmp_path / "again/rng_state_0.pth").read_bytes() == content
+
+
+def test_a_node_brings_what_its_ranks_need_and_everything_when_the_number_has_changed(store: Store, tmp_path: Path) -> None:  # fmt: skip
+    tickets = Tickets(tmp_path / "tickets")
+    for rank in (0, 1):
+        tickets.leave(ticket(store, tmp_path / "a", rank, world=2, local=2))
+    Uploader(tickets, lambda told: None).work()
+    identity, nowhere = CheckpointId(10, 1), Tickets(tmp_path / "nowhere")
+    restore.bring(store, nowhere, identity, tmp_path / "own", Seats([1], 2))
+    assert [file.name for file in (tmp_path / "own").iterdir()] == ["rng_state_1.pth"]
+    restore.bring(store, nowhere, identity, tmp_path / "all", Seats([0], 1))
+    assert len(list((tmp_path / "all").iterdir())) == 2
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    (tmp_path / "node").mkdir()
+    return Node(tmp_path / "node", tmp_path / "node")
+
+
+@pytest.mark.parametrize("fault", [Fault(status=503), Fault(reset=True)], ids=["503", "reset"])
+def test_a_checkpoint_waits_for_the_storage_to_come_back(
+    s3_env: S3Server, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    proxy = FaultyProxy(s3_env.endpoint)
+    monkeypatch.setenv("TEST_ENDPOINT", proxy.endpoint)
+    store = open_store(f"s3://bucket/{tmp_path.name}", proxy.endpoint)
+    attempts.claim(store, None, 1, after=0)
+    tickets, uploads = Tickets(node.tickets), Uploads(node)
+    try:
+        with proxy.fault(fault):
+            before = proxy.requests
+            tickets.leave(ticket(store, tmp_path / "a", size=3_000_000))
+            doorbell.ring(node.bell)
+            until = time.monotonic() + 30
+            while proxy.requests < before + 2 and time.monotonic() < until:
+                time.sleep(0.05)
+            assert tickets.receipt(CheckpointId(10, 1)) is None
+        assert doorbell.settled(node.bell, tickets, CheckpointId(10, 1)).state == "Committed"
+    finally:
+        uploads.close()
+        proxy.close()
+    store = open_store(store.uri, s3_env.endpoint)
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
+
+
+def test_an_uploader_that_is_killed_in_mid_upload_is_started_again_and_finishes(
+    s3_env: S3Server, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = FaultyProxy(s3_env.endpoint)
+    monkeypatch.setenv("TEST_ENDPOINT", proxy.endpoint)
+    store = open_store(f"s3://bucket/{tmp_path.name}", proxy.endpoint)
+    attempts.claim(store, None, 1, after=0)
+    tickets, uploads = Tickets(node.tickets), Uploads(node)
+    try:
+        with proxy.fault(Fault(bandwidth=1_000_000)):
+            before, first = proxy.requests, uploads.process.pid
+            tickets.leave(ticket(store, tmp_path / "a", size=40_000_000))
+            doorbell.ring(node.bell)
+            until = time.monotonic() + 30
+            while proxy.requests < before + 2 and time.monotonic() < until:
+                time.sleep(0.05)
+            os.kill(first, signal.SIGKILL)
+        assert doorbell.settled(node.bell, tickets, CheckpointId(10, 1)).state == "Committed"
+        assert uploads.process.pid != first
+    finally:
+        uploads.close()
+        proxy.close()
+    manifest = catalogue.read_manifest(open_store(store.uri, s3_env.endpoint), CheckpointId(10, 1))
+    assert manifest.size == 40_000_000
+
+
+def test_a_torn_ticket_is_none_and_one_without_its_files_is_given_up(store: Store, tmp_path: Path) -> None:
+    tickets = Tickets(tmp_path / "tickets")
+    (tmp_path / "tickets").mkdir()
+    (tmp_path / "tickets/00000010-00001-rank-0.json").write_text('{"step": 10, ')
+    assert tickets.waiting() == []
+    tickets.leave(ticket(store, tmp_path / "a", step=20))
+    (tmp_path / "a/20-rng_state_0.pth").unlink()  # its attempt was swept
+    Uploader(tickets, lambda told: None).work()
+    assert tickets.receipt(CheckpointId(20, 1)) is not None
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+
+
+def test_receipts_do_not_pile_up(tmp_path: Path) -> None:
+    tickets = Tickets(tmp_path / "tickets")
+    for step in range(100):
+        tickets.give_receipt(CheckpointId(step, 1), Receipt("Committed"))
+    assert len(list((tmp_path / "tickets").iterdir())) == 64
+    assert tickets.receipt(CheckpointId(99, 1)) is not None

@@ -1,0 +1,34 @@
+"""How often to save, and how to share a batch among another number of processes."""
+
+import math
+
+import pytest
+
+from trainyard.plan.batch import Batch, keep_global
+from trainyard.train.cadence import SECONDS_BETWEEN_FAULTS, Costs, interval
+
+
+@pytest.mark.parametrize(
+    ("every", "workers", "costs", "seconds"),
+    [
+        ("90s", 1, Costs(9.0, 9.0), 90.0),
+        ("10m", 4, Costs(0.0, 0.0), 600.0),
+        ("Auto", 1, Costs(0.0, 0.0), 60.0),
+        ("Auto", 1, Costs(0.5, 5.0), math.sqrt(2 * 0.5 * SECONDS_BETWEEN_FAULTS)),
+        ("Auto", 100, Costs(0.5, 5.0), math.sqrt(2 * 0.5 * SECONDS_BETWEEN_FAULTS / 100)),
+        ("Auto", 100, Costs(0.001, 300.0), 300.0),
+        ("Auto", 1000, Costs(0.0001, 1.0), 15.0),
+    ],
+    ids=["seconds", "minutes", "unknown", "young-daly", "more-workers", "slow-commit", "floor"],
+)
+def test_interval(every: str, workers: int, costs: Costs, seconds: float) -> None:
+    assert interval(every, workers, costs) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("per_device", "world", "batch", "kept"),
+    [(8, 1, 16, (8, 2)), (8, 2, 16, (8, 1)), (8, 4, 16, (4, 1)), (6, 2, 16, (4, 2)), (8, 3, 16, None), (8, 32, 16, None)],
+    ids=["half", "same", "twice", "odd", "three", "too-many"],
+)  # fmt: skip
+def test_the_batch_is_kept_or_refused(per_device: int, world: int, batch: int, kept: tuple[int, int] | None) -> None:
+    assert keep_global(Batch(per_device, 1, world, None, None), batch) == kept

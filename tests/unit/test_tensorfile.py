@@ -1,0 +1,118 @@
+"""Files of torch.save's content without a pickle: everything comes back as it was, and nothing runs."""
+
+import collections
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainyard.train import tensorfile
+from trainyard.train.copier import Copier, Copy
+from trainyard.train.tensorfile import Elsewhere, Layout, UnsupportedError
+
+
+def write(layout: Layout, file: Path) -> Path:
+    data = torch.zeros(layout.size, dtype=torch.uint8)
+    data[: len(layout.header)] = torch.frombuffer(bytearray(layout.header), dtype=torch.uint8)
+    for at, tensor in layout.tensors:
+        Copy(tensor, data[at : at + tensor.nbytes]).now()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data.numpy().tobytes())
+    return file
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and bool(torch.equal(one, other))
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and bool((one == other).all())
+    if isinstance(one, dict):
+        return type(one) is type(other) and list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def optimizer_state() -> dict[str, Any]:
+    model = torch.nn.Linear(5, 7)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 5)).sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        optimizer_state(),
+        {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()},
+        collections.OrderedDict({1: torch.ones(3, dtype=torch.bfloat16), (2, "a"): {3, 4}}),
+        [torch.zeros(0), torch.tensor(2.5), torch.Size([2, 3]), torch.float16, b"bytes", None, True, np.float64(0.5)],
+        {"transposed": torch.arange(6.0).reshape(2, 3).T, "flag": torch.tensor([True, False])},
+    ],
+    ids=["optimizer", "rng", "keys", "kinds", "views"],
+)
+def test_everything_comes_back_as_it_was(item: Any, tmp_path: Path) -> None:
+    file = write(tensorfile.lay_out("optimizer.pt", item), tmp_path / "optimizer.pt")
+    assert tensorfile.is_tree(file)
+    assert same(item, tensorfile.load(file))
+    load_file(file)  # and any reader of safetensors can open it
+
+
+def test_deepspeeds_plain_objects_come_back_and_others_are_refused(tmp_path: Path) -> None:
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    file = write(tensorfile.lay_out("x.pt", {"at": fragment_address(numel=3, start=4)}), tmp_path / "x.pt")
+    assert tensorfile.load(file)["at"] == fragment_address(numel=3, start=4)
+    with pytest.raises(UnsupportedError, match=r"x\.pt: thing is a"):
+        tensorfile.lay_out("x.pt", {"thing": Path()})
+    name = b"deepspeed.utils.tensor_fragment:fragment_address"
+    evil = file.read_bytes().replace(name, b"subprocess:Popen".ljust(len(name)))
+    (tmp_path / "evil.pt").write_bytes(evil)
+    with pytest.raises(ValueError, match="only objects of"):
+        tensorfile.load(tmp_path / "evil.pt")
+
+
+def test_tensors_that_another_file_holds_are_not_held_twice(tmp_path: Path) -> None:
+    weights, elsewhere = {"a": torch.ones(1000), "b": torch.zeros(3)}, Elsewhere()
+    write(tensorfile.lay_out_weights("model.safetensors", weights, elsewhere), tmp_path / "model.safetensors")
+    layout = tensorfile.lay_out("global_step1/states.pt", {"module": weights}, elsewhere)
+    assert layout.size < 1000
+    file = write(layout, tmp_path / "global_step1/states.pt")
+    assert same({"module": weights}, tensorfile.load(file))
+
+
+def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    file = write(tensorfile.lay_out("x.pt", {"a": torch.ones(1000)}), tmp_path / "x.pt")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cut short"):
+        tensorfile.load(file)
+
+
+def test_copies_go_on_beside_and_are_whole_when_the_tensors_are_taken_back() -> None:
+    copier, ends = Copier(), list[bool]()
+    for turn in range(20):
+        sources = [torch.full((1_500_000,), float(turn)), torch.full((3,), float(turn))]
+        targets = [torch.zeros(source.nbytes, dtype=torch.uint8) for source in sources]
+        copier.start([Copy(*each) for each in zip(sources, targets, strict=True)], ends.append)
+        copier.release()
+        before = [target.clone() for target in targets]
+        for source in sources:
+            source.add_(1)  # the optimizer's step
+        for source, target in zip(sources, before, strict=True):
+            assert torch.equal(target.view(source.dtype), torch.full_like(source, turn))
+    copier.settle()
+    assert ends == [True] * 20
+
+
+def test_a_tensor_that_changes_while_it_is_copied_is_noticed() -> None:
+    copier, ends = Copier(), list[bool]()
+    source = torch.zeros(20_000_000)
+    copier.start([Copy(source, torch.zeros(source.nbytes, dtype=torch.uint8))], ends.append)
+    source.add_(1)
+    copier.settle()
+    assert ends == [False]
