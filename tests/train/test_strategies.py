@@ -90,3 +90,18 @@ def test_metrics_of_steps_that_were_lost_are_not_kept_twice(tiny: Tiny, train: T
         row["step"] for row in map(json.loads, (again.run / "metrics.jsonl").read_text().splitlines()) if "loss" in row
     ]
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_where_the_time_went_is_kept_for_each_attempt(tiny: Tiny, train: Train) -> None:
+    constant = {"lr_scheduler_type": "constant", "save_steps": 2}
+    train(name="job", **spec(tiny, max_steps=4, **constant))
+    again = train(name="job", **spec(tiny, max_steps=8, **constant))
+    rows = [json.loads(line) for line in (again.run / "metrics.jsonl").read_text().splitlines()]
+    splits = {row["attempt"]: row["goodput"] for row in rows if "goodput" in row}
+    assert set(splits) == {1, 2}
+    assert splits[1]["restore"] == 0
+    assert all(splits[2][part] > 0 for part in ("productive", "start_up", "restore", "stall"))
+    report = (again.run / "final/report.html").read_text()
+    assert "of all attempts' time went to steps" in report
+    newest = max((again.run / "checkpoints").glob("*/manifest.json"))
+    assert json.loads(newest.read_text())["goodput"]["productive"] > 0

@@ -48,6 +48,8 @@ class Manifest:
     files: tuple[FileEntry, ...]
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    goodput: dict[str, float] = field(default_factory=dict)
+    """Where the attempt's time had gone, in seconds (train/goodput)."""
     created_at: str = ""
 
     @property

@@ -64,8 +64,8 @@ class Commit:
     """Checkpoints that must not be deleted."""
     metrics_file: str | None = None
     """What metrics.jsonl holds up to this step: it is in storage before the checkpoint is."""
-    totals: dict[str, float] = field(default_factory=dict)
-    """What saving has cost this attempt so far, for the event."""
+    goodput: dict[str, float] = field(default_factory=dict)
+    """Where the attempt's time has gone, in seconds."""
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class Uploader:
 
     def _committed(self, store: Store, ticket: Ticket, commit: Commit, seconds: float) -> None:
         told = {"attempt": ticket.attempt, "id": str(ticket.id), "step": ticket.step, "seconds": seconds}
-        self.tell({"event": "checkpoint", **told, **commit.totals})
+        self.tell({"event": "checkpoint", **told})
         in_use = [found for name in commit.in_use if (found := CheckpointId.parse(name)) is not None]
         with contextlib.suppress(errors.TrainyardError):  # the next commit tries again
             retain(store, commit.retention, [*in_use, ticket.id])
@@ -176,6 +176,7 @@ def _write_manifest(store: Store, ticket: Ticket, entries: list[FileEntry]) -> N
         global_batch_size=commit.global_batch_size,
         files=tuple(entries),
         metrics=commit.metrics,
+        goodput=commit.goodput,
         versions=commit.versions,
         created_at=now(),
     )

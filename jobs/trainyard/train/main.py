@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import transformers
 from trainyard.errors import JobError, StorageError, StorageFullError
 from trainyard.train import arguments, code, data, export, model, processor, script, trainer
 from trainyard.train.events import Events
+from trainyard.train.goodput import Clock
 from trainyard.train.tasks import TABLE
 from trainyard.train.tasks.base import Encoding
 from trainyard.train.work import Result, Work
@@ -25,7 +27,7 @@ _PEER_SIGNS = ("Connection closed by peer", "Connection reset", "gloo", "NCCL", 
 
 def run(work: Work) -> Result:
     """One attempt in this process, as the rank that the environment names. Never raises: the result tells."""
-    step = 0
+    Clock.begun, step = time.monotonic(), 0
     built: transformers.Trainer | None = None
     events = Events(work.events if _rank() == 0 else None, work.attempt)
     try:

@@ -7,6 +7,7 @@ mended as well.
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import Trainer
 
 from trainyard.train import reshape, shards, tensorfile
 from trainyard.train.callbacks import CheckpointCallback
+from trainyard.train.goodput import Clock
 from trainyard.train.saving import Saving, save_model
 
 
@@ -96,7 +98,10 @@ def _save_model(trainer: Trainer, original: Callable[..., None], *args: Any, **k
 
 def _prepare_for_training(trainer: Trainer, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """DeepSpeed's optimizer steps inside of backward, past the callback that is called before a step."""
+    begun = time.monotonic()
     prepared = original(trainer, *args, **kwargs)
+    if args[-1] is not None:  # the checkpoint to resume from
+        Clock.restore += time.monotonic() - begun
     saving = saving_of(trainer)
     if saving is not None:
         saving.prepare(trainer)

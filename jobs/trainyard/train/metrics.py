@@ -26,8 +26,11 @@ class MetricsLog:
         self.file, self._run, self._bell = file, run, bell
         self._next_ring = 0.0
         file.parent.mkdir(parents=True, exist_ok=True)
+        rows = _read(store)
+        self.lost_steps = max(0, max((row.get("step", 0) for row in rows), default=0) - resumed_step)
+        """Steps that were made before, and are made again."""
         with file.open("w", encoding="utf-8") as stream:
-            stream.writelines(_line(row) for row in _read(store) if row.get("step", 0) <= resumed_step)
+            stream.writelines(_line(row) for row in rows if row.get("step", 0) <= resumed_step)
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""

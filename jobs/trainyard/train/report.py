@@ -10,7 +10,8 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from transformers import TrainerState
 
 from trainyard.spec.yamltext import dump
-from trainyard.train.arguments import versions
+from trainyard.train import goodput
+from trainyard.train.arguments import metrics_file, versions
 from trainyard.train.work import Work
 
 _HEADLINE = ("eval_accuracy", "eval_f1", "eval_r2", "eval_loss")
@@ -67,6 +68,9 @@ _TIMES = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 
 def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[str, Any]:
     spec = work.job.spec
+    rows = metrics_file(work)
+    lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
+    splits = goodput.by_attempt([json.loads(line) for line in lines])
     shown = {name: value for name, value in metrics.items() if name.startswith("eval_") and name not in _TIMES}
     return {
         "name": work.job.name,
@@ -86,6 +90,8 @@ def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[
         "manifest": dump(work.manifest),
         "final": work.store.url("final"),
         "front": json.dumps,
+        "goodput": splits,
+        "productive": goodput.share(splits),
     }
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,8 @@ class Saving:
     """Has the best checkpoint where Trainer loads it; False when there is none."""
     may_skip: Callable[[], bool] = lambda: False
     """Whether the ranks have agreed that the save at this step may be left out: some of them has no free slot."""
+    goodput: Callable[[], dict[str, float]] = dict
+    """Where the attempt's time has gone."""
     totals: Totals = field(default_factory=Totals)
     static: list[StagedFile] = field(default_factory=list)
     capture: Capture | None = None
@@ -274,7 +276,7 @@ class Saving:
     def _ticket(self, trainer: Trainer, capture: Capture, started: float, final: bool) -> Ticket:
         commit = None
         if self.commit is not None:
-            commit = self.commit(trainer.state)
+            commit = replace(self.commit(trainer.state), goodput=self.goodput())
             capture.take_written()
         taken = {file.path for file in capture.files}
         files = [*capture.files, *(file for file in self.static if file.path not in taken)]

@@ -27,6 +27,7 @@ from trainyard.train.callbacks import (
 )
 from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
+from trainyard.train.goodput import GoodputCallback
 from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
 from trainyard.train.tasks.base import Labels, Task
@@ -71,7 +72,9 @@ def callbacks(
         log = MetricsLog(
             work.store, work.run, metrics_file(work), Path(work.bell), work.resumed.step if work.resumed else 0
         )
-        made.append(ProgressCallback(events, log, global_batch_size(args), tokens))
+        goodput = GoodputCallback(checkpoints.saving, log, work.attempt)
+        checkpoints.saving.goodput = goodput.split
+        made += [goodput, ProgressCallback(events, log, global_batch_size(args), tokens)]
     made.append(HeartbeatCallback(Heart(heartbeat.file(Path(work.staging), args.process_index))))
     return made, stop
 
