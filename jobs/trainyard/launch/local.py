@@ -90,7 +90,7 @@ class _Session:
             with contextlib.suppress(OSError, SystemExit):
                 self.display.close()
             self.warm.close()
-            self.uploads.close()
+            self.uploads.close(at_once=self.killed.is_set())
         if self.killed.is_set():
             # The driver's thread is still inside Ray, whose daemons end with this process.
             return Finished(ExitCode.INTERRUPTED, message="stopped at once; steps since the last checkpoint are lost")

@@ -51,13 +51,13 @@ class Uploads:
         """Wait until nothing is left that can be committed now."""
         doorbell.flush(self.node.bell)
 
-    def close(self) -> None:
+    def close(self, at_once: bool = False) -> None:
         """Let it finish what is staged whole, and end."""
         self._closing.set()
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            self.process.wait(_LAST_SECONDS)
+            self.process.wait(0 if at_once else _LAST_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
