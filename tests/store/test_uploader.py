@@ -1,5 +1,6 @@
 """What the uploader makes of tickets: commits when every rank and every node has its part there, and not before."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -108,9 +109,9 @@ def test_a_node_brings_what_its_ranks_need_and_everything_when_the_number_has_ch
     Uploader(tickets, lambda told: None).work()
     identity, nowhere = CheckpointId(10, 1), Tickets(tmp_path / "nowhere")
     restore.bring(store, nowhere, identity, tmp_path / "own", Seats([1], 2))
-    assert [file.name for file in (tmp_path / "own").iterdir()] == ["rng_state_1.pth"]
+    assert [file.name for file in (tmp_path / "own").glob("*.pth")] == ["rng_state_1.pth"]
     restore.bring(store, nowhere, identity, tmp_path / "all", Seats([0], 1))
-    assert len(list((tmp_path / "all").iterdir())) == 2
+    assert len(list((tmp_path / "all").glob("*.pth"))) == 2
 
 
 @pytest.fixture
@@ -181,6 +182,21 @@ def test_a_torn_ticket_is_none_and_one_without_its_files_is_given_up(store: Stor
     Uploader(tickets, lambda told: None).work()
     assert tickets.receipt(CheckpointId(20, 1)) is not None
     assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+
+
+def test_an_attempt_that_was_swept_does_not_keep_the_next_from_committing(store: Store, tmp_path: Path) -> None:
+    tickets = Tickets(tmp_path / "tickets")
+    old = ticket(store, tmp_path / "a", step=900)
+    assert old.commit is not None
+    tickets.leave(dataclasses.replace(old, commit=dataclasses.replace(old.commit, metrics_file=str(tmp_path / "gone"))))
+    attempts.claim(store, None, 1, after=1)
+    tickets.leave(dataclasses.replace(ticket(store, tmp_path / "a", step=5), attempt=2))
+    assert not Uploader(tickets, lambda told: None).work()
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(5, 2)]
+    tickets.forget_before(2)
+    assert {file.name for file in (tmp_path / "tickets").iterdir()} == {
+        "00000005-00002-rank-0.json", "00000005-00002-receipt.json",
+    }  # fmt: skip
 
 
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from trainyard.checkpoint.transfer import download, needed
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
+WORLD_SIZE = "world_size"
+"""File beside a restored checkpoint's: how many processes have written it, of which a node may have a part only."""
 _STATE = "trainer_state.json"
 
 
@@ -32,6 +34,7 @@ def bring(store: Store, tickets: Tickets, identity: CheckpointId, folder: Path, 
     staged = receipt.sources if receipt is not None else {}
     wanted = needed(manifest, seats.ranks) if manifest.world_size == seats.world_size else manifest.files
     download(store, manifest, identity.folder, folder, wanted, staged)
+    (folder / WORLD_SIZE).write_text(str(manifest.world_size), encoding="ascii")
     return manifest
 
 

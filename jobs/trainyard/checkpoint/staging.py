@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trainyard.checkpoint.manifest import FileEntry
 from trainyard.checkpoint.retain import Retention
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
@@ -25,7 +24,8 @@ _RECEIPT = "-receipt.json"
 _KEPT_RECEIPTS = 64
 
 State = Literal["Committed", "Failed", "Abandoned"]
-"""Failed: trying again does not mend it. Abandoned: another node's part will not come any more."""
+"""Committed: this node's part is sent, and on the node of rank 0 the whole is committed. Failed: trying again does not
+mend it. Abandoned: another node's part, or a staged file, will not come any more."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,6 @@ class Receipt:
     """Whether it failed because the storage is full."""
     seconds: float = 0.0
     """From the beginning of the save to its commit."""
-    entries: tuple[FileEntry, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     """Where each file lies on this node, for who restores it from there."""
 
@@ -154,8 +153,16 @@ class Tickets:
     def give_receipt(self, identity: CheckpointId, receipt: Receipt) -> None:
         """Say what became of a checkpoint's part. Of receipts the newest are kept."""
         self._write(self.folder / f"{identity}{_RECEIPT}", asdict(receipt))
-        for old in sorted(self.folder.glob(f"[0-9]*{_RECEIPT}"))[:-_KEPT_RECEIPTS]:
+        receipts = sorted(self.folder.glob(f"[0-9]*{_RECEIPT}"), key=lambda file: file.stat().st_mtime_ns)
+        for old in receipts[:-_KEPT_RECEIPTS]:
             old.unlink(missing_ok=True)
+
+    def forget_before(self, attempt: int) -> None:
+        """Remove what attempts before one have left: their buffers are gone."""
+        for file in self.folder.glob("[0-9]*.json"):
+            identity = CheckpointId.parse(file.name.partition("-rank-")[0].removesuffix(_RECEIPT))
+            if identity is not None and identity.attempt < attempt:
+                file.unlink(missing_ok=True)
 
     def receipt(self, identity: CheckpointId) -> Receipt | None:
         """What became of a checkpoint's part; None as long as it is under way."""
@@ -163,7 +170,7 @@ class Tickets:
             document = json.loads((self.folder / f"{identity}{_RECEIPT}").read_bytes())
         except FileNotFoundError:
             return None
-        return Receipt(**{**document, "entries": tuple(FileEntry(**entry) for entry in document["entries"])})
+        return Receipt(**document)
 
     def withdraw(self, identity: CheckpointId, rank: int) -> None:
         """Take a rank's ticket back: its buffers are used again. The receipt stays, for the other ranks."""

@@ -27,8 +27,8 @@ Tell = Callable[[dict[str, Any]], None]
 
 _FIRST = ("trainer_state.json", "model", "optimizer", "global_step", "pytorch_model", "scheduler", "rng_state")
 """Beginnings of the files that resuming needs, in this order; the rest (tokenizer, templates) comes after them."""
-_PATIENCE, _HURRIED = 60.0, 3.0
-"""Seconds that rank 0's node waits for the parts of the others; fewer when the next attempt waits for the answer."""
+_HURRIED = 3.0
+"""Seconds that rank 0's node waits for the parts of the others when the next attempt waits for the answer."""
 _MAX_PAUSE = 60.0
 
 
@@ -84,9 +84,9 @@ class Uploader:
                 store.put(layout.parts_path(ticket.id, ticket.node), Parts(ticket.node, tuple(entries)).to_json())
         except errors.StorageError as error:
             return self._failed(group, error)
-        except OSError as error:
+        except (errors.NotFoundError, OSError) as error:
             # Its buffers are gone: the attempt was swept. Somebody else goes on from another checkpoint.
-            self.tickets.give_receipt(ticket.id, Receipt("Abandoned", str(error)))
+            self._abandon(ticket, str(error))
             return True
         self._pause = 0.5
         self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
@@ -98,10 +98,17 @@ class Uploader:
         if full or self._awaited:
             self.tickets.give_receipt(group[0].id, Receipt("Failed", str(error), full))
             return True
-        self.tell({"event": "note", "text": f"checkpoint {group[0].id} is staged and waits for the storage: {error}"})
+        self._note(group[0], f"is staged and waits for the storage: {error}")
         self._pause = min(2 * self._pause, _MAX_PAUSE)
         self._retry_at = time.monotonic() + self._pause
         return False
+
+    def _abandon(self, ticket: Ticket, why: str) -> None:
+        self.tickets.give_receipt(ticket.id, Receipt("Abandoned", why))
+        self._note(ticket, f"is given up: {why}")
+
+    def _note(self, ticket: Ticket, text: str) -> None:
+        self.tell({"event": "note", "attempt": ticket.attempt, "text": f"checkpoint {ticket.id} {text}"})
 
     def _commit(self, identity: CheckpointId) -> bool:
         """Write the manifest when it is this node's to write and everything is there; whether that is over."""
@@ -109,24 +116,25 @@ class Uploader:
         ticket = sent.tickets[0]
         store = self._store(ticket.run)
         sources = {file.path: file.source for each in sent.tickets for file in each.files}
-        receipt = Receipt("Committed", entries=tuple(sent.entries), sources=sources)
+        receipt = Receipt("Committed", sources=sources)
         try:
             if ticket.commit is not None:
                 entries = self._all_entries(store, ticket, sent)
                 if entries is None:
-                    until = sent.since + (_HURRIED if self.hurry else _PATIENCE)
-                    if time.monotonic() < until and not _superseded(store, ticket):
+                    late = self.hurry and time.monotonic() > sent.since + _HURRIED
+                    if not late and not _superseded(store, ticket):
                         return False
-                    receipt = Receipt("Abandoned", "the parts of other nodes did not come")
-                else:
-                    _write_manifest(store, ticket, entries)
+                    del self._sent[identity]
+                    self._abandon(ticket, "the parts of other nodes did not come")
+                    return True
+                _write_manifest(store, ticket, entries)
         except errors.StorageError as error:
             del self._sent[identity]  # and send it again
             return self._failed(sent.tickets, error)
         del self._sent[identity]
         receipt = replace(receipt, seconds=round(time.time() - ticket.started, 3))
         self.tickets.give_receipt(identity, receipt)
-        if receipt.state == "Committed" and ticket.commit is not None:
+        if ticket.commit is not None:
             self._committed(store, ticket, ticket.commit, receipt.seconds)
         return True
 

@@ -1,5 +1,6 @@
 """`trainyard ckpt`."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def pull(run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> No
     if folder.exists():
         raise TrainyardError(f"{folder} exists; remove it, or name another folder with --to")
     partial = target / f".{folder.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         download(store, read_manifest(store, identity), identity.folder, partial)
         if as_trainer:
@@ -100,8 +102,6 @@ def pull(run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> No
             convert(partial)
         partial.rename(folder)
     finally:
-        import shutil
-
         shutil.rmtree(partial, ignore_errors=True)
     click.echo(folder)
 

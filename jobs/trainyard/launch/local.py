@@ -58,6 +58,7 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     store = open_run(job)
     orphans.adopt()
     rayenv.prepare()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # whom `ckpt save` asks while there is nothing to save
     with only_run(store.uri), open_node() as node:
         return _Session(job, made, store, node, open_display(job.name, quiet)).run()
 

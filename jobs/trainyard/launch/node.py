@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard.checkpoint.staging import Tickets
 from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
 
@@ -87,6 +88,7 @@ class Node:
             for folder in place.glob(pattern) if place is not None else ():
                 if int(folder.name.rpartition("-")[2]) < attempt:
                     shutil.rmtree(folder, ignore_errors=True)
+        Tickets(self.tickets).forget_before(attempt)
 
     def staging(self, attempt: int) -> Path:
         """Folder in which an attempt puts its checkpoints together."""
@@ -170,6 +172,16 @@ def _folder(fixed: Path | None = None, parent: str | None = None) -> Iterator[Pa
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def hold(folder: Path) -> bool:
+    """Hold a node's folder for the rest of this process; False when another process does."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def only_run(uri: str) -> Iterator[None]:
     """Hold a run on this machine. Raises JobError when another process holds it."""
@@ -186,11 +198,17 @@ def only_run(uri: str) -> Iterator[None]:
 
 def runner(uri: str) -> int | None:
     """The process of this machine that runs a run; None when there is none."""
-    try:
-        with _locked(_run_lock(uri)):
+    file = _run_lock(uri)
+    if not file.exists():
+        return None
+    with file.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: it keeps nobody from starting for long
             return None
-    except BlockingIOError:
-        return int(_run_lock(uri).read_text(encoding="ascii") or 0) or None
+        except BlockingIOError:
+            pid = stream.read()
+    command = Path(f"/proc/{pid or 0}/cmdline")
+    return int(pid) if command.exists() and b"trainyard" in command.read_bytes() else None
 
 
 def _run_lock(uri: str) -> Path:

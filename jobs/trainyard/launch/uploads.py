@@ -3,13 +3,14 @@
     python -m trainyard.launch.uploads DESCRIPTOR TICKETS EVENTS
 
 DESCRIPTOR is a listening Unix socket (checkpoint/doorbell says what comes over it). When standard input ends, its owner
-has gone: it finishes what is staged whole, and ends.
+has gone: it finishes what is staged whole, for a minute at most, and ends.
 """
 
 import contextlib
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from trainyard import errors
 from trainyard.checkpoint import doorbell
 from trainyard.checkpoint.staging import Run, Tickets
 from trainyard.checkpoint.uploader import Uploader
-from trainyard.launch.node import Node
+from trainyard.launch.node import Node, hold
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.events import Events
@@ -39,7 +40,7 @@ class Uploads:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self._closing = threading.Event()
+        self._closing, self._starting = threading.Event(), threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(node.bell))
         self._listener.listen()
@@ -54,6 +55,7 @@ class Uploads:
     def close(self, at_once: bool = False) -> None:
         """Let it finish what is staged whole, and end."""
         self._closing.set()
+        self._starting.acquire()
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -61,6 +63,7 @@ class Uploads:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._starting.release()
         self._thread.join()
         self._listener.close()
 
@@ -78,7 +81,9 @@ class Uploads:
             self.process.wait()
             if self._closing.wait(_RESTART_PAUSE):
                 return
-            self.process = self._start()
+            with self._starting:
+                if not self._closing.is_set():
+                    self.process = self._start()
 
 
 @dataclass
@@ -97,23 +102,35 @@ class _Server:
         self.uploader = Uploader(tickets, lambda told: events.send(**told))
         self.waiting: list[tuple[socket.socket, CheckpointId | None]] = []
         self.metrics: _Metrics | None = None
-        self.owned = True
+        self.owned, self.deadline = True, 0.0
+        self.inherited: list[Path] = []
 
     def serve(self) -> None:
         left = self.uploader.work()
-        while self.owned or left:
+        while self.owned or (left and time.monotonic() < self.deadline):
             watched = [self.listener, sys.stdin] if self.owned else [self.listener]
             due = self.metrics is not None and self.metrics.file.exists() and self._grown()
             ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN if left or due else None)
             if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1024):
-                self.owned = False
+                self.owned, self.deadline = False, time.monotonic() + _LAST_SECONDS
                 self.uploader.hurry = True
+                self._inherit()
             if self.listener in ready:
                 self._hear()
             left = self.uploader.work()
             self._copy_metrics(now=any(identity is None for _, identity in self.waiting))
             self._answer(left)
         self._copy_metrics(now=True)
+        for folder in self.inherited:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _inherit(self) -> None:
+        """Hold the folders of an owner that was killed, so that the next run does not sweep them yet.
+
+        An owner that ends in order still holds them, and removes them itself.
+        """
+        node = Node.here()
+        self.inherited = [folder for folder in (node.folder, node.memory) if folder is not None and hold(folder)]
 
     def _hear(self) -> None:
         connection, _ = self.listener.accept()
@@ -135,7 +152,8 @@ class _Server:
 
     def _answer(self, left: bool) -> None:
         for connection, identity in list(self.waiting):
-            if (not left) if identity is None else (self.tickets.receipt(identity) is not None):
+            settled = (not left) if identity is None else (self.tickets.receipt(identity) is not None)
+            if settled or _gone(connection):
                 self.waiting.remove((connection, identity))
                 with contextlib.suppress(OSError), connection:
                     connection.sendall(b"settled\n")
@@ -158,6 +176,16 @@ class _Server:
             known.run.store.put_file(layout.METRICS, known.file)
             known.size = size
         known.due = time.monotonic() + _METRICS_INTERVAL
+
+
+def _gone(connection: socket.socket) -> bool:
+    """Whether who asked has given up."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def main(descriptor: str, tickets: str, events: str) -> None:

@@ -34,7 +34,9 @@ def at_resume(work: Work, folder: Path, events: Events) -> None:
     state["best_model_checkpoint"] = str(best) if best is not None else None
     if best is None:
         state["best_metric"] = state["best_global_step"] = None
-    file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+    partial.replace(file)
 
 
 def at_end(work: Work, trainer: Trainer, events: Events) -> bool:

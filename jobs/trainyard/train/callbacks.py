@@ -123,6 +123,10 @@ class CheckpointCallback(TrainerCallback):
         """The optimizer is about to change what is being copied."""
         self.saving.release()
 
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Everybody has added what he wants in the checkpoint. Raises JobError."""
+        self.saving.complete(state)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A storage that is full is told at the next step. Raises StorageError."""
         self.saving.check()
@@ -182,8 +186,8 @@ class AgreementCallback(TrainerCallback):
         self._save = True
 
     def _agreed(self) -> tuple[bool, bool, bool, bool]:
-        mine = (self._stop, self._save, self._is_due(), self._is_busy())
-        self._save = False
+        save, self._save = self._save, False  # a signal after this counts for the next step
+        mine = (self._stop, save, self._is_due(), self._is_busy())
         if not dist.is_initialized() or dist.get_world_size() == 1:
             return mine
         agreed = (False, False, False, False)

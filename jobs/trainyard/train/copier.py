@@ -40,6 +40,7 @@ class _Round:
     versions: list[int]
     then: Callable[[bool], None]
     under_way: int = 0
+    changed: bool = False
     intact: bool | None = None
     event: torch.cuda.Event | None = None
 
@@ -52,6 +53,7 @@ class Copier:
         self._round: _Round | None = None
         self._changed = threading.Condition()
         self._stream: torch.cuda.Stream | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="copies of the state", daemon=True)
         self._thread.start()
 
@@ -59,16 +61,17 @@ class Copier:
         """Begin a round. At its end `then` is called, in the background, with whether no tensor has changed since."""
         self.settle()
         listed = list(copies)
-        made = _Round(listed, [copy.source._version for copy in listed], then)
+        made = _Round(listed, _versions(listed), then)
         pieces = list[tuple[int, int, int]]()
-        if any(copy.source.is_cuda for copy in listed):
-            made.event = self._queue_on_device(listed)
-        else:
-            for copy in listed:
-                if copy.source.is_contiguous():
-                    pieces += _pieces(copy)
-                else:
-                    copy.now()  # rare and small: transposed views
+        if on_device := [copy for copy in listed if copy.source.is_cuda]:
+            made.event = self._queue_on_device(on_device)
+        for copy in listed:
+            if copy.source.is_cuda:
+                continue
+            if copy.source.is_contiguous():
+                pieces += _pieces(copy)
+            else:
+                copy.now()  # element by element, as channels_last weights are
         with self._changed:
             self._pieces.extend(pieces)
             self._round = made
@@ -78,12 +81,13 @@ class Copier:
 
     def release(self) -> None:
         """Return when the tensors may change: what is left of the copies is made here and now."""
+        self._raise_error()
         current = self._round
         if current is None or current.intact is not None:
             return
         if current.event is not None:
+            current.changed = current.changed or _versions(current.copies) != current.versions
             torch.cuda.current_stream().wait_event(current.event)
-            return
         while self._copy_piece(current):
             pass
         with self._changed:
@@ -94,6 +98,12 @@ class Copier:
         self.release()
         with self._changed:
             self._changed.wait_for(lambda: self._round is None)
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def _queue_on_device(self, copies: list[Copy]) -> torch.cuda.Event:
         self._stream = self._stream or torch.cuda.Stream(priority=0)
@@ -122,10 +132,10 @@ class Copier:
         return True
 
     def _end_copies(self, current: _Round) -> None:
-        # Every write in place counts a tensor's version up: one that was written to is half old and half new.
-        if current.event is None:
-            versions = [copy.source._version for copy in current.copies]
-            current.intact = versions == current.versions
+        # Every write in place counts a tensor's version up: one that was written to is half old and half new. What
+        # the device copies is looked at in release(), before the next step is allowed to write.
+        on_device = current.event is not None
+        current.intact = not current.changed and (on_device or _versions(current.copies) == current.versions)
 
     def _work(self) -> None:
         # Of this thread alone, and of what is copied in it.
@@ -135,17 +145,26 @@ class Copier:
                 self._changed.wait_for(lambda: self._round is not None)
                 current = self._round
             assert current is not None
-            if current.event is not None:
-                current.event.synchronize()
-                current.intact = True  # the device itself made the next step wait
-            while self._copy_piece(current):
-                pass
-            with self._changed:
-                self._changed.wait_for(lambda current=current: current.intact is not None)
-            current.then(bool(current.intact))
+            try:
+                self._finish(current)
+            except Exception as error:  # noqa: BLE001 - a full disk, say: the training thread raises it
+                self._error = error
             with self._changed:
                 self._round = None
                 self._changed.notify_all()
+
+    def _finish(self, current: _Round) -> None:
+        while self._copy_piece(current):
+            pass
+        with self._changed:
+            self._changed.wait_for(lambda: current.intact is not None)
+        if current.event is not None:
+            current.event.synchronize()
+        current.then(bool(current.intact))
+
+
+def _versions(copies: list[Copy]) -> list[int]:
+    return [copy.source._version for copy in copies]
 
 
 def _pieces(copy: Copy) -> list[tuple[int, int, int]]:

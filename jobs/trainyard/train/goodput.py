@@ -28,7 +28,7 @@ class GoodputCallback(TrainerCallback):
         self._step_began = self._blocked_before = 0.0
 
     def split(self) -> dict[str, float]:
-        """Seconds by what they went to, and steps that the attempt before had made and not committed."""
+        """Seconds by what they went to; saves left out or waited for; steps of before that are made again."""
         total = time.monotonic() - Clock.begun
         stall = self._saving.totals.blocked
         start_up = self._start_up or total - Clock.restore
@@ -40,7 +40,9 @@ class GoodputCallback(TrainerCallback):
             "stall": stall,
             "other": max(0.0, other),
         }
-        return {**{name: round(value, 3) for name, value in parts.items()}, "lost_steps": self._log.lost_steps}
+        saves = {"skipped_saves": self._saving.totals.skipped, "waited_saves": self._saving.totals.waited}
+        lost = {"lost_steps": self._log.lost_steps}
+        return {**{name: round(value, 3) for name, value in parts.items()}, **saves, **lost}
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The first step ends the start."""

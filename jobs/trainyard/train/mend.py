@@ -100,7 +100,7 @@ def _prepare_for_training(trainer: Trainer, original: Callable[..., Any], *args:
     """DeepSpeed's optimizer steps inside of backward, past the callback that is called before a step."""
     begun = time.monotonic()
     prepared = original(trainer, *args, **kwargs)
-    if args[-1] is not None:  # the checkpoint to resume from
+    if trainer.state.global_step:  # the state of the checkpoint to resume from is there already
         Clock.restore += time.monotonic() - begun
     saving = saving_of(trainer)
     if saving is not None:
@@ -125,6 +125,7 @@ def _load_best_model(trainer: Trainer, original: Callable[..., None]) -> None:
     saving = saving_of(trainer)
     if saving is not None:
         saving.wait()
+        trainer.accelerator.wait_for_everyone()  # rank 0's node has committed: every node finds the same
     if saving is None or saving.bring_best(trainer):
         original(trainer)
 

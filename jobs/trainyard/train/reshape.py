@@ -14,6 +14,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from trainyard.checkpoint.restore import WORLD_SIZE
+
 _PART = re.compile(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt\Z")
 
 
@@ -22,7 +24,7 @@ def loading(original: Callable[..., None]) -> Callable[..., None]:
 
     def load(engine: Any, path: str, **kwargs: Any) -> None:
         folder = Path(path)
-        universal = _parts(folder) not in (0, dist.get_world_size())
+        universal = _written_by(folder) not in (0, dist.get_world_size())
         engine._config.load_universal_checkpoint = universal
         if universal:
             if engine.local_rank == 0:
@@ -34,8 +36,10 @@ def loading(original: Callable[..., None]) -> Callable[..., None]:
     return load
 
 
-def _parts(folder: Path) -> int:
-    """How many processes have written a checkpoint's optimizer."""
+def _written_by(folder: Path) -> int:
+    """How many processes have written a checkpoint; 0 when nothing tells."""
+    if (told := folder / WORLD_SIZE).exists():
+        return int(told.read_text(encoding="ascii"))
     found = (_PART.search(file.name) for file in folder.glob("global_step*/*_optim_states.pt"))
     return len({match[1] for match in found if match})
 

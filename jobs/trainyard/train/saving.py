@@ -1,9 +1,9 @@
 """Saving a checkpoint without stopping training.
 
-Trainer says what a checkpoint holds: its own `_save_checkpoint` runs, a user's override of it too, but what it hands
-to torch.save is laid out in a slot's buffers instead of being pickled, and copied there while training goes on. Small
-things, and those that change with every forward pass (buffers of modules, random generators), are copied at once. When
-the last piece is in its place, before the next optimizer step, a ticket is left for the node's uploader.
+Trainer says what a checkpoint holds: its own `_save_checkpoint` runs, a user's override around it too, but what it
+hands to torch.save is laid out in a slot's buffers instead of being pickled, and copied there while training goes on.
+Small things, and those that change with every forward pass (buffers of modules, random generators), are copied at once.
+When the last piece is in its place, before the next optimizer step, a ticket is left for the node's uploader.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainyard.checkpoint import doorbell
 from trainyard.checkpoint.staging import Commit, Receipt, Run, StagedFile, Ticket, Tickets
-from trainyard.checkpoint.transfer import folder_files
-from trainyard.errors import StorageError, StorageFullError
+from trainyard.checkpoint.transfer import folder_files, restored_path
+from trainyard.errors import JobError, StorageError, StorageFullError
 from trainyard.storage.layout import CheckpointId
 from trainyard.train import shards, tensorfile
 from trainyard.train.cadence import Costs
@@ -131,12 +131,15 @@ class Capture:
 
     def take_written(self) -> None:
         """Take what was really written below the root: small things, and what an override of Trainer's saves itself."""
+        taken = {restored_path(file.path) for file in self.files}
         for file in folder_files(self.root):
-            if file.path not in PICKLES:
-                buffer = self.slots.room(self.slot, len(self.files), file.size, self._pinned)
-                with Path(file.source).open("rb", buffering=0) as stream:
-                    stream.readinto(memoryview(buffer.bytes.numpy())[: file.size])
-                self.files.append(StagedFile(file.path, str(buffer.path), file.size))
+            if file.path in PICKLES or file.path in taken:
+                continue
+            buffer = self.slots.room(self.slot, len(self.files), file.size, self._pinned)
+            with Path(file.source).open("rb") as stream:
+                if stream.readinto(memoryview(buffer.bytes.numpy())[: file.size]) != file.size:
+                    raise OSError(f"{file.source} has changed while it was read")
+            self.files.append(StagedFile(file.path, str(buffer.path), file.size))
 
     def _place(self, path: str, layout: Layout) -> None:
         buffer = self.slots.room(self.slot, len(self.files), layout.size, self._pinned)
@@ -156,6 +159,15 @@ class Capture:
             return None
         path = Path(os.path.abspath(file))  # noqa: PTH100 - links are not to be followed
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else None
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A checkpoint whose content is known, before it is on its way."""
+
+    capture: Capture
+    started: float
+    final: bool
 
 
 @dataclass
@@ -182,12 +194,16 @@ class Saving:
         self._copier = Copier()
         self._told_skips = 0
         self._unsettled: list[CheckpointId] = []
+        self._pending: _Pending | None = None
+        self._skipped = False
         self.commit_seconds = 0.0
 
     def prepare(self, trainer: Trainer) -> None:
         """Write once what is the same in every checkpoint: configuration and processor."""
         if not trainer.args.should_save or _overridden(trainer):
             return
+        if trainer.is_fsdp_enabled:  # else accelerate would copy every shard to the host before we do
+            trainer.accelerator.state.fsdp_plugin.state_dict_config.offload_to_cpu = False
         folder = self.config.static
         model = unwrapped(trainer)
         if isinstance(model, PreTrainedModel):
@@ -200,33 +216,49 @@ class Saving:
             processor.save_pretrained(folder)
         self.static = folder_files(folder)
 
-    def save(self, trainer: Trainer, original: Callable[..., None], *args: Any) -> bool:
-        """Save the state at this step, with Trainer's own method; False when the save was left out."""
+    def save(self, trainer: Trainer, original: Callable[..., None], *args: Any) -> None:
+        """Take what the checkpoint of this step holds, with Trainer's own method. complete() makes it one."""
         begun, started = time.monotonic(), time.time()
         forced = trainer.control.should_training_stop or trainer.state.global_step >= trainer.state.max_steps
-        if not forced and self.may_skip():
+        self._skipped = not forced and self.may_skip()
+        if self._skipped:
             self._skip(trainer.state)
-            return False
+            return
         self._copier.settle()
         slot = self._slot()
-        identity = CheckpointId(trainer.state.global_step, self.config.attempt)
-        folder = Path(str(trainer.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{identity.step}"
+        folder = Path(os.path.abspath(str(trainer.args.output_dir)))  # noqa: PTH100 - links are not to be followed
+        folder /= f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+        if self.config.seat.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)  # a run of before may have left files there
         folder.mkdir(parents=True, exist_ok=True)
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
-        self.capture = Capture(folder.absolute(), slot, self.slots, volatile)
+        self.capture = Capture(folder, slot, self.slots, volatile)
         try:
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
-            ticket = self._ticket(trainer, self.capture, started, forced)
+            self._pending = _Pending(self.capture, started, forced)
         finally:
-            later, self.capture = self.capture.later, None
-        slot.holds = identity
-        self._unsettled.append(identity)
-        self._copier.start(later, lambda intact: self._staged(ticket, intact))
+            self.capture = None
         self._free(trainer, folder)
+        self.totals.blocked += time.monotonic() - begun
+
+    def complete(self, state: TrainerState) -> None:
+        """After everybody has added to a checkpoint what belongs in it: let the copies begin. Raises JobError."""
+        pending, self._pending = self._pending, None
+        if self._skipped:
+            return
+        if pending is None:
+            raise JobError(
+                "the Trainer's class has a _save_checkpoint of its own that does not call Trainer's: nothing was "
+                "saved. Call super()._save_checkpoint(model, trial) in it"
+            )
+        begun = time.monotonic()
+        ticket = self._ticket(state, pending)
+        pending.capture.slot.holds = ticket.id
+        self._unsettled.append(ticket.id)
+        self._copier.start(pending.capture.later, lambda intact: self._staged(ticket, intact))
         self.totals.saves += 1
         self.totals.blocked += time.monotonic() - begun
-        return True
 
     def release(self) -> None:
         """Before the optimizer changes what is being copied."""
@@ -242,6 +274,13 @@ class Saving:
                 self.commit_seconds = receipt.seconds or self.commit_seconds
                 _raise_failure(receipt)
 
+    def _last_settled(self) -> None:
+        """Raises StorageError when the newest checkpoint was given up: what comes next would count on it."""
+        newest = max((slot.holds for slot in self.slots.slots if slot.holds is not None), default=None)
+        receipt = self.config.tickets.receipt(newest) if newest is not None else None
+        if receipt is not None and receipt.state == "Abandoned":
+            raise StorageError(f"checkpoint {newest} is not committed: {receipt.message}")
+
     @property
     def costs(self) -> Costs:
         """What a save has cost."""
@@ -253,6 +292,7 @@ class Saving:
         for identity in self.slots.busy():
             doorbell.settled(self.config.bell, self.config.tickets, identity)
         self.check()
+        self._last_settled()
 
     def _skip(self, state: TrainerState) -> None:
         self.totals.skipped += 1
@@ -268,22 +308,23 @@ class Saving:
         slot = self.slots.take()
         while slot is None:
             self.totals.waited += 1
-            doorbell.settled(self.config.bell, self.config.tickets, self.slots.busy()[0])
+            if busy := self.slots.busy():
+                doorbell.settled(self.config.bell, self.config.tickets, busy[0])
             self.check()
             slot = self.slots.take()
         return slot
 
-    def _ticket(self, trainer: Trainer, capture: Capture, started: float, final: bool) -> Ticket:
-        commit = None
+    def _ticket(self, state: TrainerState, pending: "_Pending") -> Ticket:
+        capture, commit = pending.capture, None
         if self.commit is not None:
-            commit = replace(self.commit(trainer.state), goodput=self.goodput())
+            commit = replace(self.commit(state), goodput=self.goodput())
             capture.take_written()
         taken = {file.path for file in capture.files}
         files = [*capture.files, *(file for file in self.static if file.path not in taken)]
         seat = self.config.seat
         return Ticket(
-            trainer.state.global_step, self.config.attempt, seat.rank, seat.world_size, seat.local_size, seat.node,
-            self.config.run, tuple(files), started, commit, final,
+            state.global_step, self.config.attempt, seat.rank, seat.world_size, seat.local_size, seat.node,
+            self.config.run, tuple(files), pending.started, commit, pending.final,
         )  # fmt: skip
 
     def _staged(self, ticket: Ticket, intact: bool) -> None:
@@ -314,7 +355,10 @@ def save_model(saving: Saving, trainer: Trainer, original: Callable[..., None], 
     if capture is None or _overridden(trainer):
         original(trainer, *args, **kwargs)
     elif trainer.args.should_save and not _in_parts(trainer):
-        capture.put_weights(_weights(unwrapped(trainer)))
+        try:
+            capture.put_weights(_weights(unwrapped(trainer)))
+        except tensorfile.UnsupportedError:
+            original(trainer, *args, **kwargs)
 
 
 def unwrapped(trainer: Trainer) -> Any:

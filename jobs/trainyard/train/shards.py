@@ -111,6 +111,7 @@ class _Parts:
         if isinstance(own, Shard) and own.offset == tuple(offset) and tuple(own.tensor.shape) == tuple(shape):
             local.copy_(own.tensor)
             return
+        found = 0
         for tree in self.all:
             part = _at(tree, where)
             assert isinstance(part, Shard)
@@ -118,18 +119,25 @@ class _Parts:
                 raise ShardsError(
                     f"{'.'.join(map(str, where))} has shape {part.shape}, the model {tuple(target.shape)}"
                 )
-            _copy_overlap(local, tuple(offset), part.tensor, part.offset)
+            found += _copy_overlap(local, tuple(offset), part.tensor, part.offset)
+        if found < local.numel():
+            raise ShardsError(
+                f"{'.'.join(map(str, where))}: only {found} of this rank's {local.numel()} elements are here"
+            )
 
 
-def _copy_overlap(target: torch.Tensor, at: Sequence[int], source: torch.Tensor, there: Sequence[int]) -> None:
+def _copy_overlap(target: torch.Tensor, at: Sequence[int], source: torch.Tensor, there: Sequence[int]) -> int:
+    """Copy what two parts of a tensor have in common; returns how many elements."""
     into, out = [], []
     for size, begin, other_size, other_begin in zip(target.shape, at, source.shape, there, strict=True):
         first, last = max(begin, other_begin), min(begin + size, other_begin + other_size)
         if first >= last:
-            return
+            return 0
         into.append(slice(first - begin, last - begin))
         out.append(slice(first - other_begin, last - other_begin))
-    target[tuple(into)].copy_(source[tuple(out)])
+    part = target[tuple(into)]
+    part.copy_(source[tuple(out)])
+    return part.numel()
 
 
 def _together(trees: list[Any]) -> Any:
@@ -141,8 +149,9 @@ def _together(trees: list[Any]) -> Any:
     if not isinstance(first, Shard):
         return first
     made = torch.empty(first.shape, dtype=first.tensor.dtype)
-    for part in trees:
-        _copy_overlap(made, [0] * made.dim(), part.tensor, part.offset)
+    copied = sum(_copy_overlap(made, [0] * made.dim(), part.tensor, part.offset) for part in trees)
+    if copied < made.numel():
+        raise ShardsError(f"only {copied} of {made.numel()} elements are in the ranks' files")
     return made
 
 

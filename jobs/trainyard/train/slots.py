@@ -34,6 +34,7 @@ class Buffer:
 
     def fit(self, size: int, pinned: bool) -> None:
         """Have room for so many bytes. Raises OSError (ENOSPC), now and not at a write to the mapping."""
+        size = max(size, 1)  # an empty file of a checkpoint is a file too
         if size <= len(self.bytes):
             return
         size += -size % _ROUND
@@ -85,7 +86,8 @@ class Slots:
     def take(self) -> Slot | None:
         """A slot for a new checkpoint: a fresh one, or that with the oldest checkpoint; None when all are busy."""
         if self._may_grow():
-            self.slots.append(Slot(self.folder / f"rank-{self.rank}-slot-{len(self.slots)}"))
+            # A script may train several Trainers: each has slots of its own.
+            self.slots.append(Slot(self.folder / f"rank-{self.rank}-{id(self):x}-{len(self.slots)}"))
             return self.slots[-1]
         free = [slot for slot in self.slots if self._is_free(slot)]
         if not free:
@@ -101,8 +103,10 @@ class Slots:
         try:
             return slot.buffer(index, size, pinned)
         except OSError as error:
-            if error.errno != errno.ENOSPC or self.folder == self.fallback:
-                raise _full(slot.folder, error) from error
+            if error.errno != errno.ENOSPC:
+                raise
+            if self.folder == self.fallback:
+                raise _full(slot.folder) from error
         for buffer in slot.buffers[index:]:
             buffer.path.unlink(missing_ok=True)
         del slot.buffers[index:]
@@ -111,7 +115,9 @@ class Slots:
         try:
             return slot.buffer(index, size, pinned)
         except OSError as error:
-            raise _full(slot.folder, error) from error
+            if error.errno != errno.ENOSPC:
+                raise
+            raise _full(slot.folder) from error
 
     def busy(self) -> list[CheckpointId]:
         """What is staged and not settled, oldest first."""
@@ -126,9 +132,7 @@ class Slots:
         return slot.holds is None or self.tickets.receipt(slot.holds) is not None
 
 
-def _full(folder: Path, error: OSError) -> StorageFullError:
-    if error.errno != errno.ENOSPC:
-        raise error
+def _full(folder: Path) -> StorageFullError:
     return StorageFullError(
         f"no space left on the disk of {folder}: free space there, or set TMPDIR to a larger disk; then run again"
     )

@@ -2,7 +2,7 @@
 
 Such a file is laid out before a byte of a tensor is copied, so that a copy can go straight to its place in it, and it
 is read without running anybody's code. Weights are plain safetensors; anything else (the state of an optimizer, of a
-scheduler, of DeepSpeed's engine) also has the metadata key `tree`: its structure as JSON, with tensors by number.
+scheduler, of DeepSpeed's engine) also has the metadata key `tree`: its structure as JSON, with tensors by name.
 
 The format: https://github.com/huggingface/safetensors#format
 """
@@ -34,6 +34,8 @@ _NAMES = {
     torch.float8_e5m2: "F8_E5M2", torch.complex64: "C64",
 }  # fmt: skip
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+"""Kinds of tensors that are their memory; quantized ones of other packages are wrappers without an address."""
 _TRUSTED = ("deepspeed.",)
 """Packages whose plain objects (loss scalers, fragment addresses) are made again from their fields."""
 
@@ -84,6 +86,8 @@ def lay_out_weights(path: str, weights: dict[str, torch.Tensor], elsewhere: Else
     """The layout of a state dict as plain safetensors; of tied weights the first name is kept, as transformers does."""
     named: dict[Key, tuple[str, torch.Tensor]] = {}
     for name, tensor in weights.items():
+        if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
+            raise UnsupportedError(f"{path}: {name} is a {type(tensor).__name__} ({tensor.layout})")
         named.setdefault(key(tensor) if tensor.numel() else (0, tensor.dtype, (hash(name),), ()), (name, tensor))
     if elsewhere is not None:
         elsewhere.places |= {each: (path, name) for each, (name, tensor) in named.items() if tensor.numel()}
@@ -154,6 +158,8 @@ class _Encoder:
             _, offset = compute_local_shape_and_global_offset(item.shape, item.device_mesh, item.placements)
             return ["shard", self._tensor(item.to_local(), name), list(item.shape), list(offset)]
         if isinstance(item, torch.Tensor):
+            if type(item) not in _PLAIN or item.layout is not torch.strided:
+                raise UnsupportedError(f"{self.path}: {name} is a {type(item).__name__} ({item.layout})")
             return self._tensor(item, name)
         if isinstance(item, enum.Enum):
             return ["enum", _class_name(item), self.encode(item.value)]
@@ -162,8 +168,8 @@ class _Encoder:
             return [kind, [[self.encode(each), self.encode(value, _join(name, each))] for each, value in item.items()]]
         if isinstance(item, torch.Size):
             return ["size", list(item)]
-        if isinstance(item, list | tuple | set | frozenset):
-            kind = type(item).__name__ if type(item) in (list, tuple, set, frozenset) else "tuple"
+        if type(item) in (list, tuple, set, frozenset):
+            kind = type(item).__name__
             return [kind, [self.encode(each, _join(name, index)) for index, each in enumerate(item)]]
         return self._other(item, name)
 

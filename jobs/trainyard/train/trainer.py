@@ -67,7 +67,7 @@ def callbacks(
 ) -> tuple[list[TrainerCallback], AgreementCallback]:
     """What goes along with every Trainer: stopping when asked, checkpoints, progress; and the first of them."""
     stop, checkpoints = checkpointing.callbacks(work, args, events)
-    made: list[TrainerCallback] = [stop, checkpoints]
+    made: list[TrainerCallback] = [stop]
     if args.process_index == 0:
         log = MetricsLog(
             work.store, work.run, metrics_file(work), Path(work.bell), work.resumed.step if work.resumed else 0
@@ -76,7 +76,7 @@ def callbacks(
         checkpoints.saving.goodput = goodput.split
         made += [goodput, ProgressCallback(events, log, global_batch_size(args), tokens)]
     made.append(HeartbeatCallback(Heart(heartbeat.file(Path(work.staging), args.process_index))))
-    return made, stop
+    return [*made, checkpoints], stop  # the last: others may add to what is saved
 
 
 def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, AgreementCallback]:
