@@ -75,10 +75,10 @@ bench-cluster: env ## The benchmarks of the operator, on the cluster of `make cl
 cluster: env ## Raise a real Kubernetes of two nodes on this Linux machine (root): docs/development.md.
 	@$(BIN)/python -m tests.bed up
 
-cluster-env: ## What a shell needs to use it: eval "$(make --silent cluster-env)".
+cluster-env: | $(STAMP) ## What a shell needs to use it: eval "$(make --silent cluster-env)".
 	@$(BIN)/python -m tests.bed env
 
-cluster-down: ## End it, and leave the machine as it was.
+cluster-down: | $(STAMP) ## End it, and leave the machine as it was.
 	@$(BIN)/python -m tests.bed down
 
 image: env ## Build the trainer's image, whole.

@@ -1,6 +1,8 @@
 """A real Kubernetes on this machine: python -m tests.bed up | down | status | env | node."""
 
+import os
 import shlex
+import subprocess
 import sys
 
 import click
@@ -83,7 +85,7 @@ def start(name: str) -> None:
 
 @node.command("add")
 @click.argument("name")
-@click.option("--gpus", default=0, help="How many nvidia.com/gpu it says it has.")
+@click.option("--gpus", default=0, type=click.IntRange(min=0), help="How many nvidia.com/gpu it says it has.")
 def add(name: str, gpus: int) -> None:
     """Add a fake node (KWOK), for scale and for GPUs."""
     kwok.add_node(name, gpus)
@@ -97,7 +99,10 @@ def _node(name: str) -> Node:
 
 
 if __name__ == "__main__":
+    os.environ.pop("KUBECONFIG", None)  # the bed's own cluster is meant, whatever else somebody works with
     try:
         bed()
     except BedError as error:
         sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: {' '.join(error.cmd[:3])}: {(error.stderr or '').strip()[-500:]}")

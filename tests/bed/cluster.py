@@ -5,17 +5,18 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from tests.bed import control, daemons, images, network, node, programs, s3
+from tests.bed import control, daemons, images, kwok, network, node, programs, s3
 from tests.bed.home import BUILDS, STATE, BedError
 from tests.bed.kubectl import KUBECTL, kubectl
 from tests.bed.node import Node
@@ -72,14 +73,19 @@ def up() -> None:
         for each in NODES:
             each.start_kubelet(binaries, authority)
         wait_nodes([each.name for each in NODES])
+        control.wait()
+        kwok.up()
 
 
-def wait_nodes(names: list[str]) -> None:
-    """Wait until nodes are ready. Raises BedError when they are not."""
+def wait_nodes(names: list[str], known: Callable[[str], bool] | None = None) -> None:
+    """Wait until nodes are known (registered, or what is asked for) and ready. Raises BedError when they are not."""
     deadline = time.monotonic() + _NODE_SECONDS
     for name in names:
         daemons.wait(
-            f"kubelet-{name.rsplit('-')[-1]}", name, lambda name=name: _exists(name), deadline - time.monotonic()
+            f"kubelet-{name.rsplit('-')[-1]}",
+            name,
+            lambda name=name: (known or _exists)(name),
+            deadline - time.monotonic(),
         )
     try:
         kubectl(
@@ -103,6 +109,8 @@ def down() -> None:
         node.remove_cgroups()
         if programs.find("ip"):
             network.down()
+        if left := _mounts():
+            raise BedError(f"still mounted, so that nothing below {STATE} was removed: {', '.join(left)}")
         shutil.rmtree(STATE, ignore_errors=True)
 
 
@@ -136,7 +144,9 @@ def status() -> list[Part]:
 
 
 def environment() -> dict[str, str]:
-    """What a shell needs."""
+    """What a shell needs. Raises BedError when there is no cluster."""
+    if not is_up():
+        raise BedError("the cluster is down; to raise it: make cluster")
     server = s3.up()
     return {
         **server.environment,
@@ -146,10 +156,11 @@ def environment() -> dict[str, str]:
 
 
 def start_node(each: Node) -> None:
-    """Bring a node back, and wait until it is ready."""
+    """Bring a node back, and wait until it is ready: what it said before it was stopped does not count."""
+    before = _renewed(each.name)
     each.start_runtime()
     each.start_kubelet(programs.build(), Authority())
-    wait_nodes([each.name])
+    wait_nodes([each.name], lambda name: _renewed(name) != before)
 
 
 def _start_runtime(each: Node, archives: list[Path]) -> None:
@@ -163,6 +174,14 @@ def _exists(name: str) -> bool:
         return bool(kubectl("get", "node", name, "--ignore-not-found", "-o", "name").strip())
     except subprocess.SubprocessError:
         return False
+
+
+def _renewed(name: str) -> str:
+    """When a node has last said that it is there."""
+    try:
+        return kubectl("get", "lease", name, "--namespace=kube-node-lease", "--output=jsonpath={.spec.renewTime}")
+    except subprocess.SubprocessError:
+        return ""
 
 
 def _end_strays() -> None:
@@ -185,10 +204,15 @@ def _is_ours(process: psutil.Process) -> bool:
 
 def _unmount() -> None:
     """Unmount everything below the cluster's folder, the innermost first."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in reversed(mounts):
-        if mount.startswith(f"{STATE}/"):
-            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+    for mount in reversed(_mounts()):
+        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+
+
+def _mounts() -> list[str]:
+    """What is mounted below the cluster's folder. The kernel writes blanks and the like as octal numbers."""
+    raw = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    mounts = [re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), mount) for mount in raw]
+    return [mount for mount in mounts if mount.startswith(f"{STATE}/")]
 
 
 @contextlib.contextmanager

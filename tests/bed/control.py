@@ -1,6 +1,8 @@
 """The control plane: etcd, API server, controllers, scheduler, kube-proxy and DNS on this machine."""
 
+import ssl
 import subprocess
+import urllib.request
 from pathlib import Path
 
 from tests.bed import daemons
@@ -11,6 +13,13 @@ from tests.bed.pki import CA, Authority
 _ETCD = "http://127.0.0.1:23790"
 _ETCD_PEER = "http://127.0.0.1:23800"
 _DNS_READY = f"{HOST}:8181"
+_HEALTH = {
+    "kube-controller-manager": f"https://{HOST}:10257/healthz",
+    "kube-scheduler": f"https://{HOST}:10259/healthz",
+    "kube-proxy": f"http://{HOST}:10256/livez",
+    "coredns": f"http://{_DNS_READY}/ready",
+}
+"""Where what has no other sign says that it works."""
 
 
 def up(programs: Path, authority: Authority) -> None:
@@ -19,6 +28,12 @@ def up(programs: Path, authority: Authority) -> None:
     _api_server(programs, authority)
     _controllers(programs, authority)
     _dns(programs, authority)
+
+
+def wait() -> None:
+    """Wait until every part works; kube-proxy does when its node is there. Raises BedError with the last lines."""
+    for name, url in _HEALTH.items():
+        daemons.wait(name, "control plane", lambda url=url: _answers(url))
 
 
 def _etcd(programs: Path) -> None:
@@ -48,6 +63,16 @@ def _api_server(programs: Path, authority: Authority) -> None:
     daemons.start("kube-apiserver", command)
     authority.kubeconfig("admin", "system:masters")
     daemons.wait("kube-apiserver", "control plane", _api_ready)
+
+
+def _answers(url: str) -> bool:
+    unverified = ssl.create_default_context()  # each has made a certificate of its own
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(url, timeout=2, context=unverified if url.startswith("https") else None) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _api_ready() -> bool:

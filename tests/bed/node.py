@@ -102,10 +102,21 @@ class Node:
     def kill_containers(self) -> None:
         """Kill containerd's shims of this node, and every process in its containers."""
         shims = [process for process in psutil.process_iter(["cmdline"]) if self._is_shim(process.info["cmdline"])]
-        contained = [child for shim in shims for child in shim.children(recursive=True)]
+        contained = {child for shim in shims for child in shim.children(recursive=True)} | self._in_cgroup()
         # The shims last: they reap what ran in their containers.
         daemons.kill(contained)
         daemons.kill(shims)
+
+    def _in_cgroup(self) -> set[psutil.Process]:
+        """What runs in the node's control group: also those whose shim has died before them."""
+        found = set()
+        for file in (
+            folder for each in _controllers() for folder in (each / "trainyard" / self.name).rglob("cgroup.procs")
+        ):
+            for pid in file.read_text().split():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found.add(psutil.Process(int(pid)))
+        return found
 
     def load(self, archive: Path) -> None:
         """Import an image archive, once."""
@@ -177,8 +188,9 @@ def remove_cgroups() -> None:
     for controller in _controllers():
         for folder in sorted((controller / "trainyard").rglob("*"), key=lambda path: len(path.parts), reverse=True):
             if folder.is_dir():
-                folder.rmdir()
-        with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # something still runs there: the rest is removed all the same
+                    folder.rmdir()
+        with contextlib.suppress(OSError):
             (controller / "trainyard").rmdir()
 
 

@@ -59,7 +59,7 @@ class S3Server:
         """Whether a write succeeds: the server gives no other sign."""
         try:
             obstore.put(self.store("ready"), "probe", b"x")
-        except BaseError:
+        except (BaseError, OSError):
             return False
         return True
 
