@@ -89,8 +89,10 @@ def dashboard_of(name: str, namespace: str) -> Iterator[tuple[str, str]]:
     command = [str(BIN / "trainyard"), "dashboard", name, "--port", "0", "--namespace", namespace]
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig()), "PATH": f"{BIN}:{os.environ['PATH']}"}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Who runs the tests in the background has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
         try:

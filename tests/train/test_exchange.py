@@ -29,7 +29,10 @@ def plain(tiny: Tiny, output: Path, steps: int, strategy: str, checkpoint: Path 
     return {int(step): loss for step, loss in json.loads(found[1]).items()}
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3", "fsdp"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["ddp", "zero3", pytest.param("zero2", marks=pytest.mark.slow), pytest.param("fsdp", marks=pytest.mark.slow)],
+)
 def test_checkpoints_go_both_ways(
     tiny: Tiny, tmp_path: Path, train: Train, train_fsdp: Train, cli: Callable[..., subprocess.CompletedProcess[str]], strategy: str
 ) -> None:  # fmt: skip
