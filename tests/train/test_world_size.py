@@ -18,9 +18,15 @@ STRATEGIES = {"ddp": {"ddp": {}}, **{f"zero{stage}": {"deepspeed": {"zeroStage":
 
 @pytest.mark.parametrize(
     ("strategy", "before", "after", "batch"),
-    [("ddp", 2, 1, (4, 2)), ("ddp", 1, 2, (2, 1)), ("zero1", 2, 1, (4, 2)), ("zero2", 2, 1, (4, 2)), ("zero3", 2, 1, (4, 2)), ("zero2", 1, 2, (2, 1))],
-    ids=["ddp-2-1", "ddp-1-2", "zero1-2-1", "zero2-2-1", "zero3-2-1", "zero2-1-2"],
-)  # fmt: skip
+    [
+        pytest.param("ddp", 2, 1, (4, 2), id="ddp-2-1"),
+        pytest.param("ddp", 1, 2, (2, 1), id="ddp-1-2"),
+        pytest.param("zero1", 2, 1, (4, 2), id="zero1-2-1", marks=pytest.mark.slow),
+        pytest.param("zero2", 2, 1, (4, 2), id="zero2-2-1", marks=pytest.mark.slow),
+        pytest.param("zero3", 2, 1, (4, 2), id="zero3-2-1"),
+        pytest.param("zero2", 1, 2, (2, 1), id="zero2-1-2"),
+    ],
+)
 def test_another_number_of_processes_goes_on_with_the_same_samples(
     tiny: Tiny, train: Train, strategy: str, before: int, after: int, batch: tuple[int, int]
 ) -> None:
