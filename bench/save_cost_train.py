@@ -120,7 +120,6 @@ def ray_train(saves, every, times_file, output):
         scaling_config=ray.train.ScalingConfig(num_workers=1),
         run_config=ray.train.RunConfig(
             storage_path="stock/run", storage_filesystem=filesystem,
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     ).fit()  # fmt: skip
 
