@@ -60,34 +60,32 @@ def download(
     folder: Path,
     wanted: Iterable[FileEntry] | None = None,
     staged: dict[str, str] | None = None,
-) -> int:
+) -> None:
     """Bring files of a checkpoint (all, unless some are wanted) into a folder, verified while they stream.
 
     Files that are there already were verified when they came. `staged` names copies on this node: one whose digest
-    matches is taken instead of a download. Returns the bytes that came from the store. Raises CorruptCheckpoint.
+    matches is taken instead of a download. Raises CorruptCheckpoint.
     """
 
-    def bring(entry: FileEntry) -> int:
+    def bring(entry: FileEntry) -> None:
         target = folder / restored_path(entry.path)
         if not target.resolve().is_relative_to(folder.resolve()):
             raise CorruptCheckpoint(f"{entry.path}: the manifest names a file outside the checkpoint")
         if target.exists():
-            return 0
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         try:
-            if staged is not None and entry.path in staged and _take(Path(staged[entry.path]), entry, partial):
-                partial.replace(target)
-                return 0
-            with _explained(partial), partial.open("wb") as sink:
-                _receive(store, prefix, entry, sink)
+            here = staged.get(entry.path) if staged is not None else None
+            if here is None or not _take(Path(here), entry, partial):
+                with _explained(partial), partial.open("wb") as sink:
+                    _receive(store, prefix, entry, sink)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-        return entry.size
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        return sum(pool.map(bring, manifest.files if wanted is None else wanted))
+        list(pool.map(bring, manifest.files if wanted is None else wanted))
 
 
 def restored_path(path: str) -> str:

@@ -8,7 +8,7 @@ process that trains takes part, so a checkpoint that was staged whole is committ
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,6 @@ class Uploader:
         sent = self._sent[identity]
         ticket = sent.tickets[0]
         store = self._store(ticket.run)
-        sources = {file.path: file.source for each in sent.tickets for file in each.files}
-        receipt = Receipt("Committed", sources=sources)
         try:
             if ticket.commit is not None:
                 entries = self._all_entries(store, ticket, sent)
@@ -132,10 +130,11 @@ class Uploader:
             del self._sent[identity]  # and send it again
             return self._failed(sent.tickets, error)
         del self._sent[identity]
-        receipt = replace(receipt, seconds=round(time.time() - ticket.started, 3))
-        self.tickets.give_receipt(identity, receipt)
+        seconds = round(time.time() - ticket.started, 3)
+        sources = {file.path: file.source for each in sent.tickets for file in each.files}
+        self.tickets.give_receipt(identity, Receipt("Committed", seconds=seconds, sources=sources))
         if ticket.commit is not None:
-            self._committed(store, ticket, ticket.commit, receipt.seconds)
+            self._committed(store, ticket, ticket.commit, seconds)
         return True
 
     def _all_entries(self, store: Store, ticket: Ticket, sent: _Sent) -> list[FileEntry] | None:
