@@ -7,7 +7,7 @@ UV := $(UV_HOME)/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.installed
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras \
-	--group dev --group demo --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
+	--group bench --group dev --group demo --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
 export DS_BUILD_OPS := 0
 
 .DEFAULT_GOAL := help

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from bench.common import BIN, save, spread, timed
-from bench.sink import shaped
+from bench.sink import Shape, shaped
 
 EVERY = 24
 """Steps between two saves: more time than an upload takes."""
@@ -67,7 +67,7 @@ def _ours(arguments: list[str], threads: int, folder: Path) -> None:
 def main(saves: int = 8, runs: int = 3) -> None:
     """Print the tables and save the numbers."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
-    with tempfile.TemporaryDirectory() as temporary, shaped() as sink:
+    with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6)) as sink:
         os.environ.update(sink.environment)
         for cores, threads in (("a core to spare", 1), ("all cores busy", 2)):
             rows = found.setdefault(cores, {mode: [] for mode in MODES})

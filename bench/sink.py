@@ -1,11 +1,13 @@
-"""A place for uploads that costs this machine next to nothing: it speaks S3, takes so many bytes a second, keeps sizes.
+"""A store that costs this machine next to nothing: it speaks S3 at the speed it is told, and keeps sizes.
 
 A real server here would take nine seconds of this machine's two cores for each GB (measured of SeaweedFS), which no
-remote store does, and which a way to save that stops training meanwhile would not be charged for. So bodies of large
-objects are dropped by the kernel (MSG_TRUNC), unread; small ones (manifests, states) are kept and can be read.
+remote store does, and which a client that does nothing else meanwhile would not be charged for. So bodies of large
+objects are dropped by the kernel (MSG_TRUNC), unread; small ones (manifests, states) are kept and can be read. What
+lies in a folder is sent from there, by the kernel too (sendfile).
 """
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -15,14 +17,16 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
 _KEPT = 1 << 20
 _PIECE = 1 << 18
 _LOWEST = 19
+_HEADERS = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"x"'}
 
 
 class Rate:
@@ -40,13 +44,51 @@ class Rate:
             time.sleep(wait)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How far away the store is."""
+
+    total: float = 1e12
+    """Bytes a second over all connections."""
+    per_connection: float | None = None
+    """Bytes a second of each; over all, when None."""
+    latency: float = 0.0
+    """Seconds of each request."""
+    folder: str = ""
+    """Where buckets lie that can be read."""
+
+    def file(self, path: str) -> Path | None:
+        """The file of an object that lies in the folder."""
+        file = Path(self.folder) / path.strip("/")
+        return file if self.folder and file.is_file() else None
+
+    def files(self) -> dict[str, int]:
+        """Every such object with its size in bytes."""
+        root = Path(self.folder)
+        found = (file for file in root.rglob("*") if file.is_file()) if self.folder else ()
+        return {f"/{file.relative_to(root)}": file.stat().st_size for file in found}
+
+
 class Sink(BaseHTTPRequestHandler):
-    """The requests that obstore and pyarrow make."""
+    """The requests that obstore, pyarrow, boto3, s5cmd and rclone make."""
 
     protocol_version = "HTTP/1.1"
+    shape: Shape
     rate: Rate
     objects: dict[str, tuple[int, bytes]] = {}  # noqa: RUF012 - the server's, for all its handlers
     parts: dict[str, list[int]] = {}  # noqa: RUF012
+
+    def setup(self) -> None:
+        """Of each connection."""
+        super().setup()
+        if self.shape.per_connection is not None:
+            self.rate = Rate(self.shape.per_connection)
+
+    def parse_request(self) -> bool:
+        """Of each request: it has come a long way."""
+        parsed = super().parse_request()
+        time.sleep(self.shape.latency)
+        return parsed
 
     def do_PUT(self) -> None:
         """An object, a part of one, or a bucket."""
@@ -82,7 +124,8 @@ class Sink(BaseHTTPRequestHandler):
         path, query = self._where()
         if "list-type" in query:
             prefix = f"{path.rstrip('/')}/{query.get('prefix', [''])[0]}"
-            found = sorted((key, size) for key, (size, _) in self.objects.items() if key.startswith(prefix))
+            there = {key: size for key, (size, _) in self.objects.items()} | self.shape.files()
+            found = sorted((key, size) for key, size in there.items() if key.startswith(prefix))
             rows = "".join(
                 f"<Contents><Key>{escape(key.split('/', 2)[2])}</Key><Size>{size}</Size>"
                 '<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag></Contents>'
@@ -91,14 +134,17 @@ class Sink(BaseHTTPRequestHandler):
             self._answer(f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>")
         elif path in self.objects:
             self._answer(self.objects[path][1].decode("latin-1"), encoding="latin-1")
+        elif (file := self.shape.file(path)) is not None:
+            self._send(file)
         else:
             self._answer("<Error><Code>NoSuchKey</Code></Error>", status=404)
 
     def do_HEAD(self) -> None:
         """Whether there is an object; buckets always are."""
         path, _ = self._where()
-        there = path in self.objects or not path.strip("/").count("/")
-        size = self.objects[path][0] if path in self.objects else 0
+        file = self.shape.file(path)
+        there = path in self.objects or file is not None or not path.strip("/").count("/")
+        size = self.objects[path][0] if path in self.objects else file.stat().st_size if file is not None else 0
         self._answer(status=200 if there else 404, length=size)
 
     def do_DELETE(self) -> None:
@@ -126,11 +172,28 @@ class Sink(BaseHTTPRequestHandler):
             left -= self.connection.recv_into(nothing, min(_PIECE, left), socket.MSG_TRUNC)
         return int(self.headers.get("x-amz-decoded-content-length", size)), b""
 
+    def _send(self, file: Path) -> None:
+        whole = file.stat().st_size
+        asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        end = min(int(asked[2]) + 1 if asked and asked[2] else whole, whole)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(end - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{whole}")
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with file.open("rb") as stream:
+            while start < end:
+                self.rate.take(min(_PIECE, end - start))
+                start += os.sendfile(self.connection.fileno(), stream.fileno(), start, min(_PIECE, end - start))
+
     def _answer(self, text: str = "", status: int = 200, headers: dict[str, str] | None = None,
                 length: int | None = None, encoding: str = "utf-8") -> None:  # fmt: skip
         data = text.encode(encoding)
         self.send_response(status)
-        for name, value in {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"x"', **(headers or {})}.items():
+        for name, value in {**_HEADERS, **(headers or {})}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data) if length is None else length))
         self.end_headers()
@@ -146,9 +209,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def shaped(megabytes: int = 100) -> Iterator[Place]:
-    """The sink, as a process of its own, taking so many MB a second."""
-    command = [sys.executable, "-m", "bench.sink", str(megabytes)]
+def shaped(shape: Shape) -> Iterator[Place]:
+    """The sink, as a process of its own."""
+    command = [sys.executable, "-m", "bench.sink", json.dumps(asdict(shape))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
@@ -163,10 +226,11 @@ def shaped(megabytes: int = 100) -> Iterator[Place]:
             process.kill()
 
 
-def main(megabytes: str) -> None:
+def main(shape: str) -> None:
     """Serve until killed; says the port first."""
     os.nice(_LOWEST)
-    Sink.rate = Rate(float(megabytes) * 1e6)
+    Sink.shape = Shape(**json.loads(shape))
+    Sink.rate = Rate(Sink.shape.total)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     print(server.server_port, flush=True)
     server.serve_forever()

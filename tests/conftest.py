@@ -12,12 +12,20 @@ from pathlib import Path
 import pytest
 
 from tests.bed.s3 import S3Server, s3_server
+from tests.costs import COSTS, table
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 WORDS = ["red", "green", "cat", "dog", "sun", "moon", "river", "stone", "runs", "sleeps", "over", "under"]
 
 os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the faults of the session cost."""
+    if COSTS:
+        terminalreporter.section("what faults cost")
+        terminalreporter.write_line(table(COSTS))
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 16
+_FAILED = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Fault:
     """Whether connections are reset, those that are open too."""
     hang: bool = False
     """Whether nothing is passed on, while connections are accepted and stay open."""
+    fail_complete: bool = False
+    """Whether the end of an upload in parts is answered with 200 and an error in the body, as S3 may."""
 
 
 _NONE = Fault()
@@ -118,7 +123,8 @@ class FaultyProxy:
         self._writers.add(up)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(_pass(reader, up, fault))
+                kept: _Readable = _Completed(reader, writer) if fault.fail_complete else reader
+                both.create_task(_pass(kept, up, fault))
                 both.create_task(_pass(there, writer, Fault(bandwidth=fault.bandwidth)))
         except* OSError:
             pass
@@ -127,7 +133,30 @@ class FaultyProxy:
             up.close()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
+class _Completed:
+    """A client's bytes without its requests to complete an upload in parts, which are answered here."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes for the server. A request begins a chunk: clients wait for the answer to the one before."""
+        while (chunk := await self._reader.read(size)).startswith(b"POST ") and b"uploadId=" in chunk.split(b"\r\n")[0]:
+            head, _, body = chunk.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            assert length is not None, head
+            while len(body) < int(length[1]):
+                body += await self._reader.read(size)
+            self._writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(_FAILED), _FAILED))
+            await self._writer.drain()
+        return chunk
+
+
+class _Readable(Protocol):
+    async def read(self, size: int) -> bytes: ...
+
+
+async def _pass(reader: _Readable, writer: asyncio.StreamWriter, fault: Fault) -> None:
     while chunk := await reader.read(_CHUNK):
         await asyncio.sleep(fault.latency + (len(chunk) / fault.bandwidth if fault.bandwidth else 0))
         writer.write(chunk)

@@ -3,10 +3,10 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tests.bed.kubectl import get, kubectl
 from tests.cluster.jobs import status_of
+from tests.costs import COSTS, Cost
 
 # Signals every process of a pod whose command line, or whose parent's, holds a text. Runs in the pod: only it sees them.
 _KILL = """
@@ -35,21 +35,6 @@ def kill_in(namespace: str, pod: str, text: str, whose: str = "self", signal: st
     kubectl("--namespace", namespace, "exec", pod, "--", *python)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a fault cost."""
-
-    fault: str
-    noticed: float
-    """Seconds from the fault to the first sign of it in the job's status."""
-    recovered: float
-    """Seconds from the fault to the first step of the next attempt."""
-    lost: int
-    """Committed steps that are gone."""
-    duplicates: int
-    """Pods of one index that ran at the same time."""
-
-
 def measure(namespace: str, fault: str, inflict: Callable[[], None], seconds: float = 150) -> Cost:
     """Inflict a fault on a running job, and follow it until a new attempt has made a step."""
     before = status_of(namespace)
@@ -70,12 +55,6 @@ def measure(namespace: str, fault: str, inflict: Callable[[], None], seconds: fl
         if status["attempt"] > attempt and status["state"] == "Running":
             resumed = status["attempts"][-1].get("resumedFrom", "00000000")
             lost = max(0, int(committed[:8]) - int(resumed[:8]))
-            return Cost(fault, noticed, now, lost, duplicates)
+            COSTS.append(Cost(fault, noticed, now, lost, duplicates))
+            return COSTS[-1]
         time.sleep(0.25)
-
-
-def table(costs: list[Cost]) -> str:
-    """The costs, a row each."""
-    rows = [f"{'fault':<34}{'noticed':>9}{'recovered':>11}{'steps lost':>12}{'duplicates':>12}"]
-    rows += [f"{c.fault:<34}{c.noticed:>8.1f}s{c.recovered:>10.1f}s{c.lost:>12}{c.duplicates:>12}" for c in costs]
-    return "\n".join(rows)

@@ -13,8 +13,9 @@ from tests.bed.kubectl import apply, get, kubectl
 from tests.bed.node import Node
 from tests.bed.proxy import Fault, FaultyProxy
 from tests.cluster.conftest import OPERATOR, foreign
-from tests.cluster.faults import Cost, kill_in, measure, table
+from tests.cluster.faults import kill_in, measure
 from tests.cluster.jobs import ARGUMENTS, Job, status_of, until, wait
+from tests.costs import COSTS, Cost
 
 pytestmark = pytest.mark.usefixtures("operator")
 ENDLESS = {**ARGUMENTS, "max_steps": 1_000_000, "save_steps": 50, "logging_steps": 50}
@@ -27,7 +28,7 @@ IN_SHORT = ("worker pod killed", "head pod killed", "operator killed with a work
 
 @pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["short", "all"])
 def test_a_job_survives_what_happens_to_clusters(
-    job: Job, namespace: str, proxy: FaultyProxy, node2: Node, capsys: pytest.CaptureFixture[str], short: bool
+    job: Job, namespace: str, proxy: FaultyProxy, node2: Node, short: bool
 ) -> None:
     storage = {"uri": "s3://runs", "endpoint": proxy.endpoint, "secret": "s3"}
     apply(job(trainingArguments=ENDLESS, storage=storage, restart={"maxRestarts": 50, "hangSeconds": 3}))
@@ -61,8 +62,6 @@ def test_a_job_survives_what_happens_to_clusters(
             goes_on(namespace, "API server restarted", restart_api_server),
             goes_on(namespace, f"S3 away for {_AWAY_SECONDS} s", lambda: away(proxy)),
         ]
-    with capsys.disabled():
-        print(f"\n{table(costs)}")
     assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
     status = status_of(namespace)
     assert status["state"] == "Running"
@@ -73,9 +72,7 @@ def test_a_job_survives_what_happens_to_clusters(
 
 
 @pytest.mark.slow
-def test_a_spare_takes_the_place_and_one_of_two_operators_works(
-    job: Job, namespace: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_spare_takes_the_place_and_one_of_two_operators_works(job: Job, namespace: str) -> None:
     made = job(trainingArguments=ENDLESS)
     made["spec"]["workers"] |= {"spares": 1}
     apply(made)
@@ -100,8 +97,6 @@ def test_a_spare_takes_the_place_and_one_of_two_operators_works(
         costs.append(measure(namespace, "leader killed with a worker pod", leader_and_worker))
     finally:
         kubectl("scale", *deployment, "--replicas=1")
-    with capsys.disabled():
-        print(f"\n{table(costs)}")
     assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
     assert status_of(namespace)["restarts"] == len(costs)
 
@@ -130,7 +125,8 @@ def goes_on(namespace: str, fault: str, inflict: Callable[[], None]) -> Cost:
         assert status["state"] != "Failed", f"{fault}: {status['message']}"
         time.sleep(0.25)
     assert status["attempt"] == before["attempt"], f"{fault}: {status['attempts'][-1]}"
-    return Cost(fault, 0.0, time.monotonic() - start, 0, 0)
+    COSTS.append(Cost(fault, None, time.monotonic() - start))
+    return COSTS[-1]
 
 
 def test_why_a_job_cannot_start_is_told(job: Job, namespace: str, s3: object) -> None:

@@ -11,10 +11,10 @@ from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Commit, Run, Ticket, Tickets
-from trainyard.checkpoint.transfer import CorruptCheckpoint, download, folder_files, verify
+from trainyard.checkpoint.transfer import CorruptCheckpoint, chunk_bytes, download, folder_files, verify
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import CHUNK_BYTES, Store, open_store
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -69,6 +69,22 @@ def test_a_corrupt_object_is_never_taken(
     with pytest.raises(CorruptCheckpoint, match=message):
         download(store, committed, committed.id.folder, tmp_path / "back")
     assert not [file for file in (tmp_path / "back").rglob("*") if file.name.lstrip(".").startswith("model")]
+
+
+def test_objects_that_were_swapped_are_never_taken(store: Store, committed: Manifest, tmp_path: Path) -> None:
+    names = [f"{committed.id.folder}/{name}" for name in ("model.safetensors", "sub/optimizer.pt")]
+    contents = [store.get(name) for name in names]
+    for name, content in zip(names, reversed(contents), strict=True):
+        store.put(name, content)
+    with pytest.raises(CorruptCheckpoint, match=r"5,000 bytes instead of 10,000|10,000 bytes instead of 5,000"):
+        download(store, committed, committed.id.folder, tmp_path / "back")
+    assert not [file for file in (tmp_path / "back").rglob("*") if file.is_file()]
+
+
+def test_an_object_of_any_size_has_no_more_parts_than_s3_takes() -> None:
+    assert chunk_bytes(1) == chunk_bytes(80_000_000_000) == CHUNK_BYTES
+    for size in (90_000_000_000, 5_000_000_000_000):
+        assert size / chunk_bytes(size) <= 10_000
 
 
 def test_a_checkpoint_that_was_set_aside_is_not_chosen_and_says_why(store: Store, committed: Manifest) -> None:

@@ -2,22 +2,16 @@
 
 import dataclasses
 import hashlib
-import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.bed.proxy import Fault, FaultyProxy
-from tests.bed.s3 import S3Server
-from trainyard.checkpoint import attempts, catalogue, doorbell, restore
+from tests.store.tickets import ticket
+from trainyard.checkpoint import attempts, catalogue, restore
 from trainyard.checkpoint.restore import Seats
-from trainyard.checkpoint.retain import Retention
-from trainyard.checkpoint.staging import Commit, Receipt, Run, StagedFile, Ticket, Tickets
+from trainyard.checkpoint.staging import Receipt, Tickets
 from trainyard.checkpoint.uploader import Uploader
-from trainyard.launch.node import Node
-from trainyard.launch.uploads import Uploads
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
 
@@ -27,18 +21,6 @@ def store(tmp_path: Path) -> Store:
     made = open_store(str(tmp_path / "store"))
     attempts.claim(made, None, 2, after=0)
     return made
-
-
-def ticket(store: Store, folder: Path, rank: int = 0, *, step: int = 10, world: int = 1, local: int = 1, node: int = 0, final: bool = False, size: int = 1000) -> Ticket:  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    name = f"rng_state_{rank}.pth"
-    (folder / f"{step}-{name}").write_bytes(bytes([rank]) * size)
-    commit = Commit("ddp", 8, {}, {"loss": 1.0}, Retention(3, 1, None, False)) if rank == 0 else None
-    endpoint = os.environ.get("TEST_ENDPOINT")
-    return Ticket(
-        step, 1, rank, world, local, node, Run(store.uri, endpoint, None),
-        (StagedFile(name, str(folder / f"{step}-{name}"), size),), time.time(), commit, final,
-    )  # fmt: skip
 
 
 def test_a_part_is_sent_when_every_rank_of_the_node_has_staged_its_own(store: Store, tmp_path: Path) -> None:
@@ -114,64 +96,6 @@ def test_a_node_brings_what_its_ranks_need_and_everything_when_the_number_has_ch
     assert len(list((tmp_path / "all").glob("*.pth"))) == 2
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    (tmp_path / "node").mkdir()
-    return Node(tmp_path / "node", tmp_path / "node")
-
-
-@pytest.mark.parametrize("fault", [Fault(status=503), Fault(reset=True)], ids=["503", "reset"])
-def test_a_checkpoint_waits_for_the_storage_to_come_back(
-    s3_env: S3Server, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
-    proxy = FaultyProxy(s3_env.endpoint)
-    monkeypatch.setenv("TEST_ENDPOINT", proxy.endpoint)
-    store = open_store(f"s3://bucket/{tmp_path.name}", proxy.endpoint)
-    attempts.claim(store, None, 1, after=0)
-    tickets, uploads = Tickets(node.tickets), Uploads(node)
-    try:
-        with proxy.fault(fault):
-            before = proxy.requests
-            tickets.leave(ticket(store, tmp_path / "a", size=3_000_000))
-            doorbell.ring(node.bell)
-            until = time.monotonic() + 30
-            while proxy.requests < before + 2 and time.monotonic() < until:
-                time.sleep(0.05)
-            assert tickets.receipt(CheckpointId(10, 1)) is None
-        assert doorbell.settled(node.bell, tickets, CheckpointId(10, 1)).state == "Committed"
-    finally:
-        uploads.close()
-        proxy.close()
-    store = open_store(store.uri, s3_env.endpoint)
-    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
-
-
-def test_an_uploader_that_is_killed_in_mid_upload_is_started_again_and_finishes(
-    s3_env: S3Server, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy = FaultyProxy(s3_env.endpoint)
-    monkeypatch.setenv("TEST_ENDPOINT", proxy.endpoint)
-    store = open_store(f"s3://bucket/{tmp_path.name}", proxy.endpoint)
-    attempts.claim(store, None, 1, after=0)
-    tickets, uploads = Tickets(node.tickets), Uploads(node)
-    try:
-        with proxy.fault(Fault(bandwidth=1_000_000)):
-            before, first = proxy.requests, uploads.process.pid
-            tickets.leave(ticket(store, tmp_path / "a", size=40_000_000))
-            doorbell.ring(node.bell)
-            until = time.monotonic() + 30
-            while proxy.requests < before + 2 and time.monotonic() < until:
-                time.sleep(0.05)
-            os.kill(first, signal.SIGKILL)
-        assert doorbell.settled(node.bell, tickets, CheckpointId(10, 1)).state == "Committed"
-        assert uploads.process.pid != first
-    finally:
-        uploads.close()
-        proxy.close()
-    manifest = catalogue.read_manifest(open_store(store.uri, s3_env.endpoint), CheckpointId(10, 1))
-    assert manifest.size == 40_000_000
-
-
 def test_a_torn_ticket_is_none_and_one_without_its_files_is_given_up(store: Store, tmp_path: Path) -> None:
     tickets = Tickets(tmp_path / "tickets")
     (tmp_path / "tickets").mkdir()
@@ -197,6 +121,41 @@ def test_an_attempt_that_was_swept_does_not_keep_the_next_from_committing(store:
     assert {file.name for file in (tmp_path / "tickets").iterdir()} == {
         "00000005-00002-rank-0.json", "00000005-00002-receipt.json",
     }  # fmt: skip
+
+
+def test_a_listing_that_is_late_delays_a_commit_and_never_makes_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No server here lists late; what one that did would say is said in its place."""
+    tickets, late = Tickets(tmp_path / "tickets"), True
+    listed = Store.list
+    monkeypatch.setattr(Store, "list", lambda self, prefix="": [] if late else listed(self, prefix))
+    tickets.leave(ticket(store, tmp_path / "a"))
+    told = list[dict[str, object]]()
+    uploader = Uploader(tickets, told.append)
+    assert uploader.work(), "it will look again"
+    assert "is not there after its upload" in str(told[-1]["text"])
+    late = False
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+    while uploader.work():  # it makes a pause of a second
+        time.sleep(0.05)
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_that_differ_by_an_hour_change_no_order(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    first, second = Tickets(tmp_path / "one"), Tickets(tmp_path / "two")
+    first.leave(ticket(store, tmp_path / "a", step=10))
+    Uploader(first, lambda told: None).work()
+    skewed = time.time
+    monkeypatch.setattr(time, "time", lambda: skewed() + hours * 3600)
+    attempts.claim(store, CheckpointId(10, 1), 1, after=1)
+    second.leave(ticket(store, tmp_path / "b", step=20, attempt=2))
+    Uploader(second, lambda told: None).work()
+    found = catalogue.committed(catalogue.list_checkpoints(store))
+    assert found == [CheckpointId(20, 2), CheckpointId(10, 1)]
 
 
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Training processes without Ray: forked by a real warm process, as many as a test wants."""
 
 import json
+import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from trainyard.checkpoint import attempts, catalogue, restore
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.launch.group import run_process
+from trainyard.launch.hang import HangWatch
 from trainyard.launch.node import Node, Warm, open_node
 from trainyard.launch.uploads import Uploads
 from trainyard.plan.facts import gather
@@ -53,6 +57,8 @@ class Trained:
 
 
 Train = Callable[..., Trained]
+Beside = Callable[[Callable[[], None], threading.Event], None]
+"""Runs beside the training: gets what kills every rank and the uploader, and is told when training has ended."""
 
 
 @pytest.fixture
@@ -75,7 +81,7 @@ def train_fsdp(fsdp_node: Node, tmp_path: Path) -> Train:
 def trains_on(node: Node, tmp_path: Path) -> Train:
     """What trains on a node."""
 
-    def start(ranks: int = 1, name: str = "job", **changes: object) -> Trained:
+    def start(ranks: int = 1, name: str = "job", beside: Beside | None = None, **changes: object) -> Trained:
         arguments = {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 2}
         spec: dict[str, object] = {"trainingArguments": arguments, "workers": {"count": ranks}, **changes}
         document = manifest(**spec)
@@ -107,23 +113,37 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
             resume_folder=str(restored) if newest or adopted else None,
         )  # fmt: skip
         staging.mkdir(parents=True)
-        uploads = Uploads(own)
-        try:
-            return _run(node, work, ranks, tmp_path / name)
-        finally:
-            uploads.close()
+        uploads, watches = Uploads(own), [HangWatch(staging / "none", 0) for _ in range(ranks)]
+
+        def kill() -> None:
+            uploads.close(at_once=True)
+            for watch in watches:
+                if watch.pid is not None:
+                    os.kill(watch.pid, signal.SIGKILL)
+
+        ended = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(beside, kill, ended) if beside is not None else None
+            try:
+                done = _run(node, work, watches, tmp_path / name)
+            finally:
+                ended.set()
+                uploads.close()
+            if other is not None:
+                other.result()
+        return done
 
     return start
 
 
-def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
-    staging = Path(work.staging)
+def _run(node: Node, work: Work, watches: list[HangWatch], run: Path) -> Trained:
+    staging, ranks = Path(work.staging), len(watches)
     work.write(staging / "work.json")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
 
-    def one(rank: int) -> Result | None:
+    def one(rank: int) -> Result:
         env = {
             "RANK": rank,
             "WORLD_SIZE": ranks,
@@ -136,11 +156,10 @@ def _run(node: Node, work: Work, ranks: int, run: Path) -> Trained:
             "work": str(staging / "work.json"), "log": str(staging / f"{rank}.log"),
             "env": {key: str(value) for key, value in env.items()},
         }  # fmt: skip
-        ended = run_process(node, request)
-        return ended if isinstance(ended, Result) else None
+        ended = run_process(node, request, watches[rank])
+        return ended if isinstance(ended, Result) else Result("Infrastructure", f"ended with status {ended}")
 
     with ThreadPoolExecutor(ranks) as pool:
         results = list(pool.map(one, range(ranks)))
     log = "\n".join((staging / f"{rank}.log").read_text() for rank in range(ranks))
-    assert results[0] is not None, log
     return Trained(results[0], run, log)

@@ -47,8 +47,8 @@ class Run:
 
     @property
     def store(self) -> Store:
-        """The run's folder in storage, for a run under way."""
-        return open_store(self.uri, self.endpoint, self.region).patient()
+        """The run's folder in storage."""
+        return open_store(self.uri, self.endpoint, self.region)
 
 
 @dataclass(frozen=True)

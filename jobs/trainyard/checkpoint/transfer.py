@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -17,8 +18,9 @@ from trainyard.storage.store import CHUNK_BYTES, Store
 
 _OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_rank_)(?P<rank>\d+)[._]")
 """Files that one rank alone writes and reads."""
-_PARALLEL = 4
-"""Files at once. With Store's parts at once this bounds what is in memory to 16 chunks of 8 MiB."""
+_MOST_PARTS = 10_000
+AT_ONCE = 16
+"""Files, or parts of large ones, under way at once, each with a chunk of 8 MiB in memory at most."""
 
 
 class CorruptCheckpoint(errors.StorageError):
@@ -31,26 +33,31 @@ def folder_files(folder: Path) -> list[StagedFile]:
     return [StagedFile(str(file.relative_to(folder)), str(file), file.stat().st_size) for file in found]
 
 
-def upload(store: Store, prefix: str, files: Iterable[StagedFile]) -> list[FileEntry]:
-    """Upload files below a prefix. Returns an entry for each, in the order given.
+def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int = AT_ONCE) -> list[FileEntry]:
+    """Upload files below a prefix, so many at once. Returns an entry for each, in the order given.
 
     Raises StorageError, or OSError when a file cannot be read.
     """
+    files = list(files)
+    parts = _parts((file.size for file in files), at_once)
 
     def send(file: StagedFile) -> FileEntry:
         sha256 = hashlib.sha256()
+        chunk = chunk_bytes(file.size)
         with Path(file.source).open("rb", buffering=0) as stream:
-            store.put_chunks(f"{prefix}/{file.path}", _digested(_chunks(stream, file.size), sha256))
+            chunks = _digested(_chunks(stream, file.size, chunk), sha256)
+            store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, parts)
         return FileEntry(file.path, file.size, sha256.hexdigest())
 
-    with ThreadPoolExecutor(_PARALLEL) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(send, files))
 
 
 def verify(store: Store, manifest: Manifest, prefix: str) -> None:
     """Read every file of a checkpoint and compare it with the manifest. Raises CorruptCheckpoint."""
-    with ThreadPoolExecutor(_PARALLEL) as pool, Path(os.devnull).open("wb") as nowhere:
-        list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere), manifest.files))
+    parts = _parts(entry.size for entry in manifest.files)
+    with ThreadPoolExecutor(AT_ONCE) as pool, Path(os.devnull).open("wb") as nowhere:
+        list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere, parts), manifest.files))
 
 
 def download(
@@ -66,6 +73,8 @@ def download(
     Files that are there already were verified when they came. `staged` names copies on this node: one whose digest
     matches is taken instead of a download. Raises CorruptCheckpoint.
     """
+    entries = list(manifest.files if wanted is None else wanted)
+    parts = _parts(entry.size for entry in entries)
 
     def bring(entry: FileEntry) -> None:
         target = folder / restored_path(entry.path)
@@ -79,13 +88,19 @@ def download(
             here = staged.get(entry.path) if staged is not None else None
             if here is None or not _take(Path(here), entry, partial):
                 with _explained(partial), partial.open("wb") as sink:
-                    _receive(store, prefix, entry, sink)
+                    _receive(store, prefix, entry, sink, parts)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
 
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        list(pool.map(bring, manifest.files if wanted is None else wanted))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(bring, entries))
+
+
+def _parts(sizes: Iterable[int], at_once: int = AT_ONCE) -> int:
+    """Parts of each large file under way at once, when all large ones are on the way together."""
+    large = sum(size > CHUNK_BYTES for size in sizes)
+    return max(1, at_once // max(1, large))
 
 
 def restored_path(path: str) -> str:
@@ -112,10 +127,10 @@ def _take(source: Path, entry: FileEntry, target: Path) -> bool:
     return sha256.hexdigest() == entry.sha256
 
 
-def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes]) -> None:
+def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes], parts: int) -> None:
     sha256, size = hashlib.sha256(), 0
     try:
-        for chunk in _digested(store.stream(f"{prefix}/{entry.path}", entry.size), sha256):
+        for chunk in _digested(store.stream(f"{prefix}/{entry.path}", entry.size, parts), sha256):
             size += len(chunk)
             sink.write(chunk)
     except errors.NotFoundError:
@@ -125,10 +140,18 @@ def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes]) -> No
         raise CorruptCheckpoint(f"{prefix}/{entry.path} has {what}")
 
 
-def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    """The first `size` bytes of a file. Raises OSError when it has fewer."""
+def chunk_bytes(size: int) -> int:
+    """Bytes of each part of an object of so many bytes: 8 MiB, and more from 80 GiB on, for S3 takes 10,000 parts.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+    """
+    return CHUNK_BYTES * max(1, math.ceil(size / (CHUNK_BYTES * _MOST_PARTS)))
+
+
+def _chunks(stream: IO[bytes], size: int, most: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The first `size` bytes of a file, so many at once. Raises OSError when it has fewer."""
     while size > 0:
-        chunk = stream.read(min(CHUNK_BYTES, size))
+        chunk = stream.read(min(most, size))
         if not chunk:
             raise OSError(errno.EIO, "the file has shrunk while it was read", getattr(stream, "name", None))
         size -= len(chunk)

@@ -18,7 +18,7 @@ from trainyard.checkpoint.catalogue import newest_attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest, Parts
 from trainyard.checkpoint.retain import retain
 from trainyard.checkpoint.staging import Commit, Receipt, Run, Ticket, Tickets
-from trainyard.checkpoint.transfer import upload
+from trainyard.checkpoint.transfer import AT_ONCE, upload
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
@@ -53,6 +53,8 @@ class Uploader:
     _stores: dict[Run, Store] = field(default_factory=dict)
     _awaited: bool = False
     _pause: float = 0.5
+    _at_once: int = AT_ONCE
+    """Fewer after each failure: on a narrow way many parts beside each other would all miss their deadline."""
     _retry_at: float = 0.0
 
     def work(self) -> bool:
@@ -79,7 +81,7 @@ class Uploader:
             metrics = ticket.commit.metrics_file if ticket.commit is not None else None
             if metrics is not None:
                 store.put_file(layout.METRICS, Path(metrics))
-            entries = upload(store, ticket.id.folder, files)
+            entries = upload(store, ticket.id.folder, files, self._at_once)
             if ticket.nodes > 1:
                 store.put(layout.parts_path(ticket.id, ticket.node), Parts(ticket.node, tuple(entries)).to_json())
         except errors.StorageError as error:
@@ -88,7 +90,7 @@ class Uploader:
             # Its buffers are gone: the attempt was swept. Somebody else goes on from another checkpoint.
             self._abandon(ticket, str(error))
             return True
-        self._pause = 0.5
+        self._pause, self._at_once = 0.5, AT_ONCE
         self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
         return True
 
@@ -99,7 +101,7 @@ class Uploader:
             self.tickets.give_receipt(group[0].id, Receipt("Failed", str(error), full))
             return True
         self._note(group[0], f"is staged and waits for the storage: {error}")
-        self._pause = min(2 * self._pause, _MAX_PAUSE)
+        self._pause, self._at_once = min(2 * self._pause, _MAX_PAUSE), max(1, self._at_once // 2)
         self._retry_at = time.monotonic() + self._pause
         return False
 
@@ -164,7 +166,8 @@ class Uploader:
     def _store(self, run: Run) -> Store:
         if run not in self._stores:
             self._stores[run] = run.store
-        return self._stores[run]
+        # Who waits for the answer gets one chance; else the storage's absence is told, and tried again from here.
+        return self._stores[run].patient() if self._awaited else self._stores[run]
 
 
 def _superseded(store: Store, ticket: Ticket) -> bool:

@@ -101,11 +101,11 @@ class Driver:
             if claimed is not None:
                 resumed_from = str(resumed) if resumed else None
                 self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
-                return self._work(claimed.number, resumed, changes, anew)
+                return self._work(claimed.number, resumed, changes)
 
-    def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any], anew: bool) -> Work:
+    def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any]) -> Work:
         folder = self.node.restored_checkpoint(resumed) if resumed else None
-        if resumed is None and not anew and self.job.spec.resume_from is not None:
+        if resumed is None and self.job.spec.resume_from is not None:
             name = Path(self.job.spec.resume_from.rstrip("/")).name
             folder = self.node.restored / f"adopted-{attempt}" / name
             self.tell({"event": "note", "text": f"beginning with {self.job.spec.resume_from}"})

@@ -43,6 +43,15 @@ class Node:
     """For staged checkpoints that fit there; None where there is no such place."""
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which processes of this node find it (Node.here)."""
+        return {
+            FOLDER_ENV: str(self.folder),
+            _SOCKETS_ENV: str(self.sockets),
+            _MEMORY_ENV: str(self.memory or ""),
+        }
+
+    @property
     def tickets(self) -> Path:
         """What is staged on this node, and what became of it."""
         return self.folder / "tickets"
@@ -154,8 +163,9 @@ def open_node(fixed: Path | None = None) -> Iterator[Node]:
         folder = stack.enter_context(_folder(fixed))
         sockets = folder if len(str(folder)) <= _MAX_FOLDER else stack.enter_context(_folder(parent=_SHORT))
         memory = stack.enter_context(_folder(parent=_MEMORY)) if os.access(_MEMORY, os.W_OK) else None
-        os.environ.update({FOLDER_ENV: str(folder), _SOCKETS_ENV: str(sockets), _MEMORY_ENV: str(memory or "")})
-        yield Node(folder, sockets, memory)
+        node = Node(folder, sockets, memory)
+        os.environ.update(node.environment)
+        yield node
 
 
 @contextlib.contextmanager

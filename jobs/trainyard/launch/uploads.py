@@ -73,7 +73,7 @@ class Uploads:
             return subprocess.Popen(
                 [*command, str(self.node.tickets), str(self.node.events_socket)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[self._listener.fileno()],
-                start_new_session=True,
+                start_new_session=True, env={**os.environ, **self.node.environment},
             )  # fmt: skip
 
     def _watch(self) -> None:

@@ -22,12 +22,12 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from trainyard import errors
 
 CHUNK_BYTES = 8 * 1024 * 1024
-PARTS_AT_ONCE = 4
-"""Parts of one object under way, each of CHUNK_BYTES in memory."""
+_PARTS_AT_ONCE = 4
 _BACKOFF = {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2}
 _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=120), "backoff": _BACKOFF}
 _PATIENT_RETRIES = {"max_retries": 1000, "retry_timeout": timedelta(minutes=5), "backoff": _BACKOFF}
-_DEADLINES = {"connect_timeout": "10 seconds", "timeout": "300 seconds"}
+_DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
+"""Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and check spec.storage.uri and endpoint",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS, and check spec.storage.uri",
@@ -75,30 +75,33 @@ class Store:
     def put_file(self, path: str, file: Path) -> None:
         """Upload a file, in parts when it is large; a reader never sees a part of it."""
         with self._explained("write", path), file.open("rb") as stream:
-            obstore.put(self.backend, path, stream, chunk_size=CHUNK_BYTES, max_concurrency=PARTS_AT_ONCE)
+            obstore.put(self.backend, path, stream, chunk_size=CHUNK_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
-    def put_chunks(self, path: str, chunks: Iterator[bytes]) -> None:
-        """Upload what comes in chunks of CHUNK_BYTES, in parts when there are several; no reader sees a part of it."""
+    def put_chunks(self, path: str, chunks: Iterator[bytes], chunk_bytes: int, at_once: int) -> None:
+        """Upload what comes in chunks, in parts when there are several; no reader sees a part of it.
+
+        So many parts are under way, and in memory, at once.
+        """
         with self._explained("write", path):
-            obstore.put(self.backend, path, chunks, chunk_size=CHUNK_BYTES, max_concurrency=PARTS_AT_ONCE)
+            obstore.put(self.backend, path, chunks, chunk_size=chunk_bytes, max_concurrency=at_once)
 
     def get(self, path: str) -> bytes:
         """The bytes of an object. Raises errors.NotFoundError if there is none."""
         with self._explained("read", path):
             return bytes(obstore.get(self.backend, path).bytes())
 
-    def stream(self, path: str, expected: int) -> Iterator[bytes]:
+    def stream(self, path: str, expected: int, at_once: int = _PARTS_AT_ONCE) -> Iterator[bytes]:
         """The bytes of an object in order, in chunks of CHUNK_BYTES, without holding it whole.
 
-        One that is expected to be large is fetched in parts beside each other, a few ahead of the reader: one
+        One that is expected to be large is fetched in parts beside each other, so many ahead of the reader: one
         connection is seldom as fast as the network.
         """
         if expected <= CHUNK_BYTES:
             yield self.get(path)
             return
         starts = iter(range(0, self._size(path), CHUNK_BYTES))
-        with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
-            ahead = collections.deque(pool.submit(self._part, path, at) for at in islice(starts, PARTS_AT_ONCE))
+        with ThreadPoolExecutor(at_once) as pool:
+            ahead = collections.deque(pool.submit(self._part, path, at) for at in islice(starts, at_once))
             while ahead:
                 chunk = ahead.popleft().result()
                 ahead.extend(pool.submit(self._part, path, at) for at in islice(starts, 1))

@@ -11,10 +11,14 @@ from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest, set_aside
-from trainyard.checkpoint.transfer import CorruptCheckpoint, download
+from trainyard.checkpoint import restore
+from trainyard.checkpoint.catalogue import committed, list_checkpoints, set_aside
+from trainyard.checkpoint.restore import Seats
+from trainyard.checkpoint.staging import Tickets
+from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.events import Events
+from trainyard.train.saving import Seat
 from trainyard.train.work import Work
 
 
@@ -56,7 +60,7 @@ def _bring(work: Work, step: int, events: Events) -> Path | None:
     if source is None:
         return None
     try:
-        download(work.store, read_manifest(work.store, source), source.folder, target)
+        restore.bring(work.store, Tickets(Path(work.tickets)), source, target, Seats(*_ranks_here()))
     except (CorruptCheckpoint, ValueError) as error:
         set_aside(work.store, source, str(error))
         events.send("note", text=f"the best checkpoint, {source}, is corrupt and was set aside ({error})")
@@ -67,6 +71,13 @@ def _bring(work: Work, step: int, events: Events) -> Path | None:
 def _checkpoint_of(work: Work, step: int) -> CheckpointId | None:
     found = committed(list_checkpoints(work.store))
     return next((identity for identity in found if identity.step == step), None)
+
+
+def _ranks_here() -> tuple[range, int]:
+    """The ranks of this node, and how many there are in all."""
+    seat = Seat.here()
+    first = seat.rank - seat.rank % seat.local_size
+    return range(first, first + seat.local_size), seat.world_size
 
 
 def _step(path: str) -> int:

@@ -57,7 +57,7 @@ class Work:
     @property
     def store(self) -> Store:
         """The run's folder in storage."""
-        return self.run.store
+        return self.run.store.patient()
 
     @property
     def resumed(self) -> CheckpointId | None:

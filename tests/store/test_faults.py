@@ -1,0 +1,183 @@
+"""Uploaders, as processes of their own, and what happens to the storage and to them while they upload."""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.bed.proxy import Fault, FaultyProxy
+from tests.bed.s3 import S3Server
+from tests.costs import COSTS, Cost
+from tests.store.tickets import ticket
+from trainyard.checkpoint import attempts, catalogue, doorbell
+from trainyard.checkpoint.staging import Receipt, Tickets
+from trainyard.launch.listener import Listener
+from trainyard.launch.node import Node
+from trainyard.launch.uploads import Uploads
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store, open_store
+
+SIZE = 20_000_000
+"""Bytes: three parts."""
+SLOW = Fault(bandwidth=2_000_000)
+FAULTS = {
+    "503 bursts": Fault(status=503),
+    "500 bursts": Fault(status=500),
+    "credentials expire (403)": Fault(status=403),
+    "connections reset in mid-part": Fault(reset=True),
+    "200 with an error in complete-multipart": Fault(fail_complete=True),
+}
+
+
+@dataclass
+class Place:
+    """A node with its uploader, behind a faulty proxy of its own."""
+
+    node: Node
+    tickets: Tickets
+    uploads: Uploads
+    listener: Listener
+    proxy: FaultyProxy
+    store: Store
+    folder: Path
+
+    def leave(self, step: int = 10, attempt: int = 1) -> None:
+        """Stage a checkpoint."""
+        made = ticket(self.store, self.folder, step=step, attempt=attempt, size=SIZE, endpoint=self.proxy.endpoint)
+        self.tickets.leave(made)
+        doorbell.ring(self.node.bell)
+
+    def sending(self) -> None:
+        """Return when an upload is under way."""
+        before, until = self.proxy.requests, time.monotonic() + 30
+        while self.proxy.requests < before + 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    def noticed(self, seconds: float) -> float:
+        """Seconds until the uploader says that something is wrong."""
+        start = time.monotonic()
+        while (left := start + seconds - time.monotonic()) > 0:
+            ready, _, _ = select.select([self.listener], [], [], left)
+            event = self.listener.receive() if ready else None
+            if event is not None and event["event"] == "note":
+                return time.monotonic() - start
+        pytest.fail(f"nothing was said for {seconds} s")
+
+    def settled(self, step: int = 10, attempt: int = 1) -> Receipt:
+        """Wait for what becomes of a checkpoint."""
+        return doorbell.settled(self.node.bell, self.tickets, CheckpointId(step, attempt))
+
+
+Places = Callable[[str], Place]
+
+
+@pytest.fixture
+def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
+    """Makes nodes of one run: the same store, each by its own way."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str, run: str | None = None) -> Place:
+            folder = tmp_path / name
+            folder.mkdir()
+            node, proxy = Node(folder, folder), FaultyProxy(s3_env.endpoint)
+            stack.callback(proxy.close)
+            listener, uploads = Listener(node), Uploads(node)
+            stack.callback(uploads.close)
+            store = open_store(f"s3://bucket/{tmp_path.name}-{run or name}", proxy.endpoint)
+            return Place(node, Tickets(node.tickets), uploads, listener, proxy, store, folder / "staged")
+
+        yield make
+
+
+def test_a_checkpoint_waits_for_the_storage_to_be_mended(places: Places, s3_env: S3Server) -> None:
+    made = {fault: places(f"fault-{number}") for number, fault in enumerate(FAULTS)}
+
+    def live_through(fault: str) -> Cost:
+        place = made[fault]
+        attempts.claim(place.store, None, 1, after=0)
+        with place.proxy.fault(SLOW):
+            place.leave()
+            place.sending()
+        with place.proxy.fault(FAULTS[fault]):
+            noticed = place.noticed(60)
+            assert place.tickets.receipt(CheckpointId(10, 1)) is None
+        mended = time.monotonic()
+        assert place.settled().state == "Committed"
+        return Cost(fault, noticed, time.monotonic() - mended)
+
+    with ThreadPoolExecutor(len(FAULTS)) as pool:
+        COSTS.extend(pool.map(live_through, FAULTS))
+    for place in made.values():
+        manifest = catalogue.read_manifest(open_store(place.store.uri, s3_env.endpoint), CheckpointId(10, 1))
+        assert manifest.size == SIZE
+
+
+def test_a_narrow_way_is_waited_for(places: Places) -> None:
+    place = places("narrow")
+    attempts.claim(place.store, None, 1, after=0)
+    with place.proxy.fault(Fault(bandwidth=1_000_000)):
+        start = time.monotonic()
+        place.leave()
+        assert place.settled().state == "Committed"
+    COSTS.append(Cost("1 MB/s for each connection", None, time.monotonic() - start))
+
+
+@pytest.mark.slow
+def test_a_storage_that_hangs_is_told_and_waited_for(places: Places) -> None:
+    place = places("hang")
+    attempts.claim(place.store, None, 1, after=0)
+    with place.proxy.fault(SLOW):
+        place.leave()
+        place.sending()
+    with place.proxy.fault(Fault(hang=True)):
+        noticed = place.noticed(400)
+    mended = time.monotonic()
+    assert place.settled().state == "Committed"
+    COSTS.append(Cost("storage hangs", noticed, time.monotonic() - mended))
+
+
+def test_an_uploader_that_is_killed_in_mid_upload_is_started_again_and_finishes(places: Places) -> None:
+    place = places("killed")
+    attempts.claim(place.store, None, 1, after=0)
+    with place.proxy.fault(SLOW):
+        place.leave()
+        place.sending()
+        first = place.uploads.process.pid
+        os.kill(first, signal.SIGKILL)
+        killed = time.monotonic()
+    assert place.settled().state == "Committed"
+    COSTS.append(Cost("uploader killed in mid-upload", None, time.monotonic() - killed))
+    assert place.uploads.process.pid != first
+
+
+def test_one_that_was_frozen_and_commits_later_changes_nothing_of_what_the_next_attempt_goes_on_from(
+    places: Places,
+) -> None:
+    frozen, other = places("frozen", "run"), places("other", "run")
+    attempts.claim(frozen.store, None, 1, after=0)
+    frozen.leave(step=10)
+    assert frozen.settled(10).state == "Committed"
+    with frozen.proxy.fault(SLOW):
+        frozen.leave(step=30)
+        frozen.sending()
+        frozen.uploads.process.send_signal(signal.SIGSTOP)
+        attempts.claim(other.store, CheckpointId(10, 1), 1, after=1)
+        other.leave(step=20, attempt=2)
+        assert other.settled(20, 2).state == "Committed"
+        frozen.uploads.process.send_signal(signal.SIGCONT)
+        assert frozen.settled(30).state in ("Committed", "Abandoned")
+    found = catalogue.committed(catalogue.list_checkpoints(other.store))
+    assert found[0] == CheckpointId(20, 2), "the newest of the lineage, though 30 is a later step"
+    assert CheckpointId(30, 1) not in found
+    assert catalogue.read_manifest(other.store, CheckpointId(10, 1)).size == SIZE, "its lineage is still there"
+    other.leave(step=40, attempt=2)
+    assert other.settled(40, 2).state == "Committed"
+    assert catalogue.committed(catalogue.list_checkpoints(other.store))[0] == CheckpointId(40, 2)
