@@ -161,16 +161,28 @@ class Sink(BaseHTTPRequestHandler):
 
     def _body(self) -> tuple[int, bytes]:
         size = int(self.headers.get("Content-Length", 0))
-        self.rate.take(size if size <= _KEPT else 0)
-        if size <= _KEPT:
-            return size, self.rfile.read(size)
+        decoded = int(self.headers.get("x-amz-decoded-content-length", size))
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while (chunk := int(self.rfile.readline(), 16)) > 0:
+                self._drop(chunk)
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass  # trailers
+            return decoded, b""
+        if size > _KEPT:
+            self._drop(size)
+            return decoded, b""
+        self.rate.take(size)
+        return size, self.rfile.read(size)
+
+    def _drop(self, size: int) -> None:
         left = size - len(self.rfile.peek(0)[:size])
+        self.rate.take(size - left)
         self.rfile.read(size - left)
         nothing = bytearray(_PIECE)
         while left > 0:
             self.rate.take(min(_PIECE, left))
             left -= self.connection.recv_into(nothing, min(_PIECE, left), socket.MSG_TRUNC)
-        return int(self.headers.get("x-amz-decoded-content-length", size)), b""
 
     def _send(self, file: Path) -> None:
         whole = file.stat().st_size

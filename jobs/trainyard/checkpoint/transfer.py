@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+import threading
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,9 @@ _OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_ran
 """Files that one rank alone writes and reads."""
 _MOST_PARTS = 10_000
 AT_ONCE = 16
-"""Files, or parts of large ones, under way at once, each with a chunk of 8 MiB in memory at most."""
+"""Chunks of 8 MiB under way, and in memory, at once: parts of large files, or small files of that size together."""
+_FILES_A_CHUNK = 4
+"""Small files under way in place of a chunk, at most: more requests at once than 64 gain nothing."""
 
 
 class CorruptCheckpoint(errors.StorageError):
@@ -34,30 +37,30 @@ def folder_files(folder: Path) -> list[StagedFile]:
 
 
 def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int = AT_ONCE) -> list[FileEntry]:
-    """Upload files below a prefix, so many at once. Returns an entry for each, in the order given.
+    """Upload files below a prefix, so many chunks at once. Returns an entry for each, in the order given.
 
     Raises StorageError, or OSError when a file cannot be read.
     """
     files = list(files)
-    parts = _parts((file.size for file in files), at_once)
+    budget = _Budget([file.size for file in files], at_once)
 
     def send(file: StagedFile) -> FileEntry:
         sha256 = hashlib.sha256()
         chunk = chunk_bytes(file.size)
-        with Path(file.source).open("rb", buffering=0) as stream:
+        with budget.taken(file.size), Path(file.source).open("rb", buffering=0) as stream:
             chunks = _digested(_chunks(stream, file.size, chunk), sha256)
-            store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, parts)
+            store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, budget.parts)
         return FileEntry(file.path, file.size, sha256.hexdigest())
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with budget.pool() as pool:
         return list(pool.map(send, files))
 
 
 def verify(store: Store, manifest: Manifest, prefix: str) -> None:
     """Read every file of a checkpoint and compare it with the manifest. Raises CorruptCheckpoint."""
-    parts = _parts(entry.size for entry in manifest.files)
-    with ThreadPoolExecutor(AT_ONCE) as pool, Path(os.devnull).open("wb") as nowhere:
-        list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere, parts), manifest.files))
+    budget = _Budget([entry.size for entry in manifest.files])
+    with budget.pool() as pool, Path(os.devnull).open("wb") as nowhere:
+        list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere, budget), manifest.files))
 
 
 def download(
@@ -74,7 +77,7 @@ def download(
     matches is taken instead of a download. Raises CorruptCheckpoint.
     """
     entries = list(manifest.files if wanted is None else wanted)
-    parts = _parts(entry.size for entry in entries)
+    budget = _Budget([entry.size for entry in entries])
 
     def bring(entry: FileEntry) -> None:
         target = folder / restored_path(entry.path)
@@ -88,19 +91,43 @@ def download(
             here = staged.get(entry.path) if staged is not None else None
             if here is None or not _take(Path(here), entry, partial):
                 with _explained(partial), partial.open("wb") as sink:
-                    _receive(store, prefix, entry, sink, parts)
+                    _receive(store, prefix, entry, sink, budget)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with budget.pool() as pool:
         list(pool.map(bring, entries))
 
 
-def _parts(sizes: Iterable[int], at_once: int = AT_ONCE) -> int:
-    """Parts of each large file under way at once, when all large ones are on the way together."""
-    large = sum(size > CHUNK_BYTES for size in sizes)
-    return max(1, at_once // max(1, large))
+class _Budget:
+    """Bytes of files under way at once, shared out among those of a transfer."""
+
+    def __init__(self, sizes: list[int], at_once: int = AT_ONCE) -> None:
+        large = sum(size > CHUNK_BYTES for size in sizes)
+        self.parts = max(1, at_once // max(1, large))
+        """Parts of each large file under way at once, when all large ones are on the way together."""
+        self._at_once, self._files = at_once, max(1, len(sizes))
+        self._total = self._free = at_once * CHUNK_BYTES
+        self._changed = threading.Condition()
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads that move a file each."""
+        return ThreadPoolExecutor(min(self._files, _FILES_A_CHUNK * self._at_once))
+
+    @contextlib.contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Room for what is in memory of a file of so many bytes; waits until there is."""
+        need = min(size, self.parts * chunk_bytes(size), self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= need)
+            self._free -= need
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += need
+                self._changed.notify_all()
 
 
 def restored_path(path: str) -> str:
@@ -127,12 +154,13 @@ def _take(source: Path, entry: FileEntry, target: Path) -> bool:
     return sha256.hexdigest() == entry.sha256
 
 
-def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes], parts: int) -> None:
+def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes], budget: _Budget) -> None:
     sha256, size = hashlib.sha256(), 0
     try:
-        for chunk in _digested(store.stream(f"{prefix}/{entry.path}", entry.size, parts), sha256):
-            size += len(chunk)
-            sink.write(chunk)
+        with budget.taken(entry.size):
+            for chunk in _digested(store.stream(f"{prefix}/{entry.path}", entry.size, budget.parts), sha256):
+                size += len(chunk)
+                sink.write(chunk)
     except errors.NotFoundError:
         raise CorruptCheckpoint(f"{prefix}/{entry.path} is missing") from None
     if size != entry.size or sha256.hexdigest() != entry.sha256:

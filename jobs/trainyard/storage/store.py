@@ -5,6 +5,7 @@ three outcomes a caller can tell apart (there, not there, storage broken), and m
 """
 
 import collections
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +83,13 @@ class Store:
 
         So many parts are under way, and in memory, at once.
         """
+        first, second = next(chunks, b""), next(chunks, None)
+        if second is None:  # whole, in one request instead of three
+            return self.put(path, first)
+        whole = itertools.chain((first, second), chunks)
         with self._explained("write", path):
-            obstore.put(self.backend, path, chunks, chunk_size=chunk_bytes, max_concurrency=at_once)
+            obstore.put(self.backend, path, whole, chunk_size=chunk_bytes, max_concurrency=at_once)
+        return None
 
     def get(self, path: str) -> bytes:
         """The bytes of an object. Raises errors.NotFoundError if there is none."""
