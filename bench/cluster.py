@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.bed import cluster as bed
 from tests.bed import images, s3
-from tests.bed.kubectl import apply, get, kubectl
+from tests.bed.kubectl import apply, kubectl
 from tests.bed.s3 import S3Server
 from tests.cluster import conftest
 from tests.cluster.jobs import upload
@@ -77,12 +77,6 @@ def installed() -> Iterator[None]:
         yield
     finally:
         conftest.uninstall()
-
-
-def status(namespace: str, name: str) -> Object:
-    """The job's status."""
-    found: Object = get("trainerjob", name, "--namespace", namespace).get("status", {})
-    return found
 
 
 def seconds_until(what: Callable[[], bool], limit: float = 180.0) -> float:

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import obstore
 
-from bench.cluster import Place, place, seconds_until, status
+from bench.cluster import Place, place, seconds_until
 from bench.common import make_inputs, save, spread
 from tests.bed import cluster as bed
-from tests.bed.kubectl import apply, get, kubectl
+from tests.bed.kubectl import apply, get, kubectl, read
 from tests.bed.node import Node
 from tests.cluster.conftest import OPERATOR
+from tests.cluster.jobs import status_of
 
 ARGUMENTS = {
     "max_steps": 1_000_000, "per_device_train_batch_size": 8, "logging_steps": 1, "save_steps": 25,
@@ -35,25 +36,25 @@ PARTS = ("detect", "replace", "form", "restore", "total")
 
 def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replaced: bool = True) -> dict[str, float]:
     """Inflict a loss, and take the times up to the next new step."""
-    before = status(where.namespace, name)
+    before = status_of(where.namespace, name)
     old = get("pod", pod, "--namespace", where.namespace)["metadata"]["uid"] if replaced else ""
     wall, start = time.time(), time.monotonic()
     inflict()
-    detect = seconds_until(lambda: status(where.namespace, name)["state"] != "Running")
+    detect = seconds_until(lambda: status_of(where.namespace, name)["state"] != "Running")
     replace = detect
     if replaced:
         seconds_until(lambda: _runs(where, pod, old))
         replace = time.monotonic() - start
-    seconds_until(lambda: status(where.namespace, name).get("attempt", 0) > before["attempt"])
-    attempt = status(where.namespace, name)["attempt"]
+    seconds_until(lambda: status_of(where.namespace, name).get("attempt", 0) > before["attempt"])
+    attempt = status_of(where.namespace, name)["attempt"]
     claim = json.loads(_read(where, name, f"attempts/{attempt:05d}.json"))
     claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
     seconds_until(lambda: bool(_steps(where, name, claimed)))
     total = _steps(where, name, claimed)[0] - wall
     seconds_until(lambda: bool(_words(where, f"{name}-0", wall)))
     form = max(_words(where, f"{name}-0", wall)[0] - wall, replace)
-    seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
-    seconds_until(lambda: status(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
+    seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
+    seconds_until(lambda: status_of(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
     return {
         "detect": detect, "replace": replace - detect, "form": form - replace, "restore": total - form, "total": total,
     }  # fmt: skip
@@ -77,7 +78,7 @@ def _words(where: Place, pod: str, since: float) -> list[float]:
 
 
 def _runs(where: Place, pod: str, old: str) -> bool:
-    items = get("pods", "--namespace", where.namespace)["items"]
+    items = read(f"/api/v1/namespaces/{where.namespace}/pods")["items"]
     found = [each for each in items if each["metadata"]["name"] == pod and each["metadata"]["uid"] != old]
     return any(each["status"].get("phase") == "Running" for each in found)
 
@@ -124,8 +125,8 @@ def main(kills: int = 10) -> None:
 def _start(where: Place, name: str, spares: int) -> None:
     restart = {"maxRestarts": 100}
     apply(where.job(name, trainingArguments=ARGUMENTS, restart=restart, workers={"spares": spares}))
-    seconds_until(lambda: bool(status(where.namespace, name).get("checkpoint")))
-    seconds_until(lambda: status(where.namespace, name)["state"] == "Running")
+    seconds_until(lambda: bool(status_of(where.namespace, name).get("checkpoint")))
+    seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
 
 
 def _worker(where: Place, job: str) -> str:

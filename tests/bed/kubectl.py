@@ -1,5 +1,6 @@
 """kubectl against the cluster that KUBECONFIG names, or the bed's own."""
 
+import functools
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bed.pki import FOLDER
+from trainyard_operator.api import Api
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 
@@ -34,6 +36,17 @@ def apply(*objects: dict[str, Any]) -> None:
     """Server-side apply of objects."""
     document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
+
+
+@functools.cache
+def _api(config: Path) -> Api:
+    os.environ["KUBECONFIG"] = str(config)
+    return Api.connect()
+
+
+def read(path: str) -> Any:
+    """What the API server has at a path. Who asks again and again asks so: a kubectl each time costs a tenth of a second."""
+    return _api(kubeconfig()).request("GET", path)
 
 
 def get(*arguments: str) -> Any:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 
-from tests.bed.kubectl import get, kubectl
+from tests.bed.kubectl import kubectl, read
 from tests.cluster.jobs import status_of
 from tests.costs import COSTS, Cost
 
@@ -49,7 +49,7 @@ def measure(namespace: str, fault: str, inflict: Callable[[], None], seconds: fl
         noticed = noticed or (now if (status["state"], status["attempt"]) != ("Running", attempt) else 0.0)
         pods = [
             pod["metadata"]["labels"]["trainyard.dev/index"]
-            for pod in get("pods", "--namespace", namespace, "--field-selector=status.phase=Running")["items"]
+            for pod in read(f"/api/v1/namespaces/{namespace}/pods?fieldSelector=status.phase%3DRunning")["items"]
         ]
         duplicates = max(duplicates, len(pods) - len(set(pods)))
         if status["attempt"] > attempt and status["state"] == "Running":

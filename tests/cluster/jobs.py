@@ -7,8 +7,9 @@ from typing import Any
 
 import obstore
 
-from tests.bed.kubectl import get, kubectl
+from tests.bed.kubectl import kubectl, read
 from tests.bed.s3 import S3Server
+from trainyard.spec.model import API_VERSION
 
 Job = Callable[..., dict[str, Any]]
 ARGUMENTS = {
@@ -43,8 +44,9 @@ def until(namespace: str, what: str, name: str = "job", seconds: int = 120) -> N
 
 def status_of(namespace: str, name: str = "job") -> dict[str, Any]:
     """The job's status, empty before there is any."""
-    found: dict[str, Any] = get("trainerjob", name, "--namespace", namespace).get("status", {})
-    return found
+    found: dict[str, Any] = read(f"/apis/{API_VERSION}/namespaces/{namespace}/trainerjobs/{name}")
+    status: dict[str, Any] = found.get("status", {})
+    return status
 
 
 def losses(s3: S3Server, run: str) -> dict[int, float]:

@@ -25,6 +25,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.callback import RayTrainCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -35,6 +36,7 @@ from trainyard.checkpoint.catalogue import set_aside
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
+from trainyard.launch import raynode
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
@@ -61,11 +63,26 @@ class _Processes(BackendConfig):
         return _AllGpusOfTheNode
 
 
-class _Trainer(DataParallelTrainer):
-    """Without the two actors of which there is no use here: each is a Python process to start (bench/recovery).
+class _NoAutoscaler(FixedScalingPolicy):
+    """Asks nobody for nodes: the operator has made them, or this machine is all there is."""
 
-    No Ray data sets are passed, and what a killed controller leaves is given back before the next attempt.
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Nothing to register."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Nothing to renew; and without a client nothing is cancelled."""
+
+
+class _Trainer(DataParallelTrainer):
+    """Without the three actors of which there is no use here: each is a Python process to start (bench/recovery).
+
+    No Ray data sets are passed, no nodes are asked for, and what a killed controller leaves is given back before the
+    next attempt.
     """
+
+    def _initialize_and_run_controller(self, **given: Any) -> ray.train.Result:
+        policy = _NoAutoscaler(given["scaling_policy"].scaling_config)
+        return super()._initialize_and_run_controller(**{**given, "scaling_policy": policy})
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)
@@ -130,6 +147,7 @@ def _keep_process(config: dict[str, Any]) -> None:
     _bring_checkpoint(work, node, Seats(here, world_size))
     if context.get_local_rank() == 0:
         node.sweep(work.attempt)  # what they had staged was looked at by now
+        raynode.step_back()
     work_file = staging / f"work-{rank}.json"
     work.write(work_file)
     log = staging / f"rank-{rank}.log"

@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,10 @@ import psutil
 PORT, DASHBOARD_PORT = 6379, 8265
 _MEMORY_BYTES = 100 * 1024 * 1024
 """Of Ray's object store: training data does not pass through it, and Ray wants 75 MiB at least."""
-_NICE = 10
+_START = "ray.scripts.scripts"
+_NICE, _LOWEST = 10, 19
+_UNHURRIED = ("dashboard/dashboard.py", "ray.util.client.server")
+"""Of the head's processes those that no training waits for."""
 
 
 class RayNode:
@@ -22,33 +25,66 @@ class RayNode:
 
     def __init__(self, processes: int, gpus: int, address: str, head: str | None = None) -> None:
         where = (
-            ["--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD_PORT}"]
+            [
+                "--head",
+                f"--port={PORT}",
+                "--dashboard-host=0.0.0.0",
+                f"--dashboard-port={DASHBOARD_PORT}",
+                "--no-monitor",  # of the autoscaler: the operator makes the nodes
+            ]
             if head is None
             else [f"--address={head}:{PORT}"]
         )
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block", f"--node-ip-address={address}",
+                sys.executable, "-m", _START, "start", *where, "--block", f"--node-ip-address={address}",
                 f"--num-cpus={processes}", f"--num-gpus={gpus}", f"--object-store-memory={_MEMORY_BYTES}",
                 "--disable-usage-stats", "--include-log-monitor=False",
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
-            # They only watch: on full cores they must not interrupt a step.
-            preexec_fn=lambda: os.nice(_NICE) and None,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        if head is None:
+            threading.Thread(target=self._let_wait, name="ray's dashboard", daemon=True).start()
 
     def alive(self) -> bool:
         """Whether all of them run."""
         return self.process.poll() is None
 
+    def _let_wait(self) -> None:
+        """While the head starts, on cores that everything wants, the dashboard is not to take any."""
+        left = set(_UNHURRIED)
+        while left and self.alive():
+            for process in _tree(self.process.pid):
+                with contextlib.suppress(psutil.Error):
+                    command = " ".join(process.cmdline())
+                    if found := {mark for mark in left if mark in command}:
+                        process.nice(_LOWEST)
+                        left -= found
+            time.sleep(0.1)  # processes that begin make no event
+
     def end(self) -> None:
         """Kill them all, and the training processes that hang on them."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            top = psutil.Process(self.process.pid)
-            for process in [top, *top.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        for process in _tree(self.process.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
+
+
+def step_back() -> None:
+    """In a Ray worker: from now on Ray's processes of this pod only watch; on full cores they must not delay a step."""
+    starter = [each for each in psutil.Process().parents() if _START in each.cmdline()]
+    for process in _tree(starter[0].pid) if starter else ():
+        with contextlib.suppress(psutil.Error):
+            process.nice(max(_NICE, process.nice()))
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """A process and all below it; nothing when it has ended."""
+    try:
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def reachable(address: str, port: int = PORT) -> bool:
