@@ -8,4 +8,4 @@ def command() -> None:
     """Do a pod's part of a job: the first process of the pods that the operator makes."""
     from trainyard.launch.agent import run
 
-    raise click.exceptions.Exit(int(run()))
+    run()

@@ -76,8 +76,8 @@ class Place:
             ) from None
 
 
-def run() -> ExitCode:
-    """Do this pod's part of the job. Returns its exit code."""
+def run() -> None:
+    """Do this pod's part of the job, and end the process with its exit code."""
     place = Place.here()
     rayenv.prepare()
     orphans.adopt()
@@ -89,7 +89,10 @@ def run() -> ExitCode:
         kind: Outcome = "Infrastructure" if error.exit_code is ExitCode.UNREACHABLE else "UserError"
         result = Result(kind, str(error))
     tell_end(place.termination_log, result)
-    return EXIT_CODES[result.outcome]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: Ray's own way out waits for a cluster that is gone.
+    os._exit(EXIT_CODES[result.outcome])
 
 
 def tell_end(file: Path, result: Result) -> None:
@@ -129,11 +132,11 @@ class _Agent:
         thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
         thread.start()
         self._show(ended_read)
-        self.reporter.close()
         self.ranks.close()
         self.warm.close()
         self.uploads.close()
         orphans.end()
+        self.reporter.close()  # at last: reports have to keep apart
         assert self.result is not None
         return self.result
 
