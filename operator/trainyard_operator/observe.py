@@ -17,6 +17,8 @@ _RETRY, _STOPPED, _FAILED = 75, 143, 5
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
 _KEPT_ATTEMPTS = 10
 _AT_WORK = ("training", "evaluating", "exporting")
+_LINGER = 60
+"""Seconds that the first pod of a complete job has to end by itself."""
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -74,13 +76,16 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
     if _ended(before):
         left = _seconds_left(before.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
-        return Seen(note.done(), delete=_leave_first(world.pods), again=left, expired=left == 0.0)
+        linger = _seconds_left(before.get("completionTime"), _LINGER, world.now) or None
+        soonest = min((wait for wait in (left, linger) if wait is not None), default=None)
+        return Seen(note.done(), delete=_leave_first(note, world), again=soonest, expired=left == 0.0)
     alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     first = alive.get(0)
-    if first is not None and _phase(first) == "Succeeded":
+    told = world.progress.get("complete")  # a second or two before the kubelet says that the pod has succeeded
+    if first is not None and (told or _phase(first) == "Succeeded"):
         status["progress"] = "100%"
-        note.end("Complete", reasons.COMPLETE, _end(first).get("message") or run_uri(job, owner))
-        return Seen(note.done(), delete=_leave_first(world.pods))
+        note.end("Complete", reasons.COMPLETE, str(told or _end(first).get("message") or run_uri(job, owner)))
+        return Seen(note.done(), delete=_leave_first(note, world), again=_LINGER)
     if job.spec.suspend:
         return _suspend(note, world)
     note.set("Suspended", False, reasons.RUNNING, "")
@@ -88,12 +93,12 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     failures = [found for pod in world.pods if (found := _failure(pod)) and not _leaving(pod)]
     if final := next((found for found in failures if found.final), None):
         note.end("Failed", final.reason, final.message)
-        return Seen(note.done(), delete=_leave_first(world.pods))
+        return Seen(note.done(), delete=_leave_first(note, world))
     wait = _count(job, note, failures, world)
     _say(job, note, world, failures, wait)
     deadline = _deadline(job, note, world)
     if note.ended:
-        return Seen(note.done(), delete=_leave_first(world.pods))
+        return Seen(note.done(), delete=_leave_first(note, world))
     gone = [] if wait else [_deletion(found.pod) for found in failures]
     wanted = job.spec.workers.count + job.spec.workers.spares
     create = [index for index in range(wanted) if index not in alive]
@@ -393,13 +398,16 @@ def _lost(world: World) -> list[Deletion]:
     ]
 
 
-def _leave_first(pods: list[Object]) -> tuple[Deletion, ...]:
-    """When a job has ended all pods go but the first, whose log is still read."""
-    return tuple(_deletion(pod) for pod in pods if not _is_ended_first(pod) and not _leaving(pod))
-
-
-def _is_ended_first(pod: Object) -> bool:
-    return pod["metadata"]["labels"][INDEX_LABEL] == "0" and _phase(pod) in ("Succeeded", "Failed")
+def _leave_first(note: _Conditions, world: World) -> tuple[Deletion, ...]:
+    """When a job has ended all pods go but the first, whose log is still read: a complete job's ends by itself."""
+    status = note.status
+    ending = status["state"] == "Complete" and _seconds_left(status["completionTime"], _LINGER, world.now)
+    kept = ("Succeeded", "Failed", *(("Running",) if ending else ()))
+    return tuple(
+        _deletion(pod)
+        for pod in world.pods
+        if not (pod["metadata"]["labels"][INDEX_LABEL] == "0" and _phase(pod) in kept) and not _leaving(pod)
+    )
 
 
 def _deletion(pod: Object, grace_seconds: int | None = None) -> Deletion:

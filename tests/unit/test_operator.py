@@ -94,6 +94,18 @@ def test_progress_is_told_in_texts() -> None:
     assert not seen.delete
 
 
+def test_a_job_is_complete_when_its_driver_says_so_and_the_first_pod_ends_by_itself() -> None:
+    seen = look([real(0), real(1)], progress={"complete": "s3://runs/final", "step": 4, "total": 4})
+    assert state(seen) == ("Complete", "TrainingComplete")
+    assert seen.status["message"] == "s3://runs/final"
+    assert [gone.name for gone in seen.delete] == ["job-1"]
+    later = look([real(0)], seen.status)
+    assert later.delete == ()
+    assert later.again is not None
+    much_later = look([real(0)], seen.status, now=NOW + timedelta(minutes=2))
+    assert [gone.name for gone in much_later.delete] == ["job-0"], "one that does not end holds its GPUs no longer"
+
+
 def test_what_was_reported_before_the_newest_pod_began_is_not_running() -> None:
     told = {"step": 30, "total": 120, "phase": "training", "reported": NOW.timestamp()}
     pods = [real(0), real(1, startTime="2026-01-01T00:00:05Z")]

@@ -62,7 +62,10 @@ class Drive:
                 self.job, self.plan, store, self.node, described, self.tell, gathered, self.stopping,
                 self.ranks_here, self.flush,
             )  # fmt: skip
-            return driver.run()
+            result = driver.run()
+        if result.outcome == "Complete":
+            self.tell({"event": "complete", "url": result.message})
+        return result
 
     def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:
         from trainyard.launch.driver import complete

@@ -51,6 +51,8 @@ class Reporter:
             taken["phase"] = "restarting" if taken["cause"] else "starting"
         elif kind == "checkpoint":
             taken = {"checkpoint": event["id"]}
+        elif kind == "complete":
+            taken = {"complete": event["url"]}
         elif kind == "restart":
             taken = {"cause": event["message"], "free": event.get("free", False), "phase": "restarting"}
         if taken:
