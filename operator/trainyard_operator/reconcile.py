@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 JOBS = f"/apis/{API_VERSION}/trainerjobs"
 _STATUS_SECONDS = 5.0
-"""Numbers alone are written not more often than this; conditions at once."""
-_NUMBERS = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput")
+"""Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
+_NUMBERS = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message")
 _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
     "Secret": "/api/v1/namespaces/{}/secrets/{}",
@@ -132,6 +132,8 @@ class Reconciler:
     def _tell(self, found: Object, before: Object, status: Object) -> None:
         """An event for each change of state or reason, and for each new checkpoint."""
         changed = (before.get("state"), before.get("reason")) != (status.get("state"), status.get("reason"))
+        # That a new job starts is no news.
+        changed = changed and ("state" in before or status.get("state") != "Starting")
         told = [(status["reason"], status.get("message", ""))] if changed and status.get("reason") else []
         if status.get("checkpoint") and status.get("checkpoint") != before.get("checkpoint"):
             told.append(("CheckpointCommitted", f"checkpoint {status['checkpoint']} is committed"))
@@ -191,4 +193,5 @@ def _local(spec: Spec) -> list[Problem]:
 
 
 def _without_numbers(status: Object) -> Object:
-    return {key: value for key, value in status.items() if key not in _NUMBERS}
+    conditions = [{**each, "message": ""} for each in status.get("conditions", [])]
+    return {key: value for key, value in status.items() if key not in _NUMBERS} | {"conditions": conditions}
