@@ -131,7 +131,8 @@ class Sink(BaseHTTPRequestHandler):
                 '<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag></Contents>'
                 for key, size in found
             )
-            self._answer(f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>")
+            count = f"<KeyCount>{len(found)}</KeyCount><IsTruncated>false</IsTruncated>"
+            self._answer(f"<ListBucketResult>{count}{rows}</ListBucketResult>")
         elif path in self.objects:
             self._answer(self.objects[path][1].decode("latin-1"), encoding="latin-1")
         elif (file := self.shape.file(path)) is not None:

@@ -89,7 +89,13 @@ def _program(client: str, verb: str, folder: Path, prefix: str) -> Took:
     else:
         there = f":s3:{BUCKET}/{prefix}"
         ends = [str(folder), there] if verb == "upload" else [there, str(folder)]
-        options = ["--s3-provider=Other", f"--s3-endpoint={endpoint}", "--s3-env-auth", "--s3-no-check-bucket"]
+        options = [
+            "--s3-provider=Other",
+            f"--s3-endpoint={endpoint}",
+            "--s3-env-auth",
+            "--s3-no-check-bucket",
+            "--s3-list-version=2",
+        ]
         command = [str(BIN / "rclone"), "--config=/dev/null", "--log-level=ERROR", "copy", *options, *ends]
     start = time.perf_counter()
     process = subprocess.Popen(command)

@@ -22,8 +22,10 @@ _OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_ran
 _MOST_PARTS = 10_000
 AT_ONCE = 16
 """Chunks of 8 MiB under way, and in memory, at once: parts of large files, or small files of that size together."""
-_FILES_A_CHUNK = 4
-"""Small files under way in place of a chunk, at most: more requests at once than 64 gain nothing."""
+_RESTORING = 2 * AT_ONCE
+"""The same while a checkpoint is brought: nothing trains meanwhile, and everybody waits."""
+_FILES_A_CHUNK, _MOST_FILES = 4, 64
+"""Small files under way in place of a chunk; and in all, for more requests at once only wait for each other."""
 
 
 class CorruptCheckpoint(errors.StorageError):
@@ -58,7 +60,7 @@ def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int 
 
 def verify(store: Store, manifest: Manifest, prefix: str) -> None:
     """Read every file of a checkpoint and compare it with the manifest. Raises CorruptCheckpoint."""
-    budget = _Budget([entry.size for entry in manifest.files])
+    budget = _Budget([entry.size for entry in manifest.files], _RESTORING)
     with budget.pool() as pool, Path(os.devnull).open("wb") as nowhere:
         list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere, budget), manifest.files))
 
@@ -77,7 +79,7 @@ def download(
     matches is taken instead of a download. Raises CorruptCheckpoint.
     """
     entries = list(manifest.files if wanted is None else wanted)
-    budget = _Budget([entry.size for entry in entries])
+    budget = _Budget([entry.size for entry in entries], _RESTORING)
 
     def bring(entry: FileEntry) -> None:
         target = folder / restored_path(entry.path)
@@ -103,7 +105,7 @@ def download(
 class _Budget:
     """Bytes of files under way at once, shared out among those of a transfer."""
 
-    def __init__(self, sizes: list[int], at_once: int = AT_ONCE) -> None:
+    def __init__(self, sizes: list[int], at_once: int) -> None:
         large = sum(size > CHUNK_BYTES for size in sizes)
         self.parts = max(1, at_once // max(1, large))
         """Parts of each large file under way at once, when all large ones are on the way together."""
@@ -113,7 +115,7 @@ class _Budget:
 
     def pool(self) -> ThreadPoolExecutor:
         """Threads that move a file each."""
-        return ThreadPoolExecutor(min(self._files, _FILES_A_CHUNK * self._at_once))
+        return ThreadPoolExecutor(min(self._files, _FILES_A_CHUNK * self._at_once, _MOST_FILES))
 
     @contextlib.contextmanager
     def taken(self, size: int) -> Iterator[None]:
