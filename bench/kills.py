@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -78,9 +79,9 @@ def make_inputs(folder: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=64, n_embd=256, n_layer=4, n_head=4)).save_pretrained(
-        folder / "gpt2"
-    )
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=64, bos_token_id=0, eos_token_id=0, n_positions=64, n_embd=256, n_layer=4, n_head=4)
+    ).save_pretrained(folder / "gpt2")
 
 
 class Ours:
@@ -110,7 +111,7 @@ class Ours:
     def last(self, name: str) -> tuple[int, float]:
         """The step that the newest attempt went on from, and the loss of the last step."""
         newest = max(attempts.list_attempts(open_store(str(self.folder / name))), key=lambda each: each.number)
-        return newest.resumed.step if newest.resumed else 0, losses(self.folder / name)[STEPS]
+        return newest.resumed_from.step if newest.resumed_from else 0, losses(self.folder / name)[STEPS]
 
 
 class Peer:
@@ -181,7 +182,7 @@ def kill_and_resume(side: Ours | Peer, name: str, seed: int, whole: dict[int, fl
     try:
         side.run(name)
     except RuntimeError as error:
-        return f"failed: {str(error)[:60]}"
+        return f"failed: {re.sub(r'/[^ ]*/', '', str(error))[:90]}"  # the temporary folder left out
     resumed, loss = side.last(name)
     if resumed != committed:
         return f"went on from {resumed} instead of {committed}"
