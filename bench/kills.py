@@ -145,7 +145,7 @@ class Peer:
         return list((self.folder / f"{name}-peer").glob(f"checkpoint-{step}"))
 
     def resumes_from(self, name: str) -> int:
-        """The newest step whose save was over: Trainer marks none, so the one before the kill's own."""
+        """The step of the newest folder: Trainer does not tell which are whole."""
         steps = [int(found.name.rpartition("-")[2]) for found in (self.folder / f"{name}-peer").glob("checkpoint-*")]
         return max(steps, default=0)
 

@@ -29,11 +29,11 @@ _NO_YAML = re.compile(r"[\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 class ApiError(Exception):
-    """The API server refused; status 0 when it could not be reached."""
+    """The API server refused; status 0 when it could not be reached. The reason is Kubernetes' own word for it."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.reason = status, reason
 
 
 class Api:
@@ -68,7 +68,7 @@ class Api:
         response = self._send(method, path, body, kind, query or {}, _TIMEOUT, preload=True)
         answer: Object = json.loads(response.data or b"{}")
         if response.status >= 400:
-            raise ApiError(response.status, str(answer.get("message", response.status)))
+            raise ApiError(response.status, str(answer.get("message", response.status)), str(answer.get("reason", "")))
         return answer
 
     def get(self, path: str) -> Object | None:

@@ -17,8 +17,8 @@ _RETRY, _STOPPED, _FAILED = 75, 143, 5
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
 _KEPT_ATTEMPTS = 10
 _AT_WORK = ("training", "evaluating", "exporting")
-_LINGER = 60
-"""Seconds that the first pod of a complete job has to end by itself."""
+_LINGER = 180
+"""Seconds that the first pod of a complete job has to end by itself: its log is copied to the storage at last."""
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -70,7 +70,8 @@ class _Failure:
 
 def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, world: World) -> Seen:
     """The status of an accepted job, and what to do about its pods."""
-    status = _numbers(job, owner, before, world)
+    kept = {key: value for key, value in before.items() if key != "conditions"}
+    status = kept if _ended(before) else _numbers(job, owner, before, world)
     status["observedGeneration"] = generation
     note = _Conditions(status, before, generation, world.now)
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
@@ -82,9 +83,10 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     first = alive.get(0)
     told = world.progress.get("complete")  # a second or two before the kubelet says that the pod has succeeded
-    if first is not None and (told or _phase(first) == "Succeeded"):
+    if told or (first is not None and _phase(first) == "Succeeded"):
         status["progress"] = "100%"
-        note.end("Complete", reasons.COMPLETE, str(told or _end(first).get("message") or run_uri(job, owner)))
+        words = told or (_end(first).get("message") if first is not None else None)
+        note.end("Complete", reasons.COMPLETE, str(words or run_uri(job, owner)))
         return Seen(note.done(), delete=_leave_first(note, world), again=_LINGER)
     if job.spec.suspend:
         return _suspend(note, world)

@@ -78,28 +78,22 @@ class Reconciler:
             for obj in render.objects(job, owner, self._settings):
                 self._apply(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
-            # One that is there already the informer will tell of.
-            self._create(f"/api/v1/namespaces/{owner.namespace}/pods", render.pod(job, owner, self._settings, index))
+            pod = render.pod(job, owner, self._settings, index)
+            try:
+                self._api.request(
+                    "POST", f"/api/v1/namespaces/{owner.namespace}/pods", pod, query={"fieldManager": FIELD_MANAGER}
+                )
+            except ApiError as error:
+                if error.reason != "AlreadyExists":  # the informer will tell of it; a quota's 409 is another
+                    raise
 
     def _apply(self, key: str, obj: Object) -> None:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
-        known = applied.get((obj["kind"], meta["name"]))
-        if known != digest:
+        if applied.get((obj["kind"], meta["name"])) != digest:
             path = _PATHS[obj["kind"]].format(meta["namespace"], meta["name"], version=obj["apiVersion"])
-            if known is not None or not self._create(path.rpartition("/")[0], obj):
-                self._api.apply(path, obj)
+            self._api.apply(path, obj)
             applied[obj["kind"], meta["name"]] = digest
-
-    def _create(self, path: str, obj: Object) -> bool:
-        """Create an object; False when there is one of its name. Cheaper for the API server than to apply it."""
-        try:
-            self._api.request("POST", path, obj, query={"fieldManager": FIELD_MANAGER})
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            return False
-        return True
 
     def _known_status(self, key: str, found: Object) -> Object:
         """The status as we wrote it last: the informer's copy may be older."""

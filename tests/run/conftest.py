@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import BIN
+from tests.costs import COSTS, Cost
 
 
 @dataclass
@@ -29,6 +31,15 @@ class Running:
             if text in line:
                 return line
         pytest.fail(f"ended with {self.process.wait()} before {text!r}:\n{''.join(self.lines)}")
+
+    def cost(self, fault: str, since: float, signs: tuple[str, ...]) -> None:
+        """Note what a fault has cost: seconds until the first of its signs is told, and until there is a step again."""
+        noticed = None
+        for sign in signs:
+            self.wait_for(sign)
+            noticed = noticed or time.monotonic() - since
+        self.wait_for("step ")
+        COSTS.append(Cost(fault, noticed, time.monotonic() - since))
 
     def kill_all(self) -> None:
         """SIGKILL to the command and to everything that it started, as a power cut would."""

@@ -80,7 +80,10 @@ def test_what_was_staged_whole_is_committed_though_every_trainer_and_the_uploade
             for process in running.training_processes():
                 process.send_signal(signal.SIGKILL)
             _uploader(running).send_signal(signal.SIGKILL)
-        assert running.wait_for("going on from checkpoint").split("checkpoint ")[1].startswith(staged[-1])
+            killed = time.monotonic()
+        running.cost("every rank and the uploader killed", killed, ("attempt failed", "going on from checkpoint"))
+        told = [line for line in running.lines if "going on from checkpoint" in line][-1]
+        assert told.split("checkpoint ")[1].startswith(staged[-1])
         code, _, told = running.end()
         assert code == 0, told
     finally:

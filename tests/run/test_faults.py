@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
     broken.kill_all()
     assert not (tmp_path / "runs/job/final/manifest.json").exists()
 
+    started = time.monotonic()
     again = start(file)
-    told = again.wait_for("going on from checkpoint")
+    again.cost("everything killed: the next command", started, ("going on from checkpoint",))
+    told = next(line for line in again.lines if "going on from checkpoint" in line)
     resumed = int(told.split("checkpoint ")[1][:8])
     assert resumed >= 5
     code, _, told = again.end()
@@ -47,14 +50,15 @@ def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
     arguments = {**LONG, "max_steps": 100}
     running = start(tiny_manifest(tiny, tmp_path, trainingArguments=arguments, restart={"hangSeconds": 3}))
     running.wait_for("committed")
+    killed = time.monotonic()
     running.training_processes()[-1].send_signal(signal.SIGKILL)
-    assert "SIGKILL" in running.wait_for("attempt failed")
-    running.wait_for("attempt 2, going on from checkpoint")
+    running.cost("rank killed", killed, ("SIGKILL", "attempt 2, going on from checkpoint"))
     running.wait_for("committed")
     assert running.ray_processes() >= {"RayTrainWorker", "TrainController"}
     assert not running.ray_processes() & {"DatasetManager", "PlacementGroupCleaner"}, "each costs a second of start-up"
+    frozen = time.monotonic()
     running.training_processes()[-1].send_signal(signal.SIGSTOP)
-    assert "taken to hang" in running.wait_for("attempt failed")
+    running.cost("rank hangs (hangSeconds: 3)", frozen, ("taken to hang", "attempt 3, going on from checkpoint"))
     code, _, told = running.end()
     assert code == 0, told
     assert set(losses(tmp_path / "runs/job")) == set(range(1, 101))

@@ -65,7 +65,9 @@ class Server:
                 path = urlsplit(self.path).path
                 codes = outer.writes.get(f"{self.command} {path.rpartition('/')[2]}", [])
                 outer.written.append((self.command, path))
-                Answer(self).say(codes.pop(0) if codes else 200, {"message": "as scripted"})
+                code = codes.pop(0) if codes else 200
+                reasons = {409: "AlreadyExists"}
+                Answer(self).say(code, {"message": "as scripted", "reason": reasons.get(code, "")})
 
             do_POST = do_PATCH = do_DELETE = write  # noqa: N815 - the names that http.server calls
 

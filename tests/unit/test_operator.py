@@ -102,7 +102,9 @@ def test_a_job_is_complete_when_its_driver_says_so_and_the_first_pod_ends_by_its
     later = look([real(0)], seen.status)
     assert later.delete == ()
     assert later.again is not None
-    much_later = look([real(0)], seen.status, now=NOW + timedelta(minutes=2))
+    assert later.status == seen.status
+    much_later = look([real(0)], seen.status, now=NOW + timedelta(minutes=4))
+    assert much_later.status == seen.status, "an ended job's numbers stand"
     assert [gone.name for gone in much_later.delete] == ["job-0"], "one that does not end holds its GPUs no longer"
 
 

@@ -51,7 +51,7 @@ def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int 
         chunk = chunk_bytes(file.size)
         with budget.taken(file.size), Path(file.source).open("rb", buffering=0) as stream:
             chunks = _digested(_chunks(stream, file.size, chunk), sha256)
-            store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, budget.parts)
+            store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, budget.parts(file.size))
         return FileEntry(file.path, file.size, sha256.hexdigest())
 
     with budget.pool() as pool:
@@ -103,15 +103,20 @@ def download(
 
 
 class _Budget:
-    """Bytes of files under way at once, shared out among those of a transfer."""
+    """Bytes of files under way at once, shared out among those of a transfer, which fails as a whole."""
 
     def __init__(self, sizes: list[int], at_once: int) -> None:
         large = sum(size > CHUNK_BYTES for size in sizes)
-        self.parts = max(1, at_once // max(1, large))
-        """Parts of each large file under way at once, when all large ones are on the way together."""
+        # A chunk's room is left to the small files, of which no checkpoint is without.
+        self._parts = max(1, (at_once - 1) // large if large == 1 else at_once // max(1, large))
         self._at_once, self._files = at_once, max(1, len(sizes))
         self._total = self._free = at_once * CHUNK_BYTES
+        self._failed: BaseException | None = None
         self._changed = threading.Condition()
+
+    def parts(self, size: int) -> int:
+        """Parts of a file of so many bytes under way at once, when all large ones are on the way together."""
+        return max(1, min(self._parts, self._total // chunk_bytes(size)))
 
     def pool(self) -> ThreadPoolExecutor:
         """Threads that move a file each."""
@@ -119,13 +124,18 @@ class _Budget:
 
     @contextlib.contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Room for what is in memory of a file of so many bytes; waits until there is."""
-        need = min(size, self.parts * chunk_bytes(size), self._total)
+        """Room for what is under way of a file of so many bytes; waits until there is, or another file has failed."""
+        need = min(size, self.parts(size) * chunk_bytes(size), self._total)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= need)
+            self._changed.wait_for(lambda: self._failed or self._free >= need)
+            if self._failed is not None:
+                raise self._failed
             self._free -= need
         try:
             yield
+        except BaseException as error:
+            self._failed = self._failed or error
+            raise
         finally:
             with self._changed:
                 self._free += need
@@ -160,7 +170,9 @@ def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes], budge
     sha256, size = hashlib.sha256(), 0
     try:
         with budget.taken(entry.size):
-            for chunk in _digested(store.stream(f"{prefix}/{entry.path}", entry.size, budget.parts), sha256):
+            for chunk in _digested(
+                store.stream(f"{prefix}/{entry.path}", entry.size, budget.parts(entry.size)), sha256
+            ):
                 size += len(chunk)
                 sink.write(chunk)
     except errors.NotFoundError:

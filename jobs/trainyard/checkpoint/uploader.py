@@ -90,7 +90,7 @@ class Uploader:
             # Its buffers are gone: the attempt was swept. Somebody else goes on from another checkpoint.
             self._abandon(ticket, str(error))
             return True
-        self._pause, self._at_once = 0.5, AT_ONCE
+        self._pause, self._at_once = 0.5, min(AT_ONCE, 2 * self._at_once)
         self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
         return True
 
@@ -166,7 +166,7 @@ class Uploader:
     def _store(self, run: Run) -> Store:
         if run not in self._stores:
             self._stores[run] = run.store
-        # Who waits for the answer gets one chance; else the storage's absence is told, and tried again from here.
+        # For who waits for the answer an outage is waited out, once; else it is told, and tried again from here.
         return self._stores[run].patient() if self._awaited else self._stores[run]
 
 

@@ -46,6 +46,7 @@ EXIT_CODES = {
     "Stopped": ExitCode.STOPPED,
 }
 _NODE_FOLDER = Path("/tmp/trainyard-node")  # noqa: S108 - the pod's own
+_RAY_LOG = "ray.log"
 _MAX_MESSAGE = 3000
 """Bytes of words in a termination message, of which Kubernetes keeps 4096 in all."""
 
@@ -153,7 +154,7 @@ class _Agent:
 
     def _lead(self) -> Result:
         workers = self.job.spec.workers
-        ray_node = RayNode(workers.processes, workers.gpus, self.place.address)
+        ray_node = RayNode(workers.processes, workers.gpus, self.place.address, self.node.folder / _RAY_LOG)
         watch = threading.Thread(target=self._watch_head, args=(ray_node,), daemon=True)
         watch.start()
         connect = functools.partial(
@@ -170,7 +171,8 @@ class _Agent:
         """Without its head this pod can do nothing: it ends, and the operator replaces it."""
         ray_node.process.wait()
         if self.result is None and not self.stopping.is_set():
-            tell_end(self.place.termination_log, Result("Infrastructure", "the head of the Ray cluster died"))
+            message = f"the head of the Ray cluster died. {ray_node.last_words()}".strip()
+            tell_end(self.place.termination_log, Result("Infrastructure", message))
             os._exit(EXIT_CODES["Infrastructure"])
 
     def _follow(self) -> Result:
@@ -182,7 +184,7 @@ class _Agent:
                     return Result("Complete", "the job is complete")
                 self.stopping.wait(0.5)
                 continue
-            ray_node = RayNode(workers.processes, workers.gpus, self.place.address, head)
+            ray_node = RayNode(workers.processes, workers.gpus, self.place.address, self.node.folder / _RAY_LOG, head)
             while ray_node.alive() and resolve(self.place.head) in (head, None) and not self.stopping.wait(0.5):
                 pass
             self._let_training_end()

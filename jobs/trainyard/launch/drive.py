@@ -63,9 +63,9 @@ class Drive:
                 self.ranks_here, self.flush,
             )  # fmt: skip
             result = driver.run()
-        if result.outcome == "Complete":
-            self.tell({"event": "complete", "url": result.message})
-        return result
+            if result.outcome == "Complete":
+                self.tell({"event": "complete", "url": result.message})
+            return result
 
     def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:
         from trainyard.launch.driver import complete
@@ -75,6 +75,7 @@ class Drive:
             return None
         self.tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
         self.tell({"event": "final", "url": self.store.url(layout.FINAL), "metrics": final.metrics})
+        self.tell({"event": "complete", "url": self.store.url(layout.FINAL)})
         return Result("Complete", self.store.url(layout.FINAL), final.step)
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 
@@ -15,6 +16,7 @@ PORT, DASHBOARD_PORT = 6379, 8265
 _MEMORY_BYTES = 100 * 1024 * 1024
 """Of Ray's object store: training data does not pass through it, and Ray wants 75 MiB at least."""
 _START = "ray.scripts.scripts"
+_START_SECONDS = 60.0
 _NICE, _LOWEST = 10, 19
 _UNHURRIED = ("dashboard/dashboard.py", "ray.util.client.server")
 """Of the head's processes those that no training waits for."""
@@ -23,7 +25,7 @@ _UNHURRIED = ("dashboard/dashboard.py", "ray.util.client.server")
 class RayNode:
     """The Ray processes of this pod; they end when one of them does."""
 
-    def __init__(self, processes: int, gpus: int, address: str, head: str | None = None) -> None:
+    def __init__(self, processes: int, gpus: int, address: str, log: Path, head: str | None = None) -> None:
         where = (
             [
                 "--head",
@@ -35,14 +37,16 @@ class RayNode:
             if head is None
             else [f"--address={head}:{PORT}"]
         )
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", _START, "start", *where, "--block", f"--node-ip-address={address}",
-                f"--num-cpus={processes}", f"--num-gpus={gpus}", f"--object-store-memory={_MEMORY_BYTES}",
-                "--disable-usage-stats", "--include-log-monitor=False",
-            ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        self._log = log
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, "-m", _START, "start", *where, "--block", f"--node-ip-address={address}",
+                    f"--num-cpus={processes}", f"--num-gpus={gpus}", f"--object-store-memory={_MEMORY_BYTES}",
+                    "--disable-usage-stats", "--include-log-monitor=False",
+                ],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+            )  # fmt: skip
         if head is None:
             threading.Thread(target=self._let_wait, name="ray's dashboard", daemon=True).start()
 
@@ -50,10 +54,17 @@ class RayNode:
         """Whether all of them run."""
         return self.process.poll() is None
 
+    def last_words(self) -> str:
+        """Why it ended by itself, as far as Ray says; empty when it was killed."""
+        if (self.process.poll() or 0) <= 0:
+            return ""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
     def _let_wait(self) -> None:
         """While the head starts, on cores that everything wants, the dashboard is not to take any."""
-        left = set(_UNHURRIED)
-        while left and self.alive():
+        left, until = set(_UNHURRIED), time.monotonic() + _START_SECONDS
+        while left and self.alive() and time.monotonic() < until:
             for process in _tree(self.process.pid):
                 with contextlib.suppress(psutil.Error):
                     command = " ".join(process.cmdline())
@@ -72,10 +83,11 @@ class RayNode:
 
 def step_back() -> None:
     """In a Ray worker: from now on Ray's processes of this pod only watch; on full cores they must not delay a step."""
-    starter = [each for each in psutil.Process().parents() if _START in each.cmdline()]
-    for process in _tree(starter[0].pid) if starter else ():
-        with contextlib.suppress(psutil.Error):
-            process.nice(max(_NICE, process.nice()))
+    with contextlib.suppress(psutil.Error):  # a nicety is not worth an attempt
+        starter = [each for each in psutil.Process().parents() if _START in each.cmdline()]
+        for process in _tree(starter[0].pid) if starter else ():
+            with contextlib.suppress(psutil.Error):
+                process.nice(max(_NICE, process.nice()))
 
 
 def _tree(pid: int) -> list[psutil.Process]:

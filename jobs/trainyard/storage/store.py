@@ -5,13 +5,12 @@ three outcomes a caller can tell apart (there, not there, storage broken), and m
 """
 
 import collections
-import itertools
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -83,11 +82,11 @@ class Store:
 
         So many parts are under way, and in memory, at once.
         """
-        first, second = next(chunks, b""), next(chunks, None)
-        if second is None:  # whole, in one request instead of three
-            return self.put(path, first)
-        whole = itertools.chain((first, second), chunks)
+        head = collections.deque(islice(chunks, 2))
+        if len(head) < 2:  # whole, in one request instead of three
+            return self.put(path, head.popleft() if head else b"")
         with self._explained("write", path):
+            whole = chain(_emptying(head), chunks)
             obstore.put(self.backend, path, whole, chunk_size=chunk_bytes, max_concurrency=at_once)
         return None
 
@@ -226,6 +225,12 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
     except (BaseError, ValueError) as error:
         raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
     return Store(uri.rstrip("/"), parts.scheme, *backends)
+
+
+def _emptying(chunks: collections.deque[bytes]) -> Iterator[bytes]:
+    """The chunks, none of which is kept."""
+    while chunks:
+        yield chunks.popleft()
 
 
 def _folder(uri: str) -> Path | None:
