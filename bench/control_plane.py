@@ -225,12 +225,11 @@ def main(*counts: int) -> None:
     was_up = bed.is_up()
     bed.up()
     kubectl("apply", "--server-side", "-f", str(CHART / "files/trainerjob.crd.yaml"))
-    os.environ["KUBECONFIG"] = str(kubeconfig())
     rows = []
     try:
         for count in counts or (1000, 5000, 15000):
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(measure(Api.connect(), count, Path(folder)))
+                rows.append(measure(Api.connect(str(kubeconfig())), count, Path(folder)))
             print(json.dumps(rows[-1]), file=sys.stderr)
     finally:
         kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=600)

@@ -44,15 +44,15 @@ class Api:
         self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
 
     @classmethod
-    def connect(cls) -> "Api":
-        """By the pod's service account, or by KUBECONFIG outside a cluster."""
+    def connect(cls, kubeconfig: str | None = None) -> "Api":
+        """By the pod's service account; outside a cluster by a kubeconfig, KUBECONFIG's if none is given."""
         configuration = client.Configuration()
         configuration.connection_pool_maxsize = 32
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
             # Named here: the library has read the variable when it was imported.
-            file = os.environ.get("KUBECONFIG")
+            file = kubeconfig or os.environ.get("KUBECONFIG")
             config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
         return cls(configuration)
 

@@ -40,8 +40,7 @@ def apply(*objects: dict[str, Any]) -> None:
 
 @functools.cache
 def _api(config: Path) -> Api:
-    os.environ["KUBECONFIG"] = str(config)
-    return Api.connect()
+    return Api.connect(str(config))
 
 
 def read(path: str) -> Any:
