@@ -24,8 +24,10 @@ AT_ONCE = 16
 """Chunks of 8 MiB under way, and in memory, at once: parts of large files, or small files of that size together."""
 _RESTORING = 2 * AT_ONCE
 """The same while a checkpoint is brought: nothing trains meanwhile, and everybody waits."""
-_FILES_A_CHUNK, _MOST_FILES = 4, 64
-"""Small files under way in place of a chunk; and in all, for more requests at once only wait for each other."""
+_FILES_A_CHUNK = 4
+"""Small files under way in place of a chunk, as far as the bytes allow."""
+_MOST_FILES = 64
+"""More requests at once would only wait for each other."""
 
 
 class CorruptCheckpoint(errors.StorageError):
