@@ -47,7 +47,7 @@ def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
 def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
     tiny: Tiny, tmp_path: Path, start: Start
 ) -> None:
-    arguments = {**LONG, "max_steps": 100}
+    arguments = {**LONG, "max_steps": 400}
     running = start(tiny_manifest(tiny, tmp_path, trainingArguments=arguments, restart={"hangSeconds": 3}))
     running.wait_for("committed")
     killed = time.monotonic()
@@ -61,7 +61,7 @@ def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
     running.cost("rank hangs (hangSeconds: 3)", frozen, ("taken to hang", "attempt 3, going on from checkpoint"))
     code, _, told = running.end()
     assert code == 0, told
-    assert set(losses(tmp_path / "runs/job")) == set(range(1, 101))
+    assert set(losses(tmp_path / "runs/job")) == set(range(1, 401))
     end = json.loads((tmp_path / "runs/job/attempts/00001-end.json").read_text())
     assert end["outcome"] == "Infrastructure"
     logs = [log.read_text() for log in (tmp_path / "runs/job/logs/attempt-00002").iterdir()]
