@@ -26,13 +26,14 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import trustme
 
+from bench.cluster import seconds_until
 from bench.common import save
 from tests.bed import cluster as bed
 from tests.bed.kubectl import apply, kubeconfig, kubectl
@@ -151,7 +152,7 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     limit = 60 + count / 10
     with operator(folder) as process:
-        _until(lambda: _metric("trainyard_api_requests_total", verb="PUT") >= 1, limit)  # it leads
+        seconds_until(lambda: _metric("trainyard_api_requests_total", verb="PUT") >= 1, limit)  # it leads
         before = psutil.Process(process.pid).memory_info().rss
         watch, kubelets = Watch(api), Kubelets(api)
         watch.jobs.synced.wait()
@@ -159,14 +160,14 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
         with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
             list(pool.map(functools.partial(_create, api), range(count)))
         created = time.monotonic() - start
-        _until(lambda: kubelets.phases()["Running"] >= count, limit)
+        seconds_until(lambda: kubelets.phases()["Running"] >= count, limit)
         running = time.monotonic() - start
-        _until(watch.quiet, limit)
+        seconds_until(watch.quiet, limit)
         requests = sum(_metric("trainyard_api_requests_total", verb=verb) for verb in _WRITES)
         delays = _one_by_one(api, watch, count, limit)
     with operator(folder) as process:
-        _until(lambda: _metric("trainyard_reconciles_total") >= count + _ONE_BY_ONE, limit)
-        _until(watch.quiet, limit)
+        seconds_until(lambda: _metric("trainyard_reconciles_total") >= count + _ONE_BY_ONE, limit)
+        seconds_until(watch.quiet, limit)
         idle = sum(_metric("trainyard_api_requests_total", verb=verb) for verb in _WRITES)
         rss = psutil.Process(process.pid).memory_info().rss
         start = time.monotonic()
@@ -197,16 +198,8 @@ def _one_by_one(api: Api, watch: Watch, first: int, limit: float) -> list[float]
         keys.append(_create(api, index))
         time.sleep(_PAUSE)
     watch.wait("Starting", first + _ONE_BY_ONE, limit)
-    _until(watch.quiet, limit)
+    seconds_until(watch.quiet, limit)
     return [watch.reached["Starting"][key] - watch.created[key] for key in keys]
-
-
-def _until(what: Callable[[], bool], limit: float) -> None:
-    deadline = time.monotonic() + limit
-    while not what():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {limit:.0f} s")
-        time.sleep(0.1)
 
 
 def _metric(name: str, **labels: str) -> float:

@@ -93,7 +93,7 @@ class Ours:
 
     def run(self, name: str, strike: Kill | None = None) -> None:
         """An attempt; with a kill, one that may end in it."""
-        script = {"path": str(SCRIPT), "args": [*_arguments(self.folder, name, self.strategy)]}
+        script = {"path": str(SCRIPT), "args": _arguments(self.folder, name, self.strategy)}
         gpus = {"gpus": 1} if self.strategy == "fsdp" else {}
         done = self.train(2, name, beside=strike, script=script, workers={"count": 2, **gpus})
         if strike is None and done.result.outcome != "Complete":

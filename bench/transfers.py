@@ -23,11 +23,12 @@ from bench.transfer_client import BUCKET
 _GIB = 1 << 30
 CASES = {"1 × 1 GB": (1, 1_000_000_000), "16 × 64 MB": (16, 64_000_000), "1,000 × 1 MB": (1000, 1_000_000)}
 _MEMORY = "/dev/shm"
+PEERS = ("pyarrow", "ray", "boto3", "s5cmd", "rclone")
 Took = dict[str, float]
 
 
-def compare(verb: str, clients: tuple[str, ...], repeats: int) -> dict[str, dict[str, list[Took]]]:
-    """Let each client move each case, interleaved, and print the table. Returns case → client → repeats."""
+def compare(verb: str, repeats: int) -> dict[str, dict[str, list[Took]]]:
+    """Let us and each peer move each case, interleaved, and print the table. Returns case → client → repeats."""
     found: dict[str, dict[str, list[Took]]] = {}
     with tempfile.TemporaryDirectory(dir=_MEMORY) as temporary:
         root = Path(temporary)
@@ -35,11 +36,11 @@ def compare(verb: str, clients: tuple[str, ...], repeats: int) -> dict[str, dict
         with shaped(shape) as sink:
             os.environ.update(sink.environment)
             for number, (case, (count, size)) in enumerate(CASES.items()):
-                rows = found.setdefault(case, {client: [] for client in clients})
+                rows = found.setdefault(case, {client: [] for client in ("ours", *PEERS)})
                 source = root / "served" / BUCKET / f"case-{number}"
                 entries = _files(source, count, size)
                 for repeat in range(repeats):
-                    for client in clients:
+                    for client in rows:
                         took = _one(verb, client, source, entries, root)
                         rows[client].append(took)
                         told = ", ".join(f"{name} {value:.3g}" for name, value in took.items())
@@ -53,6 +54,11 @@ def compare(verb: str, clients: tuple[str, ...], repeats: int) -> dict[str, dict
 def median(rows: list[Took], name: str) -> float:
     """The median of a figure over the repeats."""
     return statistics.median(row[name] for row in rows)
+
+
+def best(rows: dict[str, list[Took]]) -> str:
+    """The peer that was fastest."""
+    return min(PEERS, key=lambda peer: median(rows[peer], "seconds"))
 
 
 def _one(verb: str, client: str, source: Path, entries: str, root: Path) -> Took:

@@ -5,18 +5,16 @@ python -m bench.upload [repeats]
 
 import sys
 
-from bench.transfers import compare, median
-
-CLIENTS = ("ours", "pyarrow", "ray", "boto3", "s5cmd", "rclone")
+from bench.transfers import best, compare, median
 
 
 def main(repeats: int = 3) -> None:
     """Print the table and how far the goals are."""
-    for case, rows in compare("upload", CLIENTS, repeats).items():
-        best = min((client for client in CLIENTS if client != "ours"), key=lambda each: median(rows[each], "seconds"))
+    for case, rows in compare("upload", repeats).items():
+        peer = best(rows)
         ours = median(rows["ours"], "seconds")
         print(
-            f"{case}: {ours / median(rows[best], 'seconds'):.2f}× the best, {best} (goal ≤ 1.05); "
+            f"{case}: {ours / median(rows[peer], 'seconds'):.2f}× the best, {peer} (goal ≤ 1.05); "
             f"{median(rows['pyarrow'], 'seconds') / ours:.1f}× faster than pyarrow (goal ≥ 3 for many files)"
         )
 

@@ -70,16 +70,15 @@ class _Failure:
 
 def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, world: World) -> Seen:
     """The status of an accepted job, and what to do about its pods."""
-    kept = {key: value for key, value in before.items() if key != "conditions"}
-    status = kept if _ended(before) else _numbers(job, owner, before, world)
+    over = _ended(before)
+    status = _kept(before) if over else _numbers(job, owner, before, world)
     status["observedGeneration"] = generation
     note = _Conditions(status, before, generation, world.now)
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
-    if _ended(before):
+    if over:
         left = _seconds_left(before.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
-        linger = _seconds_left(before.get("completionTime"), _LINGER, world.now) or None
-        soonest = min((wait for wait in (left, linger) if wait is not None), default=None)
-        return Seen(note.done(), delete=_leave_first(note, world), again=soonest, expired=left == 0.0)
+        soonest = min((wait for wait in (left, _lingering(status, world)) if wait is not None), default=None)
+        return Seen(note.done(), delete=_leave_first(status, world), again=soonest, expired=left == 0.0)
     alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     first = alive.get(0)
     told = world.progress.get("complete")  # a second or two before the kubelet says that the pod has succeeded
@@ -87,7 +86,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
         status["progress"] = "100%"
         words = told or (_end(first).get("message") if first is not None else None)
         note.end("Complete", reasons.COMPLETE, str(words or run_uri(job, owner)))
-        return Seen(note.done(), delete=_leave_first(note, world), again=_LINGER)
+        return Seen(note.done(), delete=_leave_first(status, world), again=_LINGER)
     if job.spec.suspend:
         return _suspend(note, world)
     note.set("Suspended", False, reasons.RUNNING, "")
@@ -95,12 +94,12 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     failures = [found for pod in world.pods if (found := _failure(pod)) and not _leaving(pod)]
     if final := next((found for found in failures if found.final), None):
         note.end("Failed", final.reason, final.message)
-        return Seen(note.done(), delete=_leave_first(note, world))
+        return Seen(note.done(), delete=_leave_first(status, world))
     wait = _count(job, note, failures, world)
     _say(job, note, world, failures, wait)
     deadline = _deadline(job, note, world)
     if note.ended:
-        return Seen(note.done(), delete=_leave_first(note, world))
+        return Seen(note.done(), delete=_leave_first(status, world))
     gone = [] if wait else [_deletion(found.pod) for found in failures]
     wanted = job.spec.workers.count + job.spec.workers.spares
     create = [index for index in range(wanted) if index not in alive]
@@ -155,9 +154,14 @@ def invalid(generation: int, before: Object, message: str, now: datetime) -> Obj
     return note.done() | {"observedGeneration": generation}
 
 
+def _kept(before: Object) -> Object:
+    """The status of before, without the conditions: those are made anew."""
+    return {key: value for key, value in before.items() if key != "conditions"}
+
+
 def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Object:
     """The status of before, with what was reported since. Numbers are texts, as everywhere in Kubernetes."""
-    status = {key: value for key, value in before.items() if key != "conditions"}
+    status = _kept(before)
     status.setdefault("startTime", _time(world.now))
     status.setdefault("restarts", 0)
     status["resultUri"] = f"{run_uri(job, owner)}/final"
@@ -400,11 +404,16 @@ def _lost(world: World) -> list[Deletion]:
     ]
 
 
-def _leave_first(note: _Conditions, world: World) -> tuple[Deletion, ...]:
+def _lingering(status: Object, world: World) -> float | None:
+    """Seconds that the first pod of a complete job still has to end by itself; None when it has none."""
+    if status["state"] != "Complete":
+        return None
+    return _seconds_left(status["completionTime"], _LINGER, world.now) or None
+
+
+def _leave_first(status: Object, world: World) -> tuple[Deletion, ...]:
     """When a job has ended all pods go but the first, whose log is still read: a complete job's ends by itself."""
-    status = note.status
-    ending = status["state"] == "Complete" and _seconds_left(status["completionTime"], _LINGER, world.now)
-    kept = ("Succeeded", "Failed", *(("Running",) if ending else ()))
+    kept = ("Succeeded", "Failed") if _lingering(status, world) is None else ("Succeeded", "Failed", "Running")
     return tuple(
         _deletion(pod)
         for pod in world.pods

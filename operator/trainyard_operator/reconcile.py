@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 JOBS = f"/apis/{API_VERSION}/trainerjobs"
 _STATUS_SECONDS = 5.0
 """Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
-_NUMBERS = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message")
+_UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message")
 _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
     "Secret": "/api/v1/namespaces/{}/secrets/{}",
@@ -111,7 +111,7 @@ class Reconciler:
             return None
         now = time.monotonic()
         last = self._written.get(key, (0.0, {}))[0]
-        if _without_numbers(status) == _without_numbers(before) and now - last < _STATUS_SECONDS:
+        if _urgent(status) == _urgent(before) and now - last < _STATUS_SECONDS:
             return last + _STATUS_SECONDS - now
         body = {
             "apiVersion": API_VERSION, "kind": KIND,
@@ -186,6 +186,6 @@ def _local(spec: Spec) -> list[Problem]:
     return [Problem(path, f"{source}: {message}") for path, source in sources.items() if source[0] in ".~"]
 
 
-def _without_numbers(status: Object) -> Object:
+def _urgent(status: Object) -> Object:
     conditions = [{**each, "message": ""} for each in status.get("conditions", [])]
-    return {key: value for key, value in status.items() if key not in _NUMBERS} | {"conditions": conditions}
+    return {key: value for key, value in status.items() if key not in _UNHURRIED} | {"conditions": conditions}

@@ -75,8 +75,21 @@ class Place:
         """Wait for what becomes of a checkpoint."""
         return doorbell.settled(self.node.bell, self.tickets, CheckpointId(step, attempt))
 
+    def live_through(self, name: str, fault: Fault, seconds: float) -> Cost:
+        """A fault in mid-upload: it is noticed within so many seconds, and after it the checkpoint is committed."""
+        attempts.claim(self.store, None, 1, after=0)
+        with self.proxy.fault(SLOW):
+            self.leave()
+            self.sending()
+        with self.proxy.fault(fault):
+            noticed = self.noticed(seconds)
+            assert self.tickets.receipt(CheckpointId(10, 1)) is None
+        mended = time.monotonic()
+        assert self.settled().state == "Committed"
+        return Cost(name, noticed, time.monotonic() - mended)
 
-Places = Callable[[str], Place]
+
+Places = Callable[..., Place]
 
 
 @pytest.fixture
@@ -99,22 +112,8 @@ def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
 
 def test_a_checkpoint_waits_for_the_storage_to_be_mended(places: Places, s3_env: S3Server) -> None:
     made = {fault: places(f"fault-{number}") for number, fault in enumerate(FAULTS)}
-
-    def live_through(fault: str) -> Cost:
-        place = made[fault]
-        attempts.claim(place.store, None, 1, after=0)
-        with place.proxy.fault(SLOW):
-            place.leave()
-            place.sending()
-        with place.proxy.fault(FAULTS[fault]):
-            noticed = place.noticed(60)
-            assert place.tickets.receipt(CheckpointId(10, 1)) is None
-        mended = time.monotonic()
-        assert place.settled().state == "Committed"
-        return Cost(fault, noticed, time.monotonic() - mended)
-
     with ThreadPoolExecutor(len(FAULTS)) as pool:
-        COSTS.extend(pool.map(live_through, FAULTS))
+        COSTS.extend(pool.map(lambda fault: made[fault].live_through(fault, FAULTS[fault], 60), FAULTS))
     for place in made.values():
         manifest = catalogue.read_manifest(open_store(place.store.uri, s3_env.endpoint), CheckpointId(10, 1))
         assert manifest.size == SIZE
@@ -132,16 +131,7 @@ def test_a_narrow_way_is_waited_for(places: Places) -> None:
 
 @pytest.mark.slow
 def test_a_storage_that_hangs_is_told_and_waited_for(places: Places) -> None:
-    place = places("hang")
-    attempts.claim(place.store, None, 1, after=0)
-    with place.proxy.fault(SLOW):
-        place.leave()
-        place.sending()
-    with place.proxy.fault(Fault(hang=True)):
-        noticed = place.noticed(400)
-    mended = time.monotonic()
-    assert place.settled().state == "Committed"
-    COSTS.append(Cost("storage hangs", noticed, time.monotonic() - mended))
+    COSTS.append(places("hang").live_through("storage hangs", Fault(hang=True), 400))
 
 
 def test_an_uploader_that_is_killed_in_mid_upload_is_started_again_and_finishes(places: Places) -> None:

@@ -115,35 +115,39 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
         staging.mkdir(parents=True)
         uploads, watches = Uploads(own), [HangWatch(staging / "none", 0) for _ in range(ranks)]
 
+        killed, ended = threading.Event(), threading.Event()
+
         def kill() -> None:
+            killed.set()
             uploads.close(at_once=True)
             for watch in watches:
                 if watch.pid is not None:
                     os.kill(watch.pid, signal.SIGKILL)
 
-        ended = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(beside, kill, ended) if beside is not None else None
             try:
-                done = _run(node, work, watches, tmp_path / name)
+                result, log = _run(node, work, watches)
             finally:
                 ended.set()
                 uploads.close()
             if other is not None:
                 other.result()
-        return done
+        assert result is not None or killed.is_set(), log
+        return Trained(result or Result("Infrastructure", "killed"), tmp_path / name, log)
 
     return start
 
 
-def _run(node: Node, work: Work, watches: list[HangWatch], run: Path) -> Trained:
+def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Result | None, str]:
+    """The result of rank 0, unless it died without one; and the log of all ranks."""
     staging, ranks = Path(work.staging), len(watches)
     work.write(staging / "work.json")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
 
-    def one(rank: int) -> Result:
+    def one(rank: int) -> Result | None:
         env = {
             "RANK": rank,
             "WORLD_SIZE": ranks,
@@ -157,9 +161,9 @@ def _run(node: Node, work: Work, watches: list[HangWatch], run: Path) -> Trained
             "env": {key: str(value) for key, value in env.items()},
         }  # fmt: skip
         ended = run_process(node, request, watches[rank])
-        return ended if isinstance(ended, Result) else Result("Infrastructure", f"ended with status {ended}")
+        return ended if isinstance(ended, Result) else None
 
     with ThreadPoolExecutor(ranks) as pool:
         results = list(pool.map(one, range(ranks)))
     log = "\n".join((staging / f"{rank}.log").read_text() for rank in range(ranks))
-    return Trained(results[0], run, log)
+    return results[0], log

@@ -66,8 +66,8 @@ class Server:
                 codes = outer.writes.get(f"{self.command} {path.rpartition('/')[2]}", [])
                 outer.written.append((self.command, path))
                 code = codes.pop(0) if codes else 200
-                reasons = {409: "AlreadyExists"}
-                Answer(self).say(code, {"message": "as scripted", "reason": reasons.get(code, "")})
+                reason = "AlreadyExists" if code == 409 else ""
+                Answer(self).say(code, {"message": "as scripted", "reason": reason})
 
             do_POST = do_PATCH = do_DELETE = write  # noqa: N815 - the names that http.server calls
 

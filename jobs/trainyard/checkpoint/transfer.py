@@ -53,7 +53,10 @@ def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int 
         chunk = chunk_bytes(file.size)
         with budget.taken(file.size), Path(file.source).open("rb", buffering=0) as stream:
             chunks = _digested(_chunks(stream, file.size, chunk), sha256)
-            store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, budget.parts(file.size))
+            if file.size <= chunk:  # whole: one request instead of three
+                store.put(f"{prefix}/{file.path}", b"".join(chunks))
+            else:
+                store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, budget.parts(file.size))
         return FileEntry(file.path, file.size, sha256.hexdigest())
 
     with budget.pool() as pool:
@@ -172,9 +175,8 @@ def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes], budge
     sha256, size = hashlib.sha256(), 0
     try:
         with budget.taken(entry.size):
-            for chunk in _digested(
-                store.stream(f"{prefix}/{entry.path}", entry.size, budget.parts(entry.size)), sha256
-            ):
+            stream = store.stream(f"{prefix}/{entry.path}", entry.size, budget.parts(entry.size))
+            for chunk in _digested(stream, sha256):
                 size += len(chunk)
                 sink.write(chunk)
     except errors.NotFoundError:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -78,17 +78,12 @@ class Store:
             obstore.put(self.backend, path, stream, chunk_size=CHUNK_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
     def put_chunks(self, path: str, chunks: Iterator[bytes], chunk_bytes: int, at_once: int) -> None:
-        """Upload what comes in chunks, in parts when there are several; no reader sees a part of it.
+        """Upload what comes in chunks, in parts; no reader sees a part of it.
 
         So many parts are under way, and in memory, at once.
         """
-        head = collections.deque(islice(chunks, 2))
-        if len(head) < 2:  # whole, in one request instead of three
-            return self.put(path, head.popleft() if head else b"")
         with self._explained("write", path):
-            whole = chain(_emptying(head), chunks)
-            obstore.put(self.backend, path, whole, chunk_size=chunk_bytes, max_concurrency=at_once)
-        return None
+            obstore.put(self.backend, path, chunks, chunk_size=chunk_bytes, max_concurrency=at_once)
 
     def get(self, path: str) -> bytes:
         """The bytes of an object. Raises errors.NotFoundError if there is none."""
@@ -225,12 +220,6 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
     except (BaseError, ValueError) as error:
         raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
     return Store(uri.rstrip("/"), parts.scheme, *backends)
-
-
-def _emptying(chunks: collections.deque[bytes]) -> Iterator[bytes]:
-    """The chunks, none of which is kept."""
-    while chunks:
-        yield chunks.popleft()
 
 
 def _folder(uri: str) -> Path | None:

@@ -60,7 +60,7 @@ def _bring(work: Work, step: int, events: Events) -> Path | None:
     if source is None:
         return None
     try:
-        restore.bring(work.store, Tickets(Path(work.tickets)), source, target, Seats(*_ranks_here()))
+        restore.bring(work.store, Tickets(Path(work.tickets)), source, target, _seats_here())
     except (CorruptCheckpoint, ValueError) as error:
         set_aside(work.store, source, str(error))
         events.send("note", text=f"the best checkpoint, {source}, is corrupt and was set aside ({error})")
@@ -73,11 +73,11 @@ def _checkpoint_of(work: Work, step: int) -> CheckpointId | None:
     return next((identity for identity in found if identity.step == step), None)
 
 
-def _ranks_here() -> tuple[range, int]:
-    """The ranks of this node, and how many there are in all."""
+def _seats_here() -> Seats:
+    """The ranks of this node: they follow each other."""
     seat = Seat.here()
     first = seat.rank - seat.rank % seat.local_size
-    return range(first, first + seat.local_size), seat.world_size
+    return Seats(range(first, first + seat.local_size), seat.world_size)
 
 
 def _step(path: str) -> int:
