@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from tests.bed.node import Node
 from tests.bed.pki import FOLDER, Authority
 
 NODES = (Node(1), Node(2))
+_SHIM_SOCKETS = Path("/run/containerd/s")
 _NODE_SECONDS = 150
 _STATUS_SECONDS = 5
 
@@ -105,6 +107,7 @@ def down() -> None:
     with _alone("cluster"):
         daemons.end(*daemons.names())
         _end_strays()
+        _remove_dead_sockets()
         _unmount()
         node.remove_cgroups()
         if programs.find("ip"):
@@ -189,6 +192,18 @@ def _end_strays() -> None:
     for each in NODES:
         each.kill_containers()
     daemons.kill([process for process in psutil.process_iter(["cmdline"]) if _is_ours(process)])
+
+
+def _remove_dead_sockets() -> None:
+    """Remove the sockets of shims that are gone: containerd has them in one folder, whatever its own is."""
+    for file in _SHIM_SOCKETS.glob("*"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(file))
+            except ConnectionRefusedError:
+                file.unlink(missing_ok=True)  # another containerd's that lives would answer
+            except OSError:
+                continue
 
 
 def _is_ours(process: psutil.Process) -> bool:

@@ -10,6 +10,7 @@ from tests.bed.programs import find
 
 _SETTINGS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
 _BEFORE = STATE / "sysctl.json"
+_TABLES = ("iptables", "ip6tables")
 
 
 def up() -> None:
@@ -22,6 +23,9 @@ def up() -> None:
         _BEFORE.write_text(json.dumps({name: _setting(name).read_text().strip() for name in _SETTINGS}))
     for name, value in _SETTINGS.items():
         _setting(name).write_text(value)
+    for table in _TABLES:
+        if not _rules_before(table).exists():
+            _rules_before(table).write_text("\n".join(_of_kubernetes(_saved(table))))
 
 
 def add_address(address: str) -> None:
@@ -34,23 +38,35 @@ def down() -> None:
     for port in Path(f"/sys/class/net/{BRIDGE}/brif").glob("*"):
         _ip("link", "delete", port.name)
     _ip("link", "delete", BRIDGE)
-    for version in ("iptables", "ip6tables"):
-        _remove_rules(version)
+    for table in _TABLES:
+        _remove_rules(table)
     if _BEFORE.exists():
         for name, value in json.loads(_BEFORE.read_text()).items():
             with contextlib.suppress(OSError):
                 _setting(name).write_text(value)
 
 
-def _remove_rules(version: str) -> None:
-    """Take out every chain of Kubernetes (KUBE-…) and every rule that names one; all others stay as they are."""
-    save, restore = find(f"{version}-save"), find(f"{version}-restore")
-    if not save or not restore:
-        return
-    before = subprocess.run([save], capture_output=True, text=True, check=False).stdout
-    if "KUBE-" in before:
-        kept = "".join(line for line in before.splitlines(keepends=True) if "KUBE-" not in line)
+def _remove_rules(table: str) -> None:
+    """Take out the chains of Kubernetes (KUBE-…) and the rules that name one, but for those that were there before."""
+    now, restore, before = _saved(table), find(f"{table}-restore"), _rules_before(table)
+    foreign = set(before.read_text().splitlines()) if before.exists() else set()
+    ours = {line for line in _of_kubernetes(now) if line not in foreign}
+    if ours and restore:
+        kept = "".join(f"{line}\n" for line in now if line not in ours)
         subprocess.run([restore], input=kept, text=True, check=True, capture_output=True)
+
+
+def _saved(table: str) -> list[str]:
+    save = find(f"{table}-save")
+    return subprocess.run([save], capture_output=True, text=True, check=False).stdout.splitlines() if save else []
+
+
+def _of_kubernetes(lines: list[str]) -> list[str]:
+    return [line for line in lines if "KUBE-" in line]
+
+
+def _rules_before(table: str) -> Path:
+    return STATE / f"{table}-before.txt"
 
 
 def _setting(name: str) -> Path:
