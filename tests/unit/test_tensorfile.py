@@ -110,9 +110,18 @@ def test_copies_go_on_beside_and_are_whole_when_the_tensors_are_taken_back() -> 
 
 
 def test_a_tensor_that_changes_while_it_is_copied_is_noticed() -> None:
-    copier, ends = Copier(), list[bool]()
-    source = torch.zeros(20_000_000)
-    copier.start([Copy(source, torch.zeros(source.nbytes, dtype=torch.uint8))], ends.append)
-    source.add_(1)
+    copier, ends, source = Copier(), list[bool](), torch.zeros(3)
+
+    class Slow(Copy):
+        """A copy made element by element, while which somebody writes to another tensor of its round."""
+
+        def now(self) -> None:
+            super().now()
+            source.add_(1)
+
+    crosswise = torch.ones(2, 2).t()
+    copies = [Copy(source, torch.zeros(source.nbytes, dtype=torch.uint8))]
+    copies.append(Slow(crosswise, torch.zeros(crosswise.nbytes, dtype=torch.uint8)))
+    copier.start(copies, ends.append)
     copier.settle()
     assert ends == [False]
