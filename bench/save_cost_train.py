@@ -88,7 +88,8 @@ def train(mode, saves, every, times_file, output):
         trainer = prepare_trainer(trainer)
     times.saving = next((each.saving for each in trainer.callback_handler.callbacks if hasattr(each, "saving")), None)
     trainer.train()
-    document = {"begins": times.begins, "ends": times.ends, "saving": times.blocked}
+    skipped = times.saving.totals.skipped if times.saving is not None else 0
+    document = {"begins": times.begins, "ends": times.ends, "saving": times.blocked, "skipped": skipped}
     Path(times_file).write_text(json.dumps(document))
 
 
