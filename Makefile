@@ -62,10 +62,12 @@ generate: env ## Write the generated files anew: catalogue, CRD, JSON Schema, do
 lock: $(UV) ## Resolve requirements.lock anew.
 	@$(COMPILE) -o requirements.lock
 
-bench: env ## Run the benchmarks: tables of ratios against named peers (two hours).
+bench: env ## Run the benchmarks: tables of ratios against named peers (three hours).
 	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.steps
 	@$(BIN)/python -m bench.save_cost
+	@$(BIN)/python -m bench.step_during_upload
+	@$(BIN)/python -m bench.agreement
 	@$(BIN)/python -m bench.upload
 	@$(BIN)/python -m bench.restore
 	@$(BIN)/python -m bench.kills

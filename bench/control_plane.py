@@ -2,14 +2,14 @@
 
     python -m bench.control_plane [jobs …]
 
-The operator's own process runs on this machine against the API server. The jobs' pods are bound to no node; a part of
-this benchmark says of each that it runs, and at last that it has succeeded. What that costs, and the API server, is in
-the times: all of them share the machine's cores with the operator.
+The operator's own process runs on this machine against the API server, by the token of a service account as in a pod.
+The jobs' pods are bound to no node; a part of this benchmark says of each that it runs, and at last that it has
+succeeded. What that costs, and the API server, is in the times: they share the machine's cores with the operator.
 
-First all jobs are created at once: jobs per second until each has its pod and every pod runs. With them there, a new
-job comes every twentieth of a second: seconds from its creation to the first status that tells of it, as an observer's
-watch sees both. Then the operator is started again, which makes it look at every job, and must write nothing. At
-last all pods succeed: jobs per second until each is Complete.
+First all jobs are created, and the operator is started: jobs per second until each has its pod and every pod runs. With
+them there, a new job comes every twentieth of a second: seconds from its creation to the first status that tells of it,
+as an observer's watch sees both. Then the operator is started again, which makes it look at every job, and must write
+nothing. At last all pods succeed: jobs per second until each is Complete.
 """
 
 import concurrent.futures
@@ -32,6 +32,7 @@ from typing import Any
 
 import psutil
 import trustme
+import yaml
 
 from bench.cluster import seconds_until
 from bench.common import save
@@ -47,6 +48,8 @@ _CREATORS = 4
 _ONE_BY_ONE, _PAUSE = 200, 0.05
 """Jobs that come when the others are there, and the seconds between two of them."""
 _QUIET = 5.0
+_ACCOUNT = "operator"
+_WATCHED = 'resource="trainerjobs",scope="cluster",subresource="",verb="WATCH"'
 _WRITES = ("POST", "PATCH", "DELETE")
 """Requests that change something. PUT is the Lease's alone."""
 Object = dict[str, Any]
@@ -122,7 +125,7 @@ def operator(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     server.cert_chain_pems[0].write_to_path(folder / "tls.crt")
     server.private_key_pem.write_to_path(folder / "tls.key")
     environment = {
-        **os.environ, "KUBECONFIG": str(kubeconfig()), "WATCH_NAMESPACE": NAMESPACE, "TRAINYARD_IMAGE": "none:1",
+        **os.environ, "KUBECONFIG": str(_with_token(folder)), "WATCH_NAMESPACE": NAMESPACE, "TRAINYARD_IMAGE": "none:1",
         "POD_NAMESPACE": NAMESPACE, "TRAINYARD_PROGRESS_URL": "https://localhost:18443", "TRAINYARD_TLS": str(folder),
         "TRAINYARD_PROGRESS_PORT": "18443", "TRAINYARD_METRICS_PORT": "18080",
     }  # fmt: skip
@@ -137,6 +140,17 @@ def operator(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(timeout=20)
 
 
+def _with_token(folder: Path) -> Path:
+    """A kubeconfig by the token of the operator's service account."""
+    config: Object = yaml.safe_load(kubeconfig().read_text())
+    config["users"][0]["user"] = {
+        "token": kubectl("create", "token", _ACCOUNT, "-n", NAMESPACE, "--duration=4h").strip()
+    }
+    file = folder / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 def job(index: int) -> Object:
     """A job of one worker whose pod no scheduler looks at."""
     spec = {
@@ -149,17 +163,18 @@ def job(index: int) -> Object:
 
 def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
     """Create so many jobs, let them run and complete, and take the times."""
-    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     limit = 60 + count / 10
+    watch, kubelets = Watch(api), Kubelets(api)
     with operator(folder) as process:
-        seconds_until(lambda: _metric("trainyard_api_requests_total", verb="PUT") >= 1, limit)  # it leads
+        seconds_until(_leads, limit)
         before = psutil.Process(process.pid).memory_info().rss
-        watch, kubelets = Watch(api), Kubelets(api)
-        watch.jobs.synced.wait()
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
+        list(pool.map(functools.partial(_create, api), range(count)))
+    created = time.monotonic() - start
+    with operator(folder):
+        seconds_until(_leads, limit)
         start = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
-            list(pool.map(functools.partial(_create, api), range(count)))
-        created = time.monotonic() - start
         seconds_until(lambda: kubelets.phases()["Running"] >= count, limit)
         running = time.monotonic() - start
         seconds_until(watch.quiet, limit)
@@ -175,7 +190,6 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
         watch.wait("Complete", count + _ONE_BY_ONE, limit)
         complete = time.monotonic() - start
         ending = sum(_metric("trainyard_api_requests_total", verb=verb) for verb in _WRITES) - idle
-    kubectl("delete", "namespace", NAMESPACE, "--wait=true", timeout=3600)
     quantiles = statistics.quantiles(delays, n=100)
     return {
         "jobs": count, "created_per_s": count / created, "running_per_s": count / running,
@@ -183,6 +197,10 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
         "rss_mb": rss / 1e6, "rss_per_job_mb": (rss - before) / 1e6 / (count + _ONE_BY_ONE),
         "requests_per_job": requests / count + ending / (count + _ONE_BY_ONE), "idle_writes": idle,
     }  # fmt: skip
+
+
+def _leads() -> bool:
+    return _metric("trainyard_api_requests_total", verb="PUT") >= 1
 
 
 def _create(api: Api, index: int) -> str:
@@ -213,21 +231,34 @@ def _metric(name: str, **labels: str) -> float:
     return sum(float(row.rpartition(" ")[2]) for row in wanted)
 
 
-def main(*counts: int) -> None:
-    """Print the table and save the numbers."""
+@contextlib.contextmanager
+def place() -> Iterator[Api]:
+    """The bed with our resource known to all its controllers, and the operator's account in a namespace; then gone."""
     was_up = bed.is_up()
     bed.up()
-    kubectl("apply", "--server-side", "-f", str(CHART / "files/trainerjob.crd.yaml"))
-    rows = []
-    try:
-        for count in counts or (1000, 5000, 15000):
-            with tempfile.TemporaryDirectory() as folder:
-                rows.append(measure(Api.connect(str(kubeconfig())), count, Path(folder)))
-            print(json.dumps(rows[-1]), file=sys.stderr)
-    finally:
-        kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=600)
+    with contextlib.ExitStack() as stack:
         if not was_up:
-            bed.down()
+            stack.callback(bed.down)
+        kubectl("apply", "--server-side", "-f", str(CHART / "files/trainerjob.crd.yaml"))
+        stack.callback(kubectl, "delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=3600)
+        apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        stack.callback(kubectl, "delete", "namespace", NAMESPACE, "--wait=true", timeout=3600)
+        kubectl("create", "serviceaccount", _ACCOUNT, "-n", NAMESPACE)
+        role = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:{_ACCOUNT}")
+        kubectl("create", "clusterrolebinding", NAMESPACE, *role)
+        stack.callback(kubectl, "delete", "clusterrolebinding", NAMESPACE)
+        # Until the garbage collector watches a new resource, it asks for the owner of each object.
+        seconds_until(lambda: _WATCHED in kubectl("get", "--raw", "/metrics"))
+        yield Api.connect(str(kubeconfig()))
+
+
+def main(*counts: int) -> None:
+    """Print the table and save the numbers."""
+    rows = []
+    for count in counts or (1000, 5000, 15000):
+        with place() as api, tempfile.TemporaryDirectory() as folder:
+            rows.append(measure(api, count, Path(folder)))
+        print(json.dumps(rows[-1]), file=sys.stderr)
     print("".join(f"{name:>17}" for name in rows[0]))
     for row in rows:
         print("".join(f"{value:>17.4g}" for value in row.values()))

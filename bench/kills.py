@@ -6,7 +6,8 @@ One script with a plain Trainer (tests/train/plain_script.py) on two processes, 
 SIGKILL to every rank (and to our uploader) when a seeded share of the bytes of a seeded save lies where it goes: ours
 in the store's folder, Trainer's in its output folder. Then the run is started again as a user would: `trainyard run`
 takes the newest committed checkpoint, the peer what transformers' get_last_checkpoint finds. The same loss at the last
-step as the unbroken run's means to 1e-6.
+step as the unbroken run's means to 1e-6. Of every four starts one is on one process instead of two: it must read the
+same rows at every step as the unbroken run.
 """
 
 import functools
@@ -23,6 +24,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,9 @@ from trainyard.launch.node import Node, Warm, open_node
 from trainyard.storage.store import open_store
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "fsdp")
-STEPS, EVERY = 9, 3
+STEPS, EVERY, RANKS = 9, 3, 2
+_ROWS = 8
+"""Rows of a step, over all ranks."""
 SCRIPT = Path(__file__).parent.parent / "tests/train/plain_script.py"
 _HIT = (2 * EVERY, 3 * EVERY)
 """Saves in which a kill may fall: before the first there is nothing to go on from."""
@@ -91,13 +95,17 @@ class Ours:
         self.strategy, self.folder = strategy, folder
         self.train = trains_on(node, folder)
 
-    def run(self, name: str, strike: Kill | None = None) -> None:
+    def run(self, name: str, strike: Kill | None = None, ranks: int = RANKS) -> None:
         """An attempt; with a kill, one that may end in it."""
         script = {"path": str(SCRIPT), "args": _arguments(self.folder, name, self.strategy)}
         gpus = {"gpus": 1} if self.strategy == "fsdp" else {}
-        done = self.train(2, name, beside=strike, script=script, workers={"count": 2, **gpus})
+        done = self.train(ranks, name, beside=strike, script=script, workers={"count": ranks, **gpus})
         if strike is None and done.result.outcome != "Complete":
             raise RuntimeError(done.result.message)
+
+    def rows(self, name: str) -> Path:
+        """Where the script wrote which rows it read."""
+        return self.folder / f"{name}-out-rows"
 
     def folders(self, name: str, step: int) -> list[Path]:
         """Where a checkpoint of a run goes."""
@@ -123,14 +131,15 @@ class Peer:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.went_on: dict[str, int] = {}
 
-    def run(self, name: str, strike: Kill | None = None) -> None:
+    def run(self, name: str, strike: Kill | None = None, ranks: int = RANKS) -> None:
         """A run of the script. Raises RuntimeError when it fails."""
         output = self.folder / f"{name}-peer"
         output.mkdir(exist_ok=True)
         newest = get_last_checkpoint(output)
         self.went_on[name] = int(newest.rpartition("-")[2]) if newest else 0
         arguments = [*_arguments(self.folder, name, self.strategy, "-peer"), *([newest] if newest else [])]
-        pids = self._ask({"argv": [str(SCRIPT), *arguments], "log": str(self.folder / f"{name}-peer.log")})["pids"]
+        log = str(self.folder / f"{name}-peer.log")
+        pids = self._ask({"argv": [str(SCRIPT), *arguments], "log": log, "ranks": ranks})["pids"]
         ended = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             if strike is not None:
@@ -139,6 +148,10 @@ class Peer:
             ended.set()
         if strike is None and any(codes):
             raise RuntimeError((self.folder / f"{name}-peer.log").read_text().strip().splitlines()[-1])
+
+    def rows(self, name: str) -> Path:
+        """Where the script wrote which rows it read."""
+        return self.folder / f"{name}-peer-rows"
 
     def folders(self, name: str, step: int) -> list[Path]:
         """Where a checkpoint of a run goes."""
@@ -172,21 +185,45 @@ def _arguments(folder: Path, name: str, strategy: str, suffix: str = "-out") -> 
     return [str(folder / "inputs"), str(folder / f"{name}{suffix}"), str(STEPS), strategy]
 
 
-def kill_and_resume(side: Ours | Peer, name: str, seed: int, whole: dict[int, float], unbroken: float) -> str:
-    """One kill and what came of it, in words."""
-    strike = Kill(functools.partial(side.folders, name), whole, random.Random(seed))
+def rows_read(folder: Path, ranks: int, after: int = 0) -> dict[int, list[int]]:
+    """The rows of each step after one, as so many ranks read them. A rank reads a batch ahead."""
+    read = [[int(row) for row in (folder / f"{ranks}-{rank}").read_text().split()] for rank in range(ranks)]
+    share = _ROWS // ranks
+    return {
+        after + 1 + at: sorted(row for each in read for row in each[at * share : (at + 1) * share])
+        for at in range(STEPS - after)
+    }
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """What a run that nobody killed has shown."""
+
+    bytes: dict[int, float]
+    """Of each checkpoint."""
+    loss: float
+    rows: dict[int, list[int]]
+
+
+def kill_and_resume(side: Ours | Peer, name: str, seed: int, whole: Unbroken, ranks: int) -> str:
+    """One kill, a start on so many ranks, and what came of it, in words."""
+    strike = Kill(functools.partial(side.folders, name), whole.bytes, random.Random(seed))
     side.run(name, strike)
     if not strike.struck:
         return "not hit"
     committed = side.resumes_from(name)
     try:
-        side.run(name)
+        side.run(name, ranks=ranks)
     except RuntimeError as error:
         return f"failed: {re.sub(r'/[^ ]*/', '', str(error))[:90]}"  # the temporary folder left out
     resumed, loss = side.last(name)
     if resumed != committed:
         return f"went on from {resumed} instead of {committed}"
-    return "same loss" if abs(loss - unbroken) <= _TOLERANCE else "another loss"
+    if ranks == RANKS:
+        return "same loss" if abs(loss - whole.loss) <= _TOLERANCE else "another loss"
+    read = rows_read(side.rows(name), ranks, resumed)
+    same = all(read[step] == whole.rows[step] for step in read)
+    return "same rows on another number of ranks" if same else "other rows"
 
 
 def main(kills: int = 100) -> None:
@@ -202,11 +239,14 @@ def main(kills: int = 100) -> None:
             try:
                 sides: dict[str, Ours | Peer] = {"ours": Ours(node, strategy, folder), "Trainer": peer}
                 for name, side in sides.items():
-                    side.run(f"{strategy}-whole")
-                    whole = {step: float(sum(map(size, side.folders(f"{strategy}-whole", step)))) for step in _HIT}
-                    unbroken = side.last(f"{strategy}-whole")[1]
-                    for number in range(index, kills, len(STRATEGIES)):
-                        told = kill_and_resume(side, f"{strategy}-{number}", _SEED + number, whole, unbroken)
+                    side.run(first := f"{strategy}-whole")
+                    whole = Unbroken(
+                        {step: float(sum(map(size, side.folders(first, step)))) for step in _HIT},
+                        side.last(first)[1], rows_read(side.rows(first), RANKS),
+                    )  # fmt: skip
+                    for turn, number in enumerate(range(index, kills, len(STRATEGIES))):
+                        ranks = RANKS if turn % 4 < 3 else 1
+                        told = kill_and_resume(side, f"{strategy}-{number}", _SEED + number, whole, ranks)
                         found[name][told] += 1
                         rows.append({"kill": number, "strategy": strategy, "side": name, "end": told})
                         print(f"  {strategy}, kill {number}: {name}: {told}", file=sys.stderr, flush=True)

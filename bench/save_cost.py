@@ -17,21 +17,21 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench.common import BIN, save, spread, timed
 from bench.sink import Shape, shaped
 
-_FRESH = 2
+FRESH = 2
 """Saves at the beginning that make their buffers."""
 EVERY = {"none": 12, "ours": 44, "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12}
 """By mode: steps between two saves on two cores, a quarter of a second each. An upload takes 10 seconds, a write 3."""
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
 
 
-def run(mode: str, saves: int, threads: int, folder: Path) -> dict[str, float]:
-    """One run: seconds and steps from the first steady save on, blocked seconds a save, and those of the first."""
+def trained(mode: str, saves: int, every: int, threads: int, folder: Path) -> dict[str, Any]:
+    """What save_cost_train.py wrote of a run with so many saves, one every so many steps."""
     times = folder / "times.json"
-    every = EVERY[mode] * (threads + 1) // 3  # on one core a step takes half as long again
     output = Path("/dev/shm/ty-bench") if mode == "memory" else folder / "output"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     arguments = [mode, str(saves), str(every), str(times), str(output)]
@@ -42,16 +42,23 @@ def run(mode: str, saves: int, threads: int, folder: Path) -> dict[str, float]:
         start = ["python"] if mode == "ray-stock" else ["torchrun", "--nproc-per-node=1"]
         timed([str(BIN / start[0]), *start[1:], str(_SCRIPT), *arguments], folder / f"{mode}.log", threads)
     shutil.rmtree(output, ignore_errors=True)
-    document = json.loads(times.read_text())
-    begins, ends = document["begins"], document["ends"]
-    # Two saves make their buffers; what comes after the second is steady.
-    first, start = every, _FRESH * every + 2
-    gaps = [begins[step] - ends[step - 1] for step in range(start, len(ends))]
-    blocked = sum(gaps) / (saves - _FRESH)
-    if document["saving"]:  # what is waited for inside of a step, too
-        blocked = (document["saving"][-1] - document["saving"][_FRESH - 1]) / (saves - _FRESH)
+    document: dict[str, Any] = json.loads(times.read_text())
     if document["skipped"]:
         raise RuntimeError(f"{document['skipped']} saves were left out: the upload took longer than {every} steps")
+    return document
+
+
+def run(mode: str, saves: int, threads: int, folder: Path) -> dict[str, float]:
+    """One run: seconds and steps from the first steady save on, blocked seconds a save, and those of the first."""
+    every = EVERY[mode] * (threads + 1) // 3  # on one core a step takes half as long again
+    document = trained(mode, saves, every, threads, folder)
+    begins, ends = document["begins"], document["ends"]
+    # Two saves make their buffers; what comes after the second is steady.
+    first, start = every, FRESH * every + 2
+    gaps = [begins[step] - ends[step - 1] for step in range(start, len(ends))]
+    blocked = sum(gaps) / (saves - FRESH)
+    if document["saving"]:  # what is waited for inside of a step, too
+        blocked = (document["saving"][-1] - document["saving"][FRESH - 1]) / (saves - FRESH)
     seconds, step = ends[-1] - ends[start - 1], statistics.median(map(operator.sub, ends[1:], ends))
     return {
         "seconds": seconds, "steps": len(ends) - start, "step": step, "blocked": blocked,
@@ -88,7 +95,7 @@ def main(saves: int = 7, runs: int = 3) -> None:
         print(f"{'':<14}{'blocked':>26}{'lost':>26}{'first save':>26}")
         base = statistics.median(row["seconds"] / row["steps"] for row in rows["none"])
         lost = {
-            mode: [(row["seconds"] - base * row["steps"]) / (saves - _FRESH) for row in each]
+            mode: [(row["seconds"] - base * row["steps"]) / (saves - FRESH) for row in each]
             for mode, each in rows.items()
         }
         for mode, each in rows.items():

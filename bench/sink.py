@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -77,6 +78,8 @@ class Sink(BaseHTTPRequestHandler):
     rate: Rate
     objects: dict[str, tuple[int, bytes]] = {}  # noqa: RUF012 - the server's, for all its handlers
     parts: dict[str, list[int]] = {}  # noqa: RUF012
+    bodies: list[tuple[float, float]] = []  # noqa: RUF012
+    """When each large body began and ended, in seconds of the monotonic clock."""
 
     def setup(self) -> None:
         """Of each connection."""
@@ -93,7 +96,10 @@ class Sink(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         """An object, a part of one, or a bucket."""
         path, query = self._where()
+        begin = time.monotonic()
         size, body = self._body()
+        if size > _KEPT:
+            self.bodies.append((begin, time.monotonic()))
         if "uploadId" in query:
             self.parts.setdefault(query["uploadId"][0], []).append(size)
         elif path.strip("/").count("/"):
@@ -120,9 +126,11 @@ class Sink(BaseHTTPRequestHandler):
             self._answer(f"<DeleteResult>{gone}</DeleteResult>")
 
     def do_GET(self) -> None:
-        """A list, or a small object."""
+        """A list, or a small object; without a bucket, when large bodies came."""
         path, query = self._where()
-        if "list-type" in query:
+        if path == "/":
+            self._answer(json.dumps(self.bodies))
+        elif "list-type" in query:
             prefix = f"{path.rstrip('/')}/{query.get('prefix', [''])[0]}"
             there = {key: size for key, (size, _) in self.objects.items()} | self.shape.files()
             found = sorted((key, size) for key, size in there.items() if key.startswith(prefix))
@@ -219,6 +227,11 @@ class Place:
     """Where it listens."""
 
     environment: dict[str, str]
+
+    def bodies(self) -> list[tuple[float, float]]:
+        """When each large body began and ended, in seconds of the monotonic clock."""
+        with urllib.request.urlopen(self.environment["AWS_ENDPOINT_URL"]) as answer:
+            return [(begin, end) for begin, end in json.load(answer)]
 
 
 @contextlib.contextmanager

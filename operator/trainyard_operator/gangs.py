@@ -35,7 +35,7 @@ def gang(kind: GangKind, job: TrainerJob, name: str, uid: str) -> Gang:
     count, queue, priority = spec.workers.count, spec.queue, spec.priority_class_name
     if kind == "Kueue" and queue:
         labels = {"kueue.x-k8s.io/queue-name": queue, "kueue.x-k8s.io/pod-group-name": name}
-        return Gang(labels, {"kueue.x-k8s.io/pod-group-total-count": str(count + spec.workers.spares)})
+        return Gang(labels, {"kueue.x-k8s.io/pod-group-total-count": str(spec.workers.pods)})
     if kind == "Volcano":
         annotations = {"scheduling.k8s.io/group-name": name}
         return Gang({}, annotations, "volcano", _group("scheduling.volcano.sh/v1beta1", job, queue, priority))

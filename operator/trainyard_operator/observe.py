@@ -101,7 +101,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     if note.ended:
         return Seen(note.done(), delete=_leave_first(status, world))
     gone = [] if wait else [_deletion(found.pod) for found in failures]
-    wanted = job.spec.workers.count + job.spec.workers.spares
+    wanted = job.spec.workers.pods
     create = [index for index in range(wanted) if index not in alive]
     surplus = [_deletion(pod) for index, pod in alive.items() if index >= wanted and not _leaving(pod)]
     doubtful = any(pod["spec"].get("nodeName") in world.lost_nodes for pod in world.pods)
@@ -165,7 +165,8 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     status.setdefault("startTime", _time(world.now))
     status.setdefault("restarts", 0)
     status["resultUri"] = f"{run_uri(job, owner)}/final"
-    status["dashboard"] = f"http://{owner.pod(0)}.{owner.name}.{owner.namespace}.svc:{DASHBOARD_PORT}"
+    if host := _dashboard_host(job, owner, world):
+        status["dashboard"] = f"http://{host}:{DASHBOARD_PORT}"
     told = world.progress
     _attempts(job, status, before, world)
     if told.get("step_seconds") and "startTime" in before:
@@ -188,6 +189,13 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     if measured:
         status["metrics"] = [{"name": name, "value": f"{value:.6g}"} for name, value in sorted(measured.items())]
     return status
+
+
+def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
+    """The first pod's name, or the address of a single pod, which has no Service that would name it."""
+    if job.spec.workers.pods > 1:
+        return f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc"
+    return next((pod["status"]["podIP"] for pod in world.pods if pod.get("status", {}).get("podIP")), None)
 
 
 def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> None:

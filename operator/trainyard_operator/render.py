@@ -63,7 +63,9 @@ class Owner:
 
 def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
     """Everything but the pods, in the order in which it is applied."""
-    made = [_config(job, owner, settings), _secret(owner, settings), _service(owner), _network_policy(owner)]
+    made = [_config(job, owner, settings), _secret(owner, settings), _network_policy(owner)]
+    if job.spec.workers.pods > 1:  # nobody looks for the head of a single pod
+        made.append(_service(owner))
     group = gang(settings.gang, job, owner.name, owner.uid).group
     return [*made, {**group, "metadata": _meta(owner, owner.name)}] if group else made
 

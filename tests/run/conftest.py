@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,9 +87,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Running] = []
     mark = str(tmp_path)
 
-    def run(file: Path, *arguments: str, env: dict[str, str] | None = None) -> Running:
+    def run(file: Path, *arguments: str, env: dict[str, str] | None = None, within: Sequence[str] = ()) -> Running:
         process = subprocess.Popen(
-            [str(BIN / "trainyard"), "run", str(file), *arguments],
+            [*within, str(BIN / "trainyard"), "run", str(file), *arguments],
             cwd=tmp_path, env={**os.environ, "TRAINYARD_TEST": mark, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(Running(process))

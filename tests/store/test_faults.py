@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bed.proxy import Fault, FaultyProxy
-from tests.bed.s3 import S3Server
+from tests.bed.s3 import PORTS, S3Server, free_ports, s3_server
 from tests.costs import COSTS, Cost
 from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell
@@ -30,7 +30,8 @@ SLOW = Fault(bandwidth=2_000_000)
 FAULTS = {
     "503 bursts": Fault(status=503),
     "500 bursts": Fault(status=500),
-    "credentials expire (403)": Fault(status=403),
+    "credentials refused (403)": Fault(status=403),
+    "credentials expired (400)": Fault(status=400),
     "connections reset in mid-part": Fault(reset=True),
     "200 with an error in complete-multipart": Fault(fail_complete=True),
 }
@@ -97,10 +98,10 @@ def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
     """Makes nodes of one run: the same store, each by its own way."""
     with contextlib.ExitStack() as stack:
 
-        def make(name: str, run: str | None = None) -> Place:
+        def make(name: str, run: str | None = None, server: S3Server = s3_env) -> Place:
             folder = tmp_path / name
             folder.mkdir()
-            node, proxy = Node(folder, folder), FaultyProxy(s3_env.endpoint)
+            node, proxy = Node(folder, folder), FaultyProxy(server.endpoint)
             stack.callback(proxy.close)
             listener, uploads = Listener(node), Uploads(node)
             stack.callback(uploads.close)
@@ -117,6 +118,27 @@ def test_a_checkpoint_waits_for_the_storage_to_be_mended(places: Places, s3_env:
     for place in made.values():
         manifest = catalogue.read_manifest(open_store(place.store.uri, s3_env.endpoint), CheckpointId(10, 1))
         assert manifest.size == SIZE
+
+
+def test_a_server_that_is_killed_in_mid_upload_is_waited_for(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    ports = free_ports(PORTS)
+    with s3_server(tmp_path / "server", ports) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        place = places("server-killed", server=server)
+        attempts.claim(place.store, None, 1, after=0)
+        with place.proxy.fault(SLOW):
+            place.leave()
+            place.sending()
+    noticed = place.noticed(60)
+    with s3_server(tmp_path / "server", ports):
+        back = time.monotonic()
+        assert place.settled().state == "Committed"
+        COSTS.append(Cost("S3 server killed in mid-upload", noticed, time.monotonic() - back))
+        assert catalogue.read_manifest(place.store, CheckpointId(10, 1)).size == SIZE
 
 
 def test_a_narrow_way_is_waited_for(places: Places) -> None:

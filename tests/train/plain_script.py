@@ -1,6 +1,7 @@
 """What somebody writes without trainyard: a Trainer, torchrun, checkpoints on disk.
 
-plain_script.py INPUTS OUTPUT STEPS STRATEGY [CHECKPOINT]: prints the loss of each step as JSON.
+plain_script.py INPUTS OUTPUT STEPS STRATEGY [CHECKPOINT]: prints the loss of each step as JSON. Which rows a rank has
+read, in order, is a file OUTPUT-rows/WORLD_SIZE-RANK.
 """
 
 import json
@@ -15,7 +16,10 @@ if strategy == "fsdp":  # on CPUs that are taken for GPUs, as tests/train/gloo_f
 
     PartialState._prepare_backend = lambda self, *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
 
+from pathlib import Path  # noqa: E402
+
 import torch.distributed as dist  # noqa: E402
+from torch.utils.data import Dataset  # noqa: E402
 from transformers import GPT2LMHeadModel, Trainer, TrainingArguments, set_seed  # noqa: E402
 
 DEEPSPEED = {
@@ -38,14 +42,28 @@ if strategy.startswith("zero"):
     deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
 
 args = TrainingArguments(
-    output, max_steps=int(steps), per_device_train_batch_size=4, logging_steps=1, save_steps=3, learning_rate=1e-3,
+    output, max_steps=int(steps), per_device_train_batch_size=4,
+    gradient_accumulation_steps=2 // int(os.environ.get("WORLD_SIZE", "2")), logging_steps=1, save_steps=3, learning_rate=1e-3,
     lr_scheduler_type="constant", report_to="none", disable_tqdm=True, dataloader_pin_memory=False, **options,
 )  # fmt: skip
 set_seed(0)
 model = GPT2LMHeadModel.from_pretrained(f"{inputs}/gpt2")
-rows = [{"input_ids": [(3 * row + at) % 16 for at in range(12)]} for row in range(64)]
-rows = [{**row, "labels": row["input_ids"]} for row in rows]
-trainer = Trainer(model, args, train_dataset=rows)
+read = Path(f"{output}-rows/{args.world_size}-{args.process_index}")
+read.parent.mkdir(parents=True, exist_ok=True)
+
+
+class Rows(Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, row):
+        with read.open("a") as stream:
+            stream.write(f"{row}\n")
+        tokens = [(3 * row + at) % 16 for at in range(12)]
+        return {"input_ids": tokens, "labels": tokens}
+
+
+trainer = Trainer(model, args, train_dataset=Rows())
 trainer.train(resume_from_checkpoint=sys.argv[5] if len(sys.argv) > 5 else None)
 if args.process_index == 0:
     losses = {row["step"]: row["loss"] for row in trainer.state.log_history if "loss" in row}

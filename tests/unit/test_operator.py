@@ -384,6 +384,18 @@ def test_rendering_is_deterministic_and_restricted() -> None:
     assert "secret" not in json.dumps(objects(job(), OWNER, SETTINGS)[0]).replace('secret\\": \\"s3', "")
 
 
+def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() -> None:
+    def kinds(made: TrainerJob) -> set[str]:
+        return {obj["kind"] for obj in objects(made, OWNER, SETTINGS)}
+
+    alone, pods = job(workers={"count": 1}), [real(0, podIP="10.0.0.7")]
+    assert kinds(job()) - kinds(alone) == {"Service"}
+    assert kinds(job(workers={"count": 1, "spares": 1})) == kinds(job())
+    assert look(pods, made=alone).status["dashboard"] == "http://10.0.0.7:8265"
+    assert "dashboard" not in look([], made=alone).status
+    assert look(pods).status["dashboard"].startswith("http://job-0.job.")
+
+
 @pytest.mark.parametrize(("cpu", "processes", "threads"), [("500m", 1, "1"), ("8", 2, "4"), ("7500m", 2, "3")])
 def test_processes_take_the_threads_that_are_their_share(cpu: str, processes: int, threads: str) -> None:
     made = job(workers={"resources": {"cpu": cpu}, "processesPerWorker": processes})

@@ -19,9 +19,10 @@ def row(job: Object, now: datetime) -> list[str]:
 
 def objects(job: TrainerJob) -> list[str]:
     """The objects that the operator makes for a job, as kubectl names them."""
-    name, workers = job.name, job.spec.workers
-    pods = [f"pod/{name}-{index}" for index in range(workers.count + workers.spares)]
-    return [*pods, f"service/{name}", f"configmap/{name}", f"secret/{name}-ray", f"networkpolicy/{name}"]
+    name, count = job.name, job.spec.workers.pods
+    pods = [f"pod/{name}-{index}" for index in range(count)]
+    service = [f"service/{name}"] if count > 1 else []
+    return [*pods, *service, f"configmap/{name}", f"secret/{name}-ray", f"networkpolicy/{name}"]
 
 
 def condition(job: Object, kind: str) -> Object | None:

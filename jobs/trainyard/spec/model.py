@@ -266,6 +266,11 @@ class Workers(Part):
         """Training processes in each worker."""
         return self.processes_per_worker or self.gpus or 1
 
+    @property
+    def pods(self) -> int:
+        """Pods on a cluster: workers and spares."""
+        return self.count + self.spares
+
 
 class Storage(Part):
     """Where runs are kept. A run's folder is <uri>/<job>, on a cluster <uri>/<namespace>/<job>."""

@@ -105,6 +105,8 @@ def _root(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
 def _status() -> dict[str, Any]:
     schema = Status.model_json_schema(by_alias=True, mode="validation")
     status = _structural(schema, schema["$defs"], "status")
+    # One writer owns all of it: the API server need not tell owners apart field by field.
+    status["x-kubernetes-map-type"] = "atomic"
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     return status
 

@@ -234,8 +234,12 @@ class Saving:
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
         self.capture = Capture(folder, slot, self.slots, volatile)
         try:
+            staged_in = self.slots.folder
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
+            if self.slots.folder != staged_in:
+                where = f"rank {self.config.seat.rank} stages checkpoints on disk, in {self.slots.folder}"
+                self.events.send("note", text=f"memory for staging is full: {where}")
             self._pending = _Pending(self.capture, started, forced)
         finally:
             self.capture = None

@@ -31,6 +31,7 @@ class Buffer:
         self.path = path
         self.bytes = torch.empty(0, dtype=torch.uint8)
         self._map: mmap.mmap | None = None
+        self._pinned = False
 
     def fit(self, size: int, pinned: bool) -> None:
         """Have room for so many bytes. Raises OSError (ENOSPC), now and not at a write to the mapping."""
@@ -45,9 +46,14 @@ class Buffer:
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
-        self.bytes = torch.frombuffer(self._map, dtype=torch.uint8)
-        if pinned and (failed := int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0))):
-            warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=2)
+        if self._pinned:  # before its memory goes
+            torch.cuda.cudart().cudaHostUnregister(self.bytes.data_ptr())
+        self.bytes, self._pinned = torch.frombuffer(self._map, dtype=torch.uint8), False
+        if pinned:
+            failed = int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0))
+            self._pinned = not failed
+            if failed:
+                warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=3)
 
 
 @dataclass
