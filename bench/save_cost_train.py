@@ -86,7 +86,8 @@ def train(mode, saves, every, times_file, output):
 
         trainer.add_callback(RayTrainReportCallback())
         trainer = prepare_trainer(trainer)
-    times.saving = next((each.saving for each in trainer.callback_handler.callbacks if hasattr(each, "saving")), None)
+    others = [each for each in trainer.callback_handler.callbacks if each is not times]
+    times.saving = next((each.saving for each in others if hasattr(each, "saving")), None)
     trainer.train()
     skipped = times.saving.totals.skipped if times.saving is not None else 0
     document = {"begins": times.begins, "ends": times.ends, "saving": times.blocked, "skipped": skipped}
