@@ -21,13 +21,22 @@ class Times(TrainerCallback):
     """When steps begin and end."""
 
     def __init__(self):
-        self.begins, self.ends, self.blocked = [], [], []
-        self.saving = None
+        self.begins, self.ends, self.waited = [], [], []
+
+    def watch(self, saving):
+        """Ours also waits inside of a step: for what the optimizer may not change yet."""
+        release = saving.release
+
+        def timed():
+            begun = time.monotonic()
+            release()
+            self.waited[-1] = time.monotonic() - begun
+
+        saving.release = timed
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.begins.append(time.monotonic())
-        if self.saving is not None and state.global_step % args.save_steps == 2:
-            self.blocked.append(self.saving.totals.blocked)
+        self.waited.append(0.0)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.ends.append(time.monotonic())
@@ -86,11 +95,12 @@ def train(mode, saves, every, times_file, output):
 
         trainer.add_callback(RayTrainReportCallback())
         trainer = prepare_trainer(trainer)
-    others = [each for each in trainer.callback_handler.callbacks if each is not times]
-    times.saving = next((each.saving for each in others if hasattr(each, "saving")), None)
+    saving = next((each.saving for each in trainer.callback_handler.callbacks if hasattr(each, "saving")), None)
+    if saving is not None:
+        times.watch(saving)
     trainer.train()
-    skipped = times.saving.totals.skipped if times.saving is not None else 0
-    document = {"begins": times.begins, "ends": times.ends, "saving": times.blocked, "skipped": skipped}
+    skipped = saving.totals.skipped if saving is not None else 0
+    document = {"begins": times.begins, "ends": times.ends, "waited": times.waited, "skipped": skipped}
     Path(times_file).write_text(json.dumps(document))
 
 
