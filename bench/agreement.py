@@ -2,13 +2,13 @@
 
     python -m bench.agreement [blocks]
 
-Two processes train a small model with DistributedDataParallel on gloo. Blocks of steps with the callback and without
-it take turns; the cost is the difference of their seconds a step.
+Two processes train a small model with DistributedDataParallel on gloo. Blocks of steps without the callback and with it
+take turns; the cost is the difference of two neighbours' seconds a step. With it a rank also looks whether it has a
+free slot to stage in, as in a job.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +28,9 @@ def train(blocks: int, file: Path) -> None:
     import torch.distributed as dist
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+    from trainyard.checkpoint.staging import Tickets
     from trainyard.train.callbacks import AgreementCallback
+    from trainyard.train.slots import Slots
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -37,7 +39,9 @@ def train(blocks: int, file: Path) -> None:
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*layers))
     optimizer, rows = torch.optim.AdamW(model.parameters()), torch.randn(64, 512)
     args = TrainingArguments(str(file.parent), use_cpu=True, report_to="none")
-    callback, state, control = AgreementCallback(), TrainerState(max_steps=1_000_000), TrainerControl()
+    slots = Slots(file.parent, file.parent, Tickets(file.parent / "tickets"), dist.get_rank())
+    callback = AgreementCallback(lambda: not slots.free())
+    state, control = TrainerState(max_steps=1_000_000), TrainerControl()
     callback.on_train_begin(args, state, control)
     found: dict[str, list[float]] = {"without": [], "with": []}
     for block in range(-2, 2 * blocks):  # the first two warm up
@@ -72,11 +76,11 @@ def main(blocks: int = 30) -> None:
         ]
         subprocess.run(start, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         found = {name: [1000 * seconds for seconds in each] for name, each in json.loads(file.read_text()).items()}
-    cost = statistics.median(found["with"]) - statistics.median(found["without"])
+    costs = [with_it - without for without, with_it in zip(found["without"], found["with"], strict=True)]
     print(f"Milliseconds a step at {_RANKS} ranks, median (range) of {blocks} blocks of {STEPS} steps")
     print(f"  without   {spread(found['without'])}")
     print(f"  with      {spread(found['with'])}")
-    print(f"the agreement costs {cost:.3f} ms a step (goal ≤ 0.1)")
+    print(f"  difference of neighbours {spread(costs)} (goal: median ≤ 0.1)")
     save("agreement", found)
 
 

@@ -6,10 +6,10 @@ The operator's own process runs on this machine against the API server, by the t
 The jobs' pods are bound to no node; a part of this benchmark says of each that it runs, and at last that it has
 succeeded. What that costs, and the API server, is in the times: they share the machine's cores with the operator.
 
-First all jobs are created, and the operator is started: jobs per second until each has its pod and every pod runs. With
-them there, a new job comes every twentieth of a second: seconds from its creation to the first status that tells of it,
-as an observer's watch sees both. Then the operator is started again, which makes it look at every job, and must write
-nothing. At last all pods succeed: jobs per second until each is Complete.
+First all jobs are created, then the operator is started: jobs per second, from when it leads until each job has its pod
+and every pod runs. With them there, a new job comes every twentieth of a second: seconds from its creation to the first
+status that tells of it, as an observer's watch sees both. Then the operator is started again, which makes it look at
+every job, and must write nothing. At last all pods succeed: jobs per second until each is Complete.
 """
 
 import concurrent.futures
@@ -50,6 +50,7 @@ _ONE_BY_ONE, _PAUSE = 200, 0.05
 _QUIET = 5.0
 _ACCOUNT = "operator"
 _WATCHED = 'resource="trainerjobs",scope="cluster",subresource="",verb="WATCH"'
+_ONE = "one"
 _WRITES = ("POST", "PATCH", "DELETE")
 """Requests that change something. PUT is the Lease's alone."""
 Object = dict[str, Any]
@@ -81,8 +82,9 @@ class Kubelets:
 
     def _say(self, name: str, phase: str) -> None:
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/status"
+        status = {"phase": phase, "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}
         with contextlib.suppress(ApiError):
-            self.api.request("PATCH", path, {"status": {"phase": phase}}, "application/merge-patch+json")
+            self.api.request("PATCH", path, {"status": status}, "application/merge-patch+json")
 
 
 class Watch:
@@ -118,7 +120,7 @@ class Watch:
 
 @contextlib.contextmanager
 def operator(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The operator's process, outside the cluster, with the administrator's rights."""
+    """The operator's process, outside the cluster, by its service account."""
     ca = trustme.CA()
     server = ca.issue_cert("localhost")
     ca.cert_pem.write_to_path(folder / "ca.crt")
@@ -172,7 +174,7 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
     with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
         list(pool.map(functools.partial(_create, api), range(count)))
     created = time.monotonic() - start
-    with operator(folder):
+    with operator(folder) as process:
         seconds_until(_leads, limit)
         start = time.monotonic()
         seconds_until(lambda: kubelets.phases()["Running"] >= count, limit)
@@ -180,11 +182,12 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
         seconds_until(watch.quiet, limit)
         requests = sum(_metric("trainyard_api_requests_total", verb=verb) for verb in _WRITES)
         delays = _one_by_one(api, watch, count, limit)
+        rss = psutil.Process(process.pid).memory_info().rss
     with operator(folder) as process:
         seconds_until(lambda: _metric("trainyard_reconciles_total") >= count + _ONE_BY_ONE, limit)
         seconds_until(watch.quiet, limit)
         idle = sum(_metric("trainyard_api_requests_total", verb=verb) for verb in _WRITES)
-        rss = psutil.Process(process.pid).memory_info().rss
+        rss = max(rss, psutil.Process(process.pid).memory_info().rss)
         start = time.monotonic()
         kubelets.end()
         watch.wait("Complete", count + _ONE_BY_ONE, limit)
@@ -195,7 +198,7 @@ def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
         "jobs": count, "created_per_s": count / created, "running_per_s": count / running,
         "complete_per_s": (count + _ONE_BY_ONE) / complete, "p50_s": quantiles[49], "p99_s": quantiles[98],
         "rss_mb": rss / 1e6, "rss_per_job_mb": (rss - before) / 1e6 / (count + _ONE_BY_ONE),
-        "requests_per_job": requests / count + ending / (count + _ONE_BY_ONE), "idle_writes": idle,
+        "writes_per_job": requests / count + ending / (count + _ONE_BY_ONE), "idle_writes": idle,
     }  # fmt: skip
 
 
@@ -248,17 +251,31 @@ def place() -> Iterator[Api]:
         kubectl("create", "clusterrolebinding", NAMESPACE, *role)
         stack.callback(kubectl, "delete", "clusterrolebinding", NAMESPACE)
         # Until the garbage collector watches a new resource, it asks for the owner of each object.
-        seconds_until(lambda: _WATCHED in kubectl("get", "--raw", "/metrics"))
+        seconds_until(lambda: any(_WATCHED in line and line[-2:] != " 0" for line in _server_metrics()))
         yield Api.connect(str(kubeconfig()))
+
+
+def _server_metrics() -> list[str]:
+    return kubectl("get", "--raw", "/metrics").splitlines()
+
+
+def one(count: int) -> None:
+    """Print what so many jobs come to, as JSON."""
+    with place() as api, tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(api, count, Path(folder))), flush=True)
 
 
 def main(*counts: int) -> None:
     """Print the table and save the numbers."""
     rows = []
     for count in counts or (1000, 5000, 15000):
-        with place() as api, tempfile.TemporaryDirectory() as folder:
-            rows.append(measure(api, count, Path(folder)))
-        print(json.dumps(rows[-1]), file=sys.stderr)
+        # A process for each: its watches end with it.
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.control_plane", _ONE, str(count)],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        rows.append(json.loads(done.stdout))
+        print(done.stdout.strip(), file=sys.stderr)
     print("".join(f"{name:>17}" for name in rows[0]))
     for row in rows:
         print("".join(f"{value:>17.4g}" for value in row.values()))
@@ -267,4 +284,7 @@ def main(*counts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:2] == [_ONE]:
+        one(int(sys.argv[2]))
+    else:
+        main(*map(int, sys.argv[1:]))

@@ -27,6 +27,7 @@ from xml.sax.saxutils import escape, unescape
 _KEPT = 1 << 20
 _PIECE = 1 << 18
 _LOWEST = 19
+_BODIES = "/-/bodies"
 _HEADERS = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"x"'}
 
 
@@ -126,9 +127,9 @@ class Sink(BaseHTTPRequestHandler):
             self._answer(f"<DeleteResult>{gone}</DeleteResult>")
 
     def do_GET(self) -> None:
-        """A list, or a small object; without a bucket, when large bodies came."""
+        """A list, a small object, or when large bodies came."""
         path, query = self._where()
-        if path == "/":
+        if path == _BODIES:
             self._answer(json.dumps(self.bodies))
         elif "list-type" in query:
             prefix = f"{path.rstrip('/')}/{query.get('prefix', [''])[0]}"
@@ -230,7 +231,7 @@ class Place:
 
     def bodies(self) -> list[tuple[float, float]]:
         """When each large body began and ended, in seconds of the monotonic clock."""
-        with urllib.request.urlopen(self.environment["AWS_ENDPOINT_URL"]) as answer:
+        with urllib.request.urlopen(self.environment["AWS_ENDPOINT_URL"] + _BODIES) as answer:
             return [(begin, end) for begin, end in json.load(answer)]
 
 

@@ -165,6 +165,7 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     status.setdefault("startTime", _time(world.now))
     status.setdefault("restarts", 0)
     status["resultUri"] = f"{run_uri(job, owner)}/final"
+    status.pop("dashboard", None)
     if host := _dashboard_host(job, owner, world):
         status["dashboard"] = f"http://{host}:{DASHBOARD_PORT}"
     told = world.progress
@@ -195,7 +196,11 @@ def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
     """The first pod's name, or the address of a single pod, which has no Service that would name it."""
     if job.spec.workers.pods > 1:
         return f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc"
-    return next((pod["status"]["podIP"] for pod in world.pods if pod.get("status", {}).get("podIP")), None)
+    first = next((pod for pod in world.pods if pod["metadata"]["labels"][INDEX_LABEL] == "0"), None)
+    if first is None or _phase(first) != "Running" or _leaving(first):
+        return None
+    address: str | None = first["status"].get("podIP")
+    return address
 
 
 def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 JOBS = f"/apis/{API_VERSION}/trainerjobs"
 _STATUS_SECONDS = 5.0
 """Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
-_UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message")
+_UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message", "dashboard")
 _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
     "Secret": "/api/v1/namespaces/{}/secrets/{}",

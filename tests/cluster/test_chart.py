@@ -123,6 +123,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_more(gang: Any) -> None:
         Server(api, None, None)._pod_of("Bearer x")  # type: ignore[arg-type]
     settings = Settings("trainer", "https://operator", "CA", b"secret", gang=gang)
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
+    spec["workers"] = {"count": 2}  # with a Service
     found = manifest(**spec, ttlSecondsAfterFinished=0)
     found["metadata"] = {"name": "job", "namespace": "team", "uid": "1", "generation": 1}
     pods, jobs = Informer(api, "", print, lambda _: "1"), Informer(api, "", print)  # type: ignore[arg-type]

@@ -1,12 +1,12 @@
 """Uploaders, as processes of their own, and what happens to the storage and to them while they upload."""
 
-import contextlib
 import os
 import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ FAULTS = {
     "503 bursts": Fault(status=503),
     "500 bursts": Fault(status=500),
     "credentials refused (403)": Fault(status=403),
-    "credentials expired (400)": Fault(status=400),
+    "every request refused (400)": Fault(status=400),
     "connections reset in mid-part": Fault(reset=True),
     "200 with an error in complete-multipart": Fault(fail_complete=True),
 }
@@ -96,7 +96,7 @@ Places = Callable[..., Place]
 @pytest.fixture
 def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
     """Makes nodes of one run: the same store, each by its own way."""
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
 
         def make(name: str, run: str | None = None, server: S3Server = s3_env) -> Place:
             folder = tmp_path / name
@@ -125,14 +125,15 @@ def test_a_server_that_is_killed_in_mid_upload_is_waited_for(
 ) -> None:
     (tmp_path / "server").mkdir()
     ports = free_ports(PORTS)
-    with s3_server(tmp_path / "server", ports) as server:
+    # The server ends first: the connections of the upload are open when it does.
+    with ExitStack() as slow, s3_server(tmp_path / "server", ports) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         place = places("server-killed", server=server)
         attempts.claim(place.store, None, 1, after=0)
-        with place.proxy.fault(SLOW):
-            place.leave()
-            place.sending()
+        slow.enter_context(place.proxy.fault(SLOW))
+        place.leave()
+        place.sending()
     noticed = place.noticed(60)
     with s3_server(tmp_path / "server", ports):
         back = time.monotonic()

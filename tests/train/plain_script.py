@@ -43,7 +43,7 @@ if strategy.startswith("zero"):
 
 args = TrainingArguments(
     output, max_steps=int(steps), per_device_train_batch_size=4,
-    gradient_accumulation_steps=2 // int(os.environ.get("WORLD_SIZE", "2")), logging_steps=1, save_steps=3, learning_rate=1e-3,
+    gradient_accumulation_steps=2 // int(os.environ["WORLD_SIZE"]), logging_steps=1, save_steps=3, learning_rate=1e-3,
     lr_scheduler_type="constant", report_to="none", disable_tqdm=True, dataloader_pin_memory=False, **options,
 )  # fmt: skip
 set_seed(0)

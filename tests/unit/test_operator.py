@@ -392,7 +392,8 @@ def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() 
     assert kinds(job()) - kinds(alone) == {"Service"}
     assert kinds(job(workers={"count": 1, "spares": 1})) == kinds(job())
     assert look(pods, made=alone).status["dashboard"] == "http://10.0.0.7:8265"
-    assert "dashboard" not in look([], made=alone).status
+    for gone in ([], [real(0, "Failed", podIP="10.0.0.7")]):
+        assert "dashboard" not in look(gone, {"dashboard": "http://10.0.0.7:8265"}, alone).status
     assert look(pods).status["dashboard"].startswith("http://job-0.job.")
 
 

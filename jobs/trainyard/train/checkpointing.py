@@ -37,9 +37,11 @@ def _saving(work: Work, args: TrainingArguments, events: Events) -> Saving:
         static=staging / "static",
         owned=work.job.spec.script is None,
     )
+    buffers = Path(work.buffers)
+    on_disk = buffers if buffers.is_relative_to(staging) else staging / "buffers"
     return Saving(
         config,
-        Slots(Path(work.buffers), staging / "buffers", tickets, seat.rank),
+        Slots(buffers, on_disk, tickets, seat.rank),
         events,
         commit=_commits(work, args) if seat.rank == 0 else None,
         bring_best=lambda trainer: best.at_end(work, trainer, events),

@@ -234,12 +234,8 @@ class Saving:
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
         self.capture = Capture(folder, slot, self.slots, volatile)
         try:
-            staged_in = self.slots.folder
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
-            if self.slots.folder != staged_in:
-                where = f"rank {self.config.seat.rank} stages checkpoints on disk, in {self.slots.folder}"
-                self.events.send("note", text=f"memory for staging is full: {where}")
             self._pending = _Pending(self.capture, started, forced)
         finally:
             self.capture = None
@@ -261,6 +257,10 @@ class Saving:
         pending.capture.slot.holds = ticket.id
         self._unsettled.append(ticket.id)
         self._copier.start(pending.capture.later, lambda intact: self._staged(ticket, intact))
+        if self.slots.moved:
+            self.slots.moved = False
+            text = f"memory for staging is full: checkpoints are staged on disk from here on, in {self.slots.folder}"
+            self.events.send("note", text=text)
         self.totals.saves += 1
         self.totals.blocked += time.monotonic() - begun
 

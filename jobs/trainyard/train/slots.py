@@ -46,14 +46,23 @@ class Buffer:
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
-        if self._pinned:  # before its memory goes
-            torch.cuda.cudart().cudaHostUnregister(self.bytes.data_ptr())
-        self.bytes, self._pinned = torch.frombuffer(self._map, dtype=torch.uint8), False
+        self._unpin()
+        self.bytes = torch.frombuffer(self._map, dtype=torch.uint8)
         if pinned:
             failed = int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0))
             self._pinned = not failed
             if failed:
                 warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=3)
+
+    def drop(self) -> None:
+        """Remove the file; its memory goes with the last view of its bytes."""
+        self._unpin()
+        self.path.unlink(missing_ok=True)
+
+    def _unpin(self) -> None:
+        if self._pinned:
+            torch.cuda.cudart().cudaHostUnregister(self.bytes.data_ptr())
+            self._pinned = False
 
 
 @dataclass
@@ -83,6 +92,8 @@ class Slots:
     def __init__(self, folder: Path, fallback: Path, tickets: Tickets, rank: int) -> None:
         """`fallback`: where further buffers go when `folder`, in memory, is full."""
         self.folder, self.fallback, self.tickets, self.rank = folder, fallback, tickets, rank
+        self.moved = False
+        """Whether memory was full: to be told, and set back."""
         self.slots: list[Slot] = []
 
     def free(self) -> bool:
@@ -114,9 +125,9 @@ class Slots:
             if self.folder == self.fallback:
                 raise _full(slot.folder) from error
         for buffer in slot.buffers[index:]:
-            buffer.path.unlink(missing_ok=True)
+            buffer.drop()
         del slot.buffers[index:]
-        self.folder = self.fallback
+        self.folder, self.moved = self.fallback, True
         slot.folder = self.fallback / slot.folder.name
         try:
             return slot.buffer(index, size, pinned)
