@@ -87,9 +87,9 @@ def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
     for mode, each in rows.items():
         pairs = list(zip(each, rows["none"], strict=True))
         lost[mode] = [(row["seconds"] - row["steps"] * none["seconds"] / none["steps"]) / steady for row, none in pairs]
-        # What lies between any two steps, saves or not, is no save's.
-        blocked[mode] = [row["blocked"] - row["steps"] * none["between"] / steady for row, none in pairs]
-        first = [row["first"] - none["between"] for row, none in pairs]
+        # What lies between any two steps of a run is no save's.
+        blocked[mode] = [row["blocked"] - row["steps"] * row["between"] / steady for row in each]
+        first = [row["first"] - row["between"] for row in each]
         lines.append(f"{mode:<14}{spread(blocked[mode]):>26}{spread(lost[mode]):>26}{spread(first):>26}")
     whole = [row["seconds"] for row in rows["none"]]
     noise = (max(whole) - min(whole)) / steady
