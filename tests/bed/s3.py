@@ -5,7 +5,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,6 @@ WEED = Path(sys.executable).parent / "weed"
 PORT = 8333
 """Port of the cluster's own server, on the bridge."""
 _PARTS = ("s3", "master", "volume", "filer")
-PORTS = 2 * len(_PARTS)
-"""How many ports a server takes."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,12 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path, ports: Sequence[int] | None = None) -> Iterator[S3Server]:
-    """Start a server on loopback that keeps its data in a folder; it is killed at the end of the block.
-
-    With the same folder and `ports` (eight) the next one is the same server, back again.
-    """
-    server, command = configured(folder, "127.0.0.1", ports or free_ports(PORTS))
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """Start a server on loopback that keeps its data in a folder; it ends with the block."""
+    ports = free_ports(2 * len(_PARTS))
+    server, command = configured(folder, "127.0.0.1", ports)
     log = folder / "weed.log"
-    with log.open("ab") as stream:
+    with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
     try:
         daemons.wait_ready("SeaweedFS", server.ready, lambda: process.poll() is None, log)
@@ -89,13 +85,13 @@ def up() -> S3Server:
     folder = STATE / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     first = PORT + 1
-    server, command = configured(folder, HOST, [PORT, *range(first, first + PORTS - 1)])
+    server, command = configured(folder, HOST, [PORT, *range(first, first + 2 * len(_PARTS) - 1)])
     daemons.start("s3", command)
     daemons.wait("s3", "S3 server", server.ready)
     return server
 
 
-def configured(folder: Path, host: str, ports: Sequence[int]) -> tuple[S3Server, list[str]]:
+def configured(folder: Path, host: str, ports: list[int]) -> tuple[S3Server, list[str]]:
     """A server with its credentials in a folder, and the command that starts it."""
     config = folder / "s3.json"
     if not config.exists():

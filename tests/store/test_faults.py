@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bed.proxy import Fault, FaultyProxy
-from tests.bed.s3 import PORTS, S3Server, free_ports, s3_server
+from tests.bed.s3 import S3Server
 from tests.costs import COSTS, Cost
 from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell
@@ -118,28 +118,6 @@ def test_a_checkpoint_waits_for_the_storage_to_be_mended(places: Places, s3_env:
     for place in made.values():
         manifest = catalogue.read_manifest(open_store(place.store.uri, s3_env.endpoint), CheckpointId(10, 1))
         assert manifest.size == SIZE
-
-
-def test_a_server_that_is_killed_in_mid_upload_is_waited_for(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "server").mkdir()
-    ports = free_ports(PORTS)
-    # The server ends first: the connections of the upload are open when it does.
-    with ExitStack() as slow, s3_server(tmp_path / "server", ports) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        place = places("server-killed", server=server)
-        attempts.claim(place.store, None, 1, after=0)
-        slow.enter_context(place.proxy.fault(SLOW))
-        place.leave()
-        place.sending()
-    noticed = place.noticed(60)
-    with s3_server(tmp_path / "server", ports):
-        back = time.monotonic()
-        assert place.settled().state == "Committed"
-        COSTS.append(Cost("S3 server killed in mid-upload", noticed, time.monotonic() - back))
-        assert catalogue.read_manifest(place.store, CheckpointId(10, 1)).size == SIZE
 
 
 def test_a_narrow_way_is_waited_for(places: Places) -> None:
