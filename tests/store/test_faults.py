@@ -1,12 +1,12 @@
 """Uploaders, as processes of their own, and what happens to the storage and to them while they upload."""
 
+import contextlib
 import os
 import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,12 +96,12 @@ Places = Callable[..., Place]
 @pytest.fixture
 def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
     """Makes nodes of one run: the same store, each by its own way."""
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
 
-        def make(name: str, run: str | None = None, server: S3Server = s3_env) -> Place:
+        def make(name: str, run: str | None = None) -> Place:
             folder = tmp_path / name
             folder.mkdir()
-            node, proxy = Node(folder, folder), FaultyProxy(server.endpoint)
+            node, proxy = Node(folder, folder), FaultyProxy(s3_env.endpoint)
             stack.callback(proxy.close)
             listener, uploads = Listener(node), Uploads(node)
             stack.callback(uploads.close)
