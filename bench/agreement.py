@@ -9,13 +9,12 @@ free slot to stage in, as in a job.
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.common import BIN, save, spread
+from bench.common import BIN, save, spread, timed
 
 STEPS = 100
 """In each block."""
@@ -53,6 +52,7 @@ def train(blocks: int, file: Path) -> None:
             model(rows).square().mean().backward()
             optimizer.step()
             if name == "with":
+                state.global_step += 1
                 callback.on_step_end(args, state, control)
         if block >= 0:
             found[name].append((time.perf_counter() - start) / STEPS)
@@ -66,15 +66,8 @@ def main(blocks: int = 30) -> None:
     """Print the table and save the numbers."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "times.json"
-        start = [
-            str(BIN / "torchrun"),
-            f"--nproc-per-node={_RANKS}",
-            "--module",
-            "bench.agreement",
-            str(blocks),
-            str(file),
-        ]
-        subprocess.run(start, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        command = [str(BIN / "torchrun"), f"--nproc-per-node={_RANKS}", "--module", "bench.agreement"]
+        timed([*command, str(blocks), str(file)], Path(folder) / "log")
         found = {name: [1000 * seconds for seconds in each] for name, each in json.loads(file.read_text()).items()}
     costs = [with_it - without for without, with_it in zip(found["without"], found["with"], strict=True)]
     print(f"Milliseconds a step at {_RANKS} ranks, median (range) of {blocks} blocks of {STEPS} steps")

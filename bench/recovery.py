@@ -51,8 +51,8 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
     claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
     seconds_until(lambda: bool(_steps(where, name, claimed)))
     total = _steps(where, name, claimed)[0] - wall
-    seconds_until(lambda: bool(_words(where, f"{name}-0", wall)))
-    form = max(_words(where, f"{name}-0", wall)[0] - wall, replace)
+    seconds_until(lambda: bool(_words(where, name, wall)))
+    form = max(_words(where, name, wall)[0] - wall, replace)
     seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
     seconds_until(lambda: status_of(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
     return {
@@ -70,11 +70,19 @@ def _steps(where: Place, name: str, since: float) -> list[float]:
     return sorted(row["time"] for row in rows if "loss" in row and row["time"] > since)
 
 
-def _words(where: Place, pod: str, since: float) -> list[float]:
-    """When rank 0 said something after a moment: its training process has begun."""
-    log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps")
-    stamps = [datetime.fromisoformat(line.split()[0]).timestamp() for line in log.splitlines() if "[rank 0]" in line]
-    return [stamp for stamp in stamps if stamp > since]
+def _words(where: Place, name: str, since: float) -> list[float]:
+    """When rank 0, in whatever pod it is, said something after a moment: its training process has begun."""
+    stamps = []
+    for pod in _pods(where, name):
+        log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps", ok=(0, 1))  # one may just start
+        lines = [line for line in log.splitlines() if "[rank 0]" in line]
+        stamps += [datetime.fromisoformat(line.split()[0]).timestamp() for line in lines]
+    return sorted(stamp for stamp in stamps if stamp > since)
+
+
+def _pods(where: Place, name: str) -> list[str]:
+    items = read(f"/api/v1/namespaces/{where.namespace}/pods")["items"]
+    return [each["metadata"]["name"] for each in items if each["metadata"]["name"].startswith(f"{name}-")]
 
 
 def _runs(where: Place, pod: str, old: str) -> bool:

@@ -24,9 +24,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
+from trainyard.launch import priority
+
 _KEPT = 1 << 20
 _PIECE = 1 << 18
-_LOWEST = 19
 _BODIES = "/-/bodies"
 _HEADERS = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"x"'}
 
@@ -239,7 +240,7 @@ class Place:
 def shaped(shape: Shape) -> Iterator[Place]:
     """The sink, as a process of its own."""
     command = [sys.executable, "-m", "bench.sink", json.dumps(asdict(shape))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
         try:
@@ -255,7 +256,7 @@ def shaped(shape: Shape) -> Iterator[Place]:
 
 def main(shape: str) -> None:
     """Serve until killed; says the port first."""
-    os.nice(_LOWEST)
+    priority.lower(os.getpid(), priority.LOWEST)
     Sink.shape = Shape(**json.loads(shape))
     Sink.rate = Rate(Sink.shape.total)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)

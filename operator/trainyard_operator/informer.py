@@ -21,7 +21,7 @@ def key_of(obj: Object) -> str:
 
 
 class Informer(threading.Thread):
-    """Keeps `objects` as the API server has them, and tells each change."""
+    """Keeps `objects` as the API server has them, and tells each change, but not one between two that are alike."""
 
     def __init__(
         self,
@@ -29,11 +29,12 @@ class Informer(threading.Thread):
         path: str,
         changed: Callable[[Object], None],
         index: Callable[[Object], str | None] | None = None,
+        alike: Callable[[Object, Object], bool] = lambda before, after: False,
         **query: str,
     ) -> None:
         super().__init__(name=f"informer {path}", daemon=True)
         self._api, self._path, self._changed, self._query = api, path, changed, query
-        self._index = index
+        self._index, self._alike = index, alike
         self.objects: dict[str, Object] = {}
         self._by_index: dict[str, dict[str, Object]] = {}
         self.synced = threading.Event()
@@ -75,6 +76,7 @@ class Informer(threading.Thread):
             obj["metadata"].pop(name, None)
         key, value = key_of(obj), self._index(obj) if self._index else None
         with self._lock:
+            before = self.objects.get(key)
             if gone:
                 self.objects.pop(key, None)
             else:
@@ -87,4 +89,5 @@ class Informer(threading.Thread):
                         self._by_index.pop(value)
                 else:
                     group[key] = obj
-        self._changed(obj)
+        if gone or before is None or not self._alike(before, obj):
+            self._changed(obj)

@@ -38,7 +38,8 @@ class Operator:
         self.queue = KeyQueue()
         namespace = os.environ.get("WATCH_NAMESPACE")
         scope = f"/namespaces/{namespace}" if namespace else ""
-        self.jobs = Informer(api, JOBS.replace("/trainerjobs", f"{scope}/trainerjobs"), self._job_changed)
+        jobs = JOBS.replace("/trainerjobs", f"{scope}/trainerjobs")
+        self.jobs = Informer(api, jobs, self._job_changed, alike=_same_manifest)
         self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, owner_uid, labelSelector=JOB_LABEL)
         self.nodes = Informer(api, "/api/v1/nodes", self._node_changed)
         self.progress = Progress(self.queue.add)
@@ -84,6 +85,11 @@ class Operator:
             for pod in list(self.pods.objects.values()):
                 if pod["spec"].get("nodeName") == node["metadata"]["name"]:
                     self._pod_changed(pod)
+
+
+def _same_manifest(before: Object, after: Object) -> bool:
+    """Whether only the status has changed: nobody but us writes it, and we know what we wrote."""
+    return all(before["metadata"].get(name) == after["metadata"].get(name) for name in ("uid", "generation"))
 
 
 def main() -> None:

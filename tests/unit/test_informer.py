@@ -155,6 +155,33 @@ def test_a_watch_that_falls_silent_is_begun_again_from_where_it_was(server: Serv
     assert asked == [["7"]]
 
 
+def test_what_is_alike_is_kept_and_not_told(server: Server) -> None:
+    def at(generation: int, version: str) -> dict[str, Any]:
+        meta = {"name": "a", "namespace": "team", "resourceVersion": version, "generation": generation}
+        return {"metadata": meta}
+
+    def modified(obj: dict[str, Any]) -> Callable[[Answer], None]:
+        return lambda answer: answer.say(200, {"type": "MODIFIED", "object": obj})
+
+    told: list[str] = []
+    second = threading.Event()
+
+    def take(obj: dict[str, Any]) -> None:
+        told.append(obj["metadata"]["resourceVersion"])
+        if obj["metadata"]["generation"] == 2:
+            second.set()
+
+    def alike(before: dict[str, Any], after: dict[str, Any]) -> bool:
+        return bool(before["metadata"]["generation"] == after["metadata"]["generation"])
+
+    first = {"items": [at(1, "7")], "metadata": {"resourceVersion": "7"}}
+    server.lists = [lambda answer: answer.say(200, first)]
+    server.watches = [modified(at(1, "8")), modified(at(2, "9")), modified(at(2, "10")), server.silence]
+    Informer(server.api, "/api/v1/pods", take, alike=alike).start()
+    assert second.wait(10)
+    assert told == ["7", "9"]
+
+
 def reconciler(server: Server) -> Reconciler:
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     found = manifest(**spec)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import ExitCode, JobError, ManifestError
-from trainyard.launch import orphans, rayenv
+from trainyard.launch import orphans, priority, rayenv
 from trainyard.launch.drive import Drive
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node, Warm, only_run, open_node
@@ -32,8 +32,6 @@ from trainyard.spec.model import TrainerJob
 from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
-
-_WATCHERS_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class _Session:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
         self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node)
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
-        os.nice(_WATCHERS_NICE)
+        os.nice(priority.WATCHING)
         self.stopping, self.killed = threading.Event(), threading.Event()
         self.result: Result | None = None
         self.error: BaseException | None = None

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import psutil
 
+from trainyard.launch import priority
+
 PORT, DASHBOARD_PORT = 6379, 8265
 _MEMORY_BYTES = 100 * 1024 * 1024
 """Of Ray's object store: training data does not pass through it, and Ray wants 75 MiB at least."""
 _START = "ray.scripts.scripts"
 _START_SECONDS = 60.0
-_NICE, _LOWEST = 10, 19
 _UNHURRIED = ("dashboard/dashboard.py", "ray.util.client.server")
 """Of the head's processes those that no training waits for."""
 
@@ -69,7 +70,7 @@ class RayNode:
                 with contextlib.suppress(psutil.Error):
                     command = " ".join(process.cmdline())
                     if found := {mark for mark in left if mark in command}:
-                        process.nice(_LOWEST)
+                        priority.lower(process.pid, priority.LOWEST)
                         left -= found
             time.sleep(0.1)  # processes that begin make no event
 
@@ -83,11 +84,10 @@ class RayNode:
 
 def step_back() -> None:
     """In a Ray worker: from now on Ray's processes of this pod only watch; on full cores they must not delay a step."""
-    with contextlib.suppress(psutil.Error):  # a nicety is not worth an attempt
+    with contextlib.suppress(psutil.Error):
         starter = [each for each in psutil.Process().parents() if _START in each.cmdline()]
         for process in _tree(starter[0].pid) if starter else ():
-            with contextlib.suppress(psutil.Error):
-                process.nice(max(_NICE, process.nice()))
+            priority.lower(process.pid, priority.WATCHING)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -23,12 +23,12 @@ from trainyard import errors
 from trainyard.checkpoint import doorbell
 from trainyard.checkpoint.staging import Run, Tickets
 from trainyard.checkpoint.uploader import Uploader
+from trainyard.launch import priority
 from trainyard.launch.node import Node, hold
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.events import Events
 
-_LOWEST = 19
 _LOOK_AGAIN = 0.25
 _METRICS_INTERVAL = 5.0
 _RESTART_PAUSE = 0.2
@@ -190,7 +190,7 @@ def _gone(connection: socket.socket) -> bool:
 
 def main(descriptor: str, tickets: str, events: str) -> None:
     """Serve until the owner has gone and nothing is left."""
-    os.nice(_LOWEST)
+    priority.lower(os.getpid(), priority.LOWEST)
     _Server(socket.socket(fileno=int(descriptor)), Tickets(Path(tickets)), Events(events)).serve()
 
 

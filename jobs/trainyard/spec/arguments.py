@@ -93,8 +93,9 @@ def check(values: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
         if message := _check_one(name, value):
             yield (name,), message
     known = {name: value for name, value in values.items() if name in arguments()}
+    whole = {name: argument.default for name, argument in arguments().items()} | known
     for names, applies, message in _SETS:
-        if applies({name: known.get(name, arguments()[name].default) for name in arguments()}):
+        if applies(whole):
             written = [name for name in names if name in known]
             if written:
                 yield (written[0],), message

@@ -77,7 +77,7 @@ class Store:
         with self._explained("write", path), file.open("rb") as stream:
             obstore.put(self.backend, path, stream, chunk_size=CHUNK_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
-    def put_chunks(self, path: str, chunks: Iterator[bytes], chunk_bytes: int, at_once: int) -> None:
+    def put_chunks(self, path: str, chunks: Iterator[memoryview], chunk_bytes: int, at_once: int) -> None:
         """Upload what comes in chunks, in parts; no reader sees a part of it.
 
         So many parts are under way, and in memory, at once.

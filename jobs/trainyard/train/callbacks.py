@@ -15,6 +15,9 @@ from trainyard.train.metrics import MetricsLog
 from trainyard.train.saving import Saving
 
 _EVENT_INTERVAL = 0.1
+_AGREE_SECONDS, _MOST_STEPS = 0.1, 16
+"""Ranks agree about so often, but with not more steps between: one may suddenly take much longer than those before."""
+_NUMBERS = 5
 
 
 class ProgressCallback(TrainerCallback):
@@ -140,33 +143,37 @@ class AgreementCallback(TrainerCallback):
     """What all ranks must do at the same step: save and stop when one was asked to, save now, or leave a save out.
 
     A signal reaches the ranks at different steps, and their buffers are free at different times, so they agree: an
-    all-reduce of a few flags is started at a step's end and read at the next one's, when it has long finished and
-    nobody waits for it.
+    all-reduce of a few numbers is started at a step's end and read at the next one's, when it has long finished and
+    nobody waits for it. Where steps are short it is not started at each: how many steps lie between two is one of the
+    numbers, and rank 0 says it, for the others' clocks may differ.
     """
 
     def __init__(self, is_busy: Callable[[], bool] = lambda: False, is_due: Callable[[], bool] = lambda: False) -> None:
         """`is_busy`: whether this rank has no free slot; `is_due`: whether it is time for a save."""
         self._is_busy, self._is_due = is_busy, is_due
         self._stop = self._save = False
-        self._flags = torch.zeros(4)
+        self._numbers = torch.zeros(_NUMBERS)
         self._pending: Any = None
+        self._every = 1
+        self._started_at, self._started = 0, 0.0
         self.stopped = False
         self.urgent = False
         """Whether the save at this step was asked for."""
         self.busy = False
-        """Whether some rank had no free slot, a step ago."""
+        """Whether some rank had no free slot when they agreed last."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """From here on SIGTERM means save and stop, and SIGUSR2 save."""
         signal.signal(signal.SIGTERM, self._wanted)
         signal.signal(signal.SIGUSR2, self._wanted)
-        self._flags = torch.zeros(4, device=args.device)
+        self._numbers = torch.zeros(_NUMBERS, device=args.device)
+        self._started_at, self._started = state.global_step, time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Read the agreement of the step before, and start the next one."""
-        stop, self.urgent, due, self.busy = self._agreed()
+        stop, self.urgent, due = self._agreed(state.global_step)
         if state.global_step < state.max_steps:
             if stop:
                 self.stopped = control.should_training_stop = True
@@ -185,19 +192,33 @@ class AgreementCallback(TrainerCallback):
         self._stop = self._stop or number == signal.SIGTERM
         self._save = True
 
-    def _agreed(self) -> tuple[bool, bool, bool, bool]:
-        save, self._save = self._save, False  # a signal after this counts for the next step
-        mine = (self._stop, save, self._is_due(), self._is_busy())
+    def _agreed(self, step: int) -> tuple[bool, bool, bool]:
+        """Whether to stop, to save because somebody asked for it, and to save because it is time."""
         if not dist.is_initialized() or dist.get_world_size() == 1:
-            return mine
-        agreed = (False, False, False, False)
+            stop, save, due, self.busy = self._mine()
+            return stop, save, due
+        agreed = (False, False, False)
         if self._pending is not None:
             self._pending.wait()
-            stop, save, due, busy = (bool(flag) for flag in self._flags.tolist())
-            agreed = (stop, save, due, busy)
-        self._flags.copy_(torch.tensor(mine, dtype=torch.float32))
-        self._pending = dist.all_reduce(self._flags, op=dist.ReduceOp.MAX, async_op=True)
+            self._pending = None
+            stop, save, due, busy, every = self._numbers.tolist()
+            agreed = (bool(stop), bool(save), bool(due))
+            self.busy, self._every = bool(busy), max(1, int(every))
+        if step >= self._started_at + self._every:
+            self._start(step)
         return agreed
+
+    def _start(self, step: int) -> None:
+        now, steps = time.monotonic(), step - self._started_at
+        every = min(_MOST_STEPS, int(_AGREE_SECONDS * steps / max(now - self._started, 1e-6)))
+        self._started_at, self._started = step, now
+        every = every if dist.get_rank() == 0 else 0
+        self._numbers.copy_(torch.tensor([*self._mine(), every], dtype=torch.float32))
+        self._pending = dist.all_reduce(self._numbers, op=dist.ReduceOp.MAX, async_op=True)
+
+    def _mine(self) -> tuple[bool, bool, bool, bool]:
+        save, self._save = self._save, False  # a signal after this counts for the next time
+        return self._stop, save, self._is_due(), self._is_busy()
 
 
 def metrics_at(state: TrainerState) -> dict[str, float]:

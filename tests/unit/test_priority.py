@@ -1,0 +1,43 @@
+"""Who helps steps back from who trains."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from trainyard.launch import priority
+
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def test_a_process_and_the_session_that_it_leads_step_back(sleeper: "subprocess.Popen[bytes]") -> None:
+    priority.lower(sleeper.pid, priority.LOWEST)
+    assert psutil.Process(sleeper.pid).nice() == priority.LOWEST
+    if AUTOGROUP.exists():
+        assert Path(f"/proc/{sleeper.pid}/autogroup").read_text().split()[-1] == str(priority.LOWEST)
+
+
+def test_nobody_elses_session_steps_back_and_no_priority_rises(sleeper: "subprocess.Popen[bytes]") -> None:
+    own = AUTOGROUP.read_text() if AUTOGROUP.exists() else ""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as beside:
+        priority.lower(beside.pid, priority.LOWEST)
+        priority.lower(beside.pid, priority.WATCHING)
+        assert psutil.Process(beside.pid).nice() == priority.LOWEST
+        beside.kill()
+    assert (AUTOGROUP.read_text() if AUTOGROUP.exists() else "") == own
+
+
+def test_a_process_that_has_ended_is_no_error(sleeper: "subprocess.Popen[bytes]") -> None:
+    sleeper.kill()
+    sleeper.wait()
+    priority.lower(sleeper.pid, priority.LOWEST)
