@@ -51,8 +51,8 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
     claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
     seconds_until(lambda: bool(_steps(where, name, claimed)))
     total = _steps(where, name, claimed)[0] - wall
-    seconds_until(lambda: bool(_words(where, name, wall)))
-    form = max(_words(where, name, wall)[0] - wall, replace)
+    seconds_until(lambda: bool(_begun(where, name, wall)))
+    form = max(_begun(where, name, wall)[0] - wall, replace)
     seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
     seconds_until(lambda: status_of(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
     return {
@@ -70,12 +70,12 @@ def _steps(where: Place, name: str, since: float) -> list[float]:
     return sorted(row["time"] for row in rows if "loss" in row and row["time"] > since)
 
 
-def _words(where: Place, name: str, since: float) -> list[float]:
-    """When rank 0, in whatever pod it is, said something after a moment: its training process has begun."""
+def _begun(where: Place, name: str, since: float) -> list[float]:
+    """When the training process of rank 0, in whatever pod it is, began after a moment."""
     stamps = []
     for pod in _pods(where, name):
-        log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps", ok=(0, 1))  # one may just start
-        lines = [line for line in log.splitlines() if "[rank 0]" in line]
+        log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps")
+        lines = [line for line in log.splitlines() if line.endswith(f"{name}: preparing")]
         stamps += [datetime.fromisoformat(line.split()[0]).timestamp() for line in lines]
     return sorted(stamp for stamp in stamps if stamp > since)
 
@@ -99,26 +99,28 @@ def kill(where: Place, pod: str) -> Callable[[], None]:
 
 def main(kills: int = 10) -> None:
     """Print the table and save the numbers."""
-    taken: dict[str, list[dict[str, float]]] = {"worker": [], "head": [], "worker, 1 spare": [], "node": []}
+    taken: dict[str, list[dict[str, float]]] = {}
+
+    def note(kind: str, took: dict[str, float]) -> None:
+        taken.setdefault(kind, []).append(took)
+        print(f"  {kind}: {took['total']:.1f} s", file=sys.stderr)
+        save("recovery", taken)
+
     with tempfile.TemporaryDirectory() as temporary:
         make_inputs(Path(temporary))
         with place(Path(temporary)) as where:
             _start(where, "plain", 0)
-            for number in range(kills):
-                taken["worker"].append(lose(where, "plain", "plain-1", kill(where, "plain-1")))
-                taken["head"].append(lose(where, "plain", "plain-0", kill(where, "plain-0")))
-                print(
-                    f"  {number + 1}/{kills}: {taken['worker'][-1]['total']:.1f} s, {taken['head'][-1]['total']:.1f} s",
-                    file=sys.stderr,
-                )
+            for _ in range(kills):
+                note("worker", lose(where, "plain", "plain-1", kill(where, "plain-1")))
+                note("head", lose(where, "plain", "plain-0", kill(where, "plain-0")))
             pod, node = _without_operator(where, "plain")
-            taken["node"].append(lose(where, "plain", pod, node.stop))
+            note("node", lose(where, "plain", pod, node.stop))
             bed.start_node(node)
             kubectl("--namespace", where.namespace, "delete", "trainerjob", "plain")
             _start(where, "spare", 1)
             for _ in range(kills // 2):
                 pod = _worker(where, "spare")
-                taken["worker, 1 spare"].append(lose(where, "spare", pod, kill(where, pod), replaced=False))
+                note("worker, 1 spare", lose(where, "spare", pod, kill(where, pod), replaced=False))
     print("seconds from a loss to the next new step, median (range); detect | replace | form | restore are medians")
     for name, rows in taken.items():
         parts = " | ".join(f"{statistics.median(row[part] for row in rows):.1f}" for part in PARTS[:-1])
@@ -127,7 +129,6 @@ def main(kills: int = 10) -> None:
     print(
         f"the last worker loss took {worker[-1] / worker[0]:.2f}× the first; goals: worker ≤ 15, head ≤ 25, spare ≤ 8"
     )
-    save("recovery", taken)
 
 
 def _start(where: Place, name: str, spares: int) -> None:
@@ -138,7 +139,7 @@ def _start(where: Place, name: str, spares: int) -> None:
 
 
 def _worker(where: Place, job: str) -> str:
-    """The pod beside the head that trains, and does not wait as a spare: rank 1 has said something there last."""
+    """A pod that trains, and neither drives nor waits as a spare: rank 1 has said something there last."""
     said = {}
     for pod in (f"{job}-1", f"{job}-2"):
         log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps")

@@ -7,6 +7,7 @@ keeps memory small and what is written is what stands in the code.
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -22,6 +23,7 @@ _REQUESTS = prometheus_client.Counter("trainyard_api_requests_total", "Requests 
 FIELD_MANAGER = "trainyard-operator"
 _TIMEOUT = 30.0
 _SILENT_SECONDS = 90.0
+_TOKEN_SECONDS = 5.0
 _WATCH_SECONDS = 280
 """The API server ends a watch after this; it is begun again from where it was."""
 _NO_YAML = re.compile(r"[\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -42,6 +44,7 @@ class Api:
     def __init__(self, configuration: client.Configuration) -> None:
         self._configuration = configuration
         self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+        self._token, self._ask_again = "", 0.0
 
     @classmethod
     def connect(cls, kubeconfig: str | None = None) -> "Api":
@@ -79,6 +82,16 @@ class Api:
             if error.status == 404:
                 return None
             raise
+
+    def create(self, collection: str, body: Object) -> bool:
+        """Create an object in a collection; False if there is one of that name. Raises ApiError."""
+        try:
+            self.request("POST", collection, body, query={"fieldManager": FIELD_MANAGER})
+        except ApiError as error:
+            if error.reason != "AlreadyExists":  # a quota's 409 is another
+                raise
+            return False
+        return True
 
     def apply(self, path: str, body: Object) -> Object:
         """Server-side apply: the whole intent, owned by our field manager."""
@@ -119,6 +132,14 @@ class Api:
         finally:
             response.close()
 
+    def _authorization(self) -> str:
+        """The header; empty where a certificate says who we are. A service account's token is renewed while we run."""
+        now = time.monotonic()
+        if now >= self._ask_again:  # to ask takes the library as long as half a request
+            found = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            self._token, self._ask_again = str(found or ""), now + _TOKEN_SECONDS
+        return self._token
+
     def _send(
         self,
         method: str,
@@ -130,9 +151,7 @@ class Api:
         preload: bool,
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json"} | ({"Content-Type": kind} if body is not None else {})
-        # Asked each time: the token of a service account is renewed while we run.
-        token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        if token:
+        if token := self._authorization():
             headers["Authorization"] = token
         url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         _REQUESTS.labels("WATCH" if query.get("watch") else method).inc()

@@ -24,12 +24,11 @@ _STATUS_SECONDS = 5.0
 """Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
 _UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message", "dashboard")
 _PATHS = {
-    "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
-    "Secret": "/api/v1/namespaces/{}/secrets/{}",
-    "Service": "/api/v1/namespaces/{}/services/{}",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies/{}",
-    "Pod": "/api/v1/namespaces/{}/pods/{}",
-    "PodGroup": "/apis/{version}/namespaces/{}/podgroups/{}",
+    "Secret": "/api/v1/namespaces/{}/secrets",
+    "Service": "/api/v1/namespaces/{}/services",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "Pod": "/api/v1/namespaces/{}/pods",
+    "PodGroup": "/apis/{version}/namespaces/{}/podgroups",
 }
 
 
@@ -72,27 +71,23 @@ class Reconciler:
 
     def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen) -> None:
         for gone in seen.delete:
-            path = _PATHS["Pod"].format(owner.namespace, gone.name)
-            self._api.delete(path, gone.grace_seconds, gone.uid)
+            self._api.delete(f"{_PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
         if seen.create:
             for obj in render.objects(job, owner, self._settings):
                 self._apply(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
-            pod = render.pod(job, owner, self._settings, index)
-            try:
-                self._api.request(
-                    "POST", f"/api/v1/namespaces/{owner.namespace}/pods", pod, query={"fieldManager": FIELD_MANAGER}
-                )
-            except ApiError as error:
-                if error.reason != "AlreadyExists":  # the informer will tell of it; a quota's 409 is another
-                    raise
+            # One that is there already the informer will tell of.
+            self._api.create(_PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index))
 
     def _apply(self, key: str, obj: Object) -> None:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
-        if applied.get((obj["kind"], meta["name"])) != digest:
-            path = _PATHS[obj["kind"]].format(meta["namespace"], meta["name"], version=obj["apiVersion"])
-            self._api.apply(path, obj)
+        known = applied.get((obj["kind"], meta["name"]))
+        if known != digest:
+            path = _PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
+            # To create is the cheaper request, and most are for new jobs.
+            if known is not None or not self._api.create(path, obj):
+                self._api.apply(f"{path}/{meta['name']}", obj)
             applied[obj["kind"], meta["name"]] = digest
 
     def _known_status(self, key: str, found: Object) -> Object:

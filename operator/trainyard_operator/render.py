@@ -20,6 +20,8 @@ DASHBOARD_PORT = 8265
 AUDIENCE = GROUP
 _CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
 _TOKEN_SECONDS = 3600
+_FILES = _MANIFEST, _CA = "job.json", "ca.crt"
+_RAY_TOKEN = "token"  # noqa: S105 - a key's name
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Owner:
             "blockOwnerDeletion": True,
         }  # fmt: skip
 
+    @property
+    def secret(self) -> str:
+        """Name of the Secret that its pods read."""
+        return f"{self.name}-agent"
+
     def pod(self, index: int) -> str:
         """Name of the pod of an index."""
         return f"{self.name}-{index}"
@@ -63,7 +70,7 @@ class Owner:
 
 def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
     """Everything but the pods, in the order in which it is applied."""
-    made = [_config(job, owner, settings), _secret(owner, settings), _network_policy(owner)]
+    made = [_secret(job, owner, settings), _network_policy(owner)]
     if job.spec.workers.pods > 1:  # nobody looks for the head of a single pod
         made.append(_service(owner))
     group = gang(settings.gang, job, owner.name, owner.uid).group
@@ -76,16 +83,16 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
     env: list[Object] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "RAY_AUTH_MODE", "value": "token"},
-        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": f"{owner.name}-ray", "key": "token"}}},
+        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": owner.secret, "key": _RAY_TOKEN}}},
         *_plain({
             "HOME": "/tmp",  # noqa: S108 - the only folder of the pod that can be written
             "TRAINYARD_CACHE": "/tmp/cache",  # noqa: S108
-            "TRAINYARD_MANIFEST": f"{_CONFIG}/job.json",
+            "TRAINYARD_MANIFEST": f"{_CONFIG}/{_MANIFEST}",
             "TRAINYARD_INDEX": str(index),
             "TRAINYARD_HEAD": f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc",
             "TRAINYARD_RUN_URI": run_uri(job, owner),
             "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
-            "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{_CONFIG}/ca.crt",
+            "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{_CONFIG}/{_CA}",
             "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{_TOKEN}/token",
             **_threads(job),
         }),
@@ -142,7 +149,8 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
-                {"name": "job", "configMap": {"name": owner.name}},
+                {"name": "job", "secret": {
+                    "secretName": owner.secret, "items": [{"key": name, "path": name} for name in _FILES]}},
                 {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
                     "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}}]}},
             ],
@@ -195,19 +203,19 @@ def _meta(owner: Owner, name: str) -> Object:
     }  # fmt: skip
 
 
-def _config(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
+def _secret(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
+    """What an agent reads: the manifest, the certificate authority, Ray's token.
+
+    One object, and no ConfigMap beside it: what a job costs the API server goes by how many objects it has.
+    """
     manifest: dict[str, Any] = as_manifest(job)
     # What changes while a job runs is no part of what its pods read.
     manifest["metadata"] = {"name": owner.name, "namespace": owner.namespace}
     manifest["spec"].pop("suspend", None)
-    data = {"job.json": json.dumps(manifest, indent=1), "ca.crt": settings.ca}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(owner, owner.name), "data": data}
-
-
-def _secret(owner: Owner, settings: Settings) -> Object:
     token = hmac.new(settings.secret, owner.uid.encode(), hashlib.sha256).hexdigest()
-    data = {"token": base64.b64encode(token.encode()).decode()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, f"{owner.name}-ray"), "data": data}
+    texts = {_MANIFEST: json.dumps(manifest, indent=1), _CA: settings.ca, _RAY_TOKEN: token}
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, owner.secret), "data": data}
 
 
 def _service(owner: Owner) -> Object:

@@ -22,7 +22,7 @@ def objects(job: TrainerJob) -> list[str]:
     name, count = job.name, job.spec.workers.pods
     pods = [f"pod/{name}-{index}" for index in range(count)]
     service = [f"service/{name}"] if count > 1 else []
-    return [*pods, *service, f"configmap/{name}", f"secret/{name}-ray", f"networkpolicy/{name}"]
+    return [*pods, *service, f"secret/{name}-agent", f"networkpolicy/{name}"]
 
 
 def condition(job: Object, kind: str) -> Object | None:
