@@ -31,6 +31,8 @@ ARGUMENTS = {
     "max_steps": 1_000_000, "per_device_train_batch_size": 8, "logging_steps": 1, "save_steps": 25,
     "learning_rate": 1e-4,
 }  # fmt: skip
+_SETTLED = 20.0
+"""Seconds that an attempt has gone on for when it is struck: one that has only just begun is another case."""
 PARTS = ("detect", "replace", "form", "restore", "total")
 
 
@@ -55,6 +57,7 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
     form = max(_begun(where, name, wall)[0] - wall, replace)
     seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
     seconds_until(lambda: status_of(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
+    seconds_until(lambda: time.time() > claimed + _SETTLED)
     return {
         "detect": detect, "replace": replace - detect, "form": form - replace, "restore": total - form, "total": total,
     }  # fmt: skip

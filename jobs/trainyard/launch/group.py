@@ -37,6 +37,7 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.launch import raynode
+from trainyard.launch.controller import Controllers
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
@@ -80,9 +81,11 @@ class _Trainer(DataParallelTrainer):
     next attempt.
     """
 
+    controllers: Controllers
+
     def _initialize_and_run_controller(self, **given: Any) -> ray.train.Result:
         policy = _NoAutoscaler(given["scaling_policy"].scaling_config)
-        return super()._initialize_and_run_controller(**{**given, "scaling_policy": policy})
+        return self.controllers.run(**{**given, "scaling_policy": policy})
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)
@@ -98,6 +101,7 @@ class Group:
     workers: int
     processes: int
     gpus: int
+    controllers: Controllers
 
     def run(self, node: Node) -> Result:
         """Run the attempt to its end, and say how it ended. Blocks; needs an initialised Ray."""
@@ -114,6 +118,7 @@ class Group:
             ),
             backend_config=_Processes(),
         )
+        trainer.controllers = self.controllers
         try:
             trainer.fit()
         except WorkerGroupError as error:

@@ -23,9 +23,9 @@ _ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_report_resources_period_ms": "1000",
-    # A node that is gone is noticed after three seconds, not after fifteen.
+    # A node that is gone is noticed after two seconds, not after fifteen.
     "RAY_health_check_initial_delay_ms": "2000",
-    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
 }
