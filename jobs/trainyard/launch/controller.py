@@ -12,6 +12,7 @@ from ray._raylet import RAY_NODE_ID_KEY  # type: ignore[attr-defined]
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from ray.train import Result
+from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution import controller as ray_train
 
 _START_AFTER = 5.0
@@ -26,6 +27,8 @@ class TrainController(ray_train.TrainController):
 
     def begin(self, **given: Any) -> None:
         """As Ray's own beginning."""
+        # Workers too: all that they need of the environment they have from Ray's processes on their node.
+        constants.ENV_VARS_TO_PROPAGATE.clear()
         super().__init__(**given)
 
 

@@ -16,6 +16,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_enable_worker_prestart": "1",  # every node has the process of its worker before it is asked for one
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",  # the raylet need not wait for the dashboard and its ten processes
     # Ray's daemons wake up for what nobody here reads; on full cores every wake-up delays a training step.
     "RAY_metrics_report_interval_ms": "60000",
