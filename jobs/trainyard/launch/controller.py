@@ -51,7 +51,7 @@ class Controllers:
         finally:
             # Not one moment later: a call after Ray's end would begin it anew.
             ahead.cancel()
-            ahead.join()
+            ahead.join(_START_AFTER)
 
     def _begun(self, given: dict[str, Any]) -> Any:
         waiting, self._next = self._next, None
