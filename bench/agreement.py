@@ -1,4 +1,4 @@
-"""What it costs a step that all ranks agree on saving and stopping: an asynchronous all-reduce of four flags.
+"""What it costs a step that all ranks agree on saving and stopping: an asynchronous all-reduce of a few numbers.
 
     python -m bench.agreement [blocks]
 

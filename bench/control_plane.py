@@ -108,7 +108,7 @@ class Watch:
 
     def quiet(self) -> bool:
         """Whether no job has changed for some seconds."""
-        return time.monotonic() - self._last > _QUIET
+        return self.jobs.synced.is_set() and time.monotonic() - self._last > _QUIET
 
     def wait(self, state: str, count: int, seconds: float) -> None:
         """Return when so many jobs have reached a state. Raises TimeoutError."""

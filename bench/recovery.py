@@ -85,7 +85,8 @@ def _begun(where: Place, name: str, since: float) -> list[float]:
 
 def _pods(where: Place, name: str) -> list[str]:
     items = read(f"/api/v1/namespaces/{where.namespace}/pods")["items"]
-    return [each["metadata"]["name"] for each in items if each["metadata"]["name"].startswith(f"{name}-")]
+    running = [each["metadata"]["name"] for each in items if each["status"].get("phase") == "Running"]
+    return [pod for pod in running if pod.startswith(f"{name}-")]
 
 
 def _runs(where: Place, pod: str, old: str) -> bool:

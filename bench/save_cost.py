@@ -25,7 +25,10 @@ from bench.sink import Shape, shaped
 FRESH = 2
 """Saves at the beginning that make their buffers."""
 EVERY = {"none": 66, "ours": 66, "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12}
-"""By mode: steps between two saves on two cores, a quarter of a second each. An upload takes 10 seconds, 16 on full cores; a write 3."""
+"""By mode: steps between two saves on two cores, a quarter of a second each.
+
+An upload takes 10 seconds, and 16 on full cores; a write 3.
+"""
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes API in plain dictionaries: get, list, watch, apply, patch, delete.
+"""The Kubernetes API in plain dictionaries: get, list, watch, create, apply, patch, delete.
 
 The official client loads the configuration and keeps the connections; its generated models stay out of it, which
 keeps memory small and what is written is what stands in the code.

@@ -39,7 +39,7 @@ class Operator:
         namespace = os.environ.get("WATCH_NAMESPACE")
         scope = f"/namespaces/{namespace}" if namespace else ""
         jobs = JOBS.replace("/trainerjobs", f"{scope}/trainerjobs")
-        self.jobs = Informer(api, jobs, self._job_changed, alike=_same_manifest)
+        self.jobs = Informer(api, jobs, self._job_changed, alike=self._is_our_status)
         self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, owner_uid, labelSelector=JOB_LABEL)
         self.nodes = Informer(api, "/api/v1/nodes", self._node_changed)
         self.progress = Progress(self.queue.add)
@@ -74,6 +74,11 @@ class Operator:
     def _job_changed(self, job: Object) -> None:
         self.queue.add(key_of(job))
 
+    def _is_our_status(self, before: Object, after: Object) -> bool:
+        """Whether all that has changed of a job is what we wrote ourselves; a leader before us may have been late."""
+        same = all(before["metadata"].get(name) == after["metadata"].get(name) for name in ("uid", "generation"))
+        return same and self.reconciler.wrote(after)
+
     def _pod_changed(self, pod: Object) -> None:
         self.queue.add(f"{pod['metadata']['namespace']}/{pod['metadata']['labels'][JOB_LABEL]}")
 
@@ -85,11 +90,6 @@ class Operator:
             for pod in list(self.pods.objects.values()):
                 if pod["spec"].get("nodeName") == node["metadata"]["name"]:
                     self._pod_changed(pod)
-
-
-def _same_manifest(before: Object, after: Object) -> bool:
-    """Whether only the status has changed: nobody but us writes it, and we know what we wrote."""
-    return all(before["metadata"].get(name) == after["metadata"].get(name) for name in ("uid", "generation"))
 
 
 def main() -> None:

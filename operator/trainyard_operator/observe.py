@@ -76,9 +76,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     note = _Conditions(status, before, generation, world.now)
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
     if over:
-        left = _seconds_left(before.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
-        soonest = min((wait for wait in (left, _lingering(status, world)) if wait is not None), default=None)
-        return Seen(note.done(), delete=_leave_first(status, world), again=soonest, expired=left == 0.0)
+        return _over(job, note, world)
     alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     first = alive.get(0)
     told = world.progress.get("complete")  # a second or two before the kubelet says that the pod has succeeded
@@ -86,7 +84,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
         status["progress"] = "100%"
         words = told or (_end(first).get("message") if first is not None else None)
         note.end("Complete", reasons.COMPLETE, str(words or run_uri(job, owner)))
-        return Seen(note.done(), delete=_leave_first(status, world), again=_LINGER)
+        return _over(job, note, world)
     if job.spec.suspend:
         return _suspend(note, world)
     note.set("Suspended", False, reasons.RUNNING, "")
@@ -94,12 +92,12 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     failures = [found for pod in world.pods if (found := _failure(pod)) and not _leaving(pod)]
     if final := next((found for found in failures if found.final), None):
         note.end("Failed", final.reason, final.message)
-        return Seen(note.done(), delete=_leave_first(status, world))
+        return _over(job, note, world)
     wait = _count(job, note, failures, world)
     _say(job, note, world, failures, wait)
     deadline = _deadline(job, note, world)
     if note.ended:
-        return Seen(note.done(), delete=_leave_first(status, world))
+        return _over(job, note, world)
     gone = [] if wait else [_deletion(found.pod) for found in failures]
     wanted = job.spec.workers.pods
     create = [index for index in range(wanted) if index not in alive]
@@ -415,6 +413,14 @@ def _lost(world: World) -> list[Deletion]:
         if (since := world.lost_nodes.get(pod["spec"].get("nodeName", "")))
         and (world.now - since).total_seconds() >= _FORCE_AFTER
     ]
+
+
+def _over(job: TrainerJob, note: _Conditions, world: World) -> Seen:
+    """What is left to do for a job that has ended."""
+    status = note.status
+    left = _seconds_left(status.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
+    soonest = min((wait for wait in (left, _lingering(status, world)) if wait is not None), default=None)
+    return Seen(note.done(), delete=_leave_first(status, world), again=soonest, expired=left == 0.0)
 
 
 def _lingering(status: Object, world: World) -> float | None:

@@ -74,21 +74,30 @@ class Reconciler:
             self._api.delete(f"{_PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
         if seen.create:
             for obj in render.objects(job, owner, self._settings):
-                self._apply(f"{owner.namespace}/{owner.name}", obj)
+                self._ensure(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
             # One that is there already the informer will tell of.
             self._api.create(_PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index))
 
-    def _apply(self, key: str, obj: Object) -> None:
+    def _ensure(self, key: str, obj: Object) -> None:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
         known = applied.get((obj["kind"], meta["name"]))
         if known != digest:
             path = _PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
-            # To create is the cheaper request, and most are for new jobs.
-            if known is not None or not self._api.create(path, obj):
+            # To create is the cheaper request, and most are for new jobs. What it set, a later apply cannot remove: a
+            # PodGroup may lose its queue, the others lose nothing. What is still there of a deleted job of this name
+            # is refused (it has another controller) until the garbage collector has been there.
+            new = known is None and obj["kind"] != "PodGroup"
+            if not new or not self._api.create(path, obj):
                 self._api.apply(f"{path}/{meta['name']}", obj)
             applied[obj["kind"], meta["name"]] = digest
+
+    def wrote(self, found: Object) -> bool:
+        """Whether a job's status is the one that we wrote last."""
+        written = self._written.get(key_of(found))
+        status = {"uid": found["metadata"]["uid"], "status": found.get("status")}
+        return written is not None and written[1] == status
 
     def _known_status(self, key: str, found: Object) -> Object:
         """The status as we wrote it last: the informer's copy may be older."""

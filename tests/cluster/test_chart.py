@@ -96,6 +96,10 @@ class Recorder:
             self.note("create", path)  # server-side apply of what is not there yet
         return body
 
+    def create(self, path: str, body: dict[str, Any]) -> bool:
+        self.note("create", path)
+        return False  # there is one: it is applied
+
     def delete(self, path: str, *_: Any, **__: Any) -> None:
         self.note("delete", path)
 

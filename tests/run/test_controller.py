@@ -1,6 +1,7 @@
 """The controller of the next attempt, which waits: with a real Ray, and a stand-in for what is controlled."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,11 +14,14 @@ from trainyard.launch.controller import Controllers
 class StandIn:
     """Says who it is, where Ray's controller would train."""
 
-    def begin(self, attempt: int) -> None:
-        self.attempt = attempt
+    def begin(self, given: dict[str, int]) -> None:
+        self.attempt = given["attempt"]
 
     def run(self) -> None:
         pass
+
+    def wait_for_ever(self) -> None:
+        threading.Event().wait()
 
     def get_result(self) -> tuple[int, str]:
         return self.attempt, ray.get_runtime_context().get_actor_id() or ""
@@ -39,11 +43,14 @@ def test_an_attempt_takes_the_controller_that_waits_and_one_that_was_killed_cost
     controllers._prepare()
     waiting = controllers._next
     assert waiting is not None
-    assert controllers.run(attempt=1) == (1, waiting._actor_id.hex())
+    assert controllers.run({"attempt": 1}) == (1, waiting._actor_id.hex())
     controllers._prepare()
     killed = controllers._next
     assert killed is not None
     ray.kill(killed)
-    attempt, who = controllers.run(attempt=2)
+    gone = killed.wait_for_ever.remote()
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(gone, timeout=30)
+    attempt, who = controllers.run({"attempt": 2})
     assert attempt == 2
     assert who not in (waiting._actor_id.hex(), killed._actor_id.hex())

@@ -205,6 +205,26 @@ def test_a_pod_that_is_there_already_is_no_error(server: Server) -> None:
     assert ("POST", "/api/v1/namespaces/team/pods") in server.written
 
 
+def test_an_object_that_is_there_already_is_applied(server: Server) -> None:
+    server.writes = {"POST secrets": [409]}
+    reconciler(server).reconcile("team/job")
+    path = "/api/v1/namespaces/team/secrets"
+    asked = [each for each in server.written if "secrets" in each[1]]
+    assert asked == [("POST", path), ("PATCH", f"{path}/job-agent")]
+
+
+def test_only_the_status_that_we_wrote_last_is_our_own(server: Server) -> None:
+    one = reconciler(server)
+    found = one._jobs.objects["team/job"]
+    assert not one.wrote(found), "nothing was written yet"
+    one.reconcile("team/job")
+    status = json.loads(next(body for body in server.bodies if b'"status"' in body))["status"]
+    assert one.wrote({**found, "status": status})
+    assert not one.wrote({**found, "status": {**status, "state": "Failed"}}), "a leader before us was late"
+    again = {**found, "metadata": {**found["metadata"], "uid": "2"}, "status": status}
+    assert not one.wrote(again), "a new job of the same name"
+
+
 @pytest.mark.parametrize("status", [429, 500])
 def test_a_pass_that_is_refused_comes_again_and_does_what_is_left(server: Server, status: int) -> None:
     server.writes = {"PATCH status": [status]}

@@ -1,5 +1,6 @@
 """The operator's pure parts: what is rendered, what is said, and what is done next."""
 
+import base64
 import json
 import threading
 import time
@@ -338,6 +339,7 @@ def test_a_job_out_of_time_is_failed_and_one_past_its_life_is_deleted() -> None:
     assert first.again == 100
     late = look(pods, first.status, limited, now=NOW + timedelta(seconds=100))
     assert state(late) == ("Failed", "DeadlineExceeded")
+    assert (late.again, late.expired) == (10, False)
     after = look([], late.status, limited, now=NOW + timedelta(seconds=104))
     assert (after.again, after.expired) == (6, False)
     assert look([], late.status, limited, now=NOW + timedelta(seconds=111)).expired
@@ -381,7 +383,12 @@ def test_rendering_is_deterministic_and_restricted() -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert "secret" not in json.dumps(objects(job(), OWNER, SETTINGS)[0]).replace('secret\\": \\"s3', "")
+    secret = objects(job(), OWNER, SETTINGS)[0]
+    texts = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
+    assert "secret" not in texts["job.json"].replace('"secret": "s3', "")
+    assert texts["token"] not in (texts["job.json"] + texts["ca.crt"])
+    mounted = next(volume for volume in spec["volumes"] if volume["name"] == "job")["secret"]
+    assert [item["key"] for item in mounted["items"]] == ["job.json", "ca.crt"]
 
 
 def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() -> None:

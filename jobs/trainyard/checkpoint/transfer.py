@@ -198,6 +198,14 @@ def chunk_bytes(size: int) -> int:
     return CHUNK_BYTES * max(1, math.ceil(size / (CHUNK_BYTES * _MOST_PARTS)))
 
 
+def _fill(stream: io.RawIOBase, piece: memoryview) -> None:
+    while len(piece):
+        count = stream.readinto(piece)
+        if not count:
+            raise OSError(errno.EIO, "the file has shrunk while it was read", getattr(stream, "name", None))
+        piece = piece[count:]
+
+
 def _digested(
     stream: io.RawIOBase, size: int, sha256: "hashlib._Hash", most: int = CHUNK_BYTES
 ) -> Iterator[memoryview]:
@@ -210,8 +218,7 @@ def _digested(
         chunk = memoryview(bytearray(min(most, size)))
         for at in range(0, len(chunk), _PIECE):
             piece = chunk[at : at + _PIECE]
-            if stream.readinto(piece) != len(piece):
-                raise OSError(errno.EIO, "the file has shrunk while it was read", getattr(stream, "name", None))
+            _fill(stream, piece)
             sha256.update(piece)
         size -= len(chunk)
         yield chunk

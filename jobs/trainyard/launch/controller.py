@@ -25,8 +25,8 @@ class TrainController(ray_train.TrainController):
     def __init__(self) -> None:
         """Nothing yet."""
 
-    def begin(self, **given: Any) -> None:
-        """As Ray's own beginning."""
+    def begin(self, given: dict[str, Any]) -> None:
+        """Begin with what Ray's own constructor takes."""
         # Workers too: all that they need of the environment they have from Ray's processes on their node.
         constants.ENV_VARS_TO_PROPAGATE.clear()
         super().__init__(**given)
@@ -38,8 +38,8 @@ class Controllers:
     def __init__(self) -> None:
         self._next: ActorHandle[TrainController] | None = None
 
-    def run(self, **given: Any) -> Result:
-        """Have a controller run an attempt to its end. Raises what it raises."""
+    def run(self, given: dict[str, Any]) -> Result:
+        """Have a controller, which is given what Ray's own takes, run an attempt to its end. Raises what it raises."""
         ahead = threading.Timer(_START_AFTER, self._prepare)
         ahead.daemon = True
         ahead.start()
@@ -57,13 +57,13 @@ class Controllers:
         waiting, self._next = self._next, None
         if waiting is not None:
             try:
-                ray.get(waiting.begin.remote(**given))
+                ray.get(waiting.begin.remote(given))
             except RayActorError:
                 pass  # it was killed while it waited
             else:
                 return waiting
         controller = _start()
-        ray.get(controller.begin.remote(**given))
+        ray.get(controller.begin.remote(given))
         return controller
 
     def _prepare(self) -> None:

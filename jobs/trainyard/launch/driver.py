@@ -51,7 +51,7 @@ class Driver:
     """Ranks on this machine: what they need of a checkpoint is brought, and so verified, before it is chosen."""
     flush: Callable[[], None] = lambda: None
     """Returns when nothing is left on this machine that can be committed now."""
-    _controllers: Controllers = field(default_factory=Controllers)
+    _controllers: Controllers = field(default_factory=Controllers, init=False)
 
     def run(self) -> Result:
         """The end of the job: Complete, Stopped, or the failure that was its last."""

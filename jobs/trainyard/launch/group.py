@@ -85,7 +85,7 @@ class _Trainer(DataParallelTrainer):
 
     def _initialize_and_run_controller(self, **given: Any) -> ray.train.Result:
         policy = _NoAutoscaler(given["scaling_policy"].scaling_config)
-        return self.controllers.run(**{**given, "scaling_policy": policy})
+        return self.controllers.run({**given, "scaling_policy": policy})
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)

@@ -2,16 +2,18 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import psutil
 
 WATCHING, LOWEST = 10, 19
 """Nice values: of Ray's processes, which must answer in time, and of work that can wait."""
+_TRIES, _PAUSE = 10, 0.1
 
 
 def lower(pid: int, nice: int) -> None:
-    """Lower the priority of a process, and that of its session if it leads one. A priority that is lower stays.
+    """Lower the priority of a process, and that of its session if it leads one. A process that is lower stays so.
 
     Linux may share the cores out among sessions first (autogroup, sched(7)); the nice value of a process then counts
     within its session alone, and a new session is as much as that of the training. A process that has ended, or a
@@ -21,4 +23,14 @@ def lower(pid: int, nice: int) -> None:
         process = psutil.Process(pid)
         process.nice(max(nice, process.nice()))
         if os.getsid(pid) == pid:
-            Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+            _lower_session(Path(f"/proc/{pid}/autogroup"), str(nice))
+
+
+def _lower_session(file: Path, nice: str) -> None:
+    for _ in range(_TRIES):
+        try:
+            file.write_text(nice)
+        except BlockingIOError:  # not root, and somebody else asked within the last tenth of a second
+            time.sleep(_PAUSE)
+        else:
+            return

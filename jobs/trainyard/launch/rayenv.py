@@ -12,6 +12,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_SECONDS),
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",  # Ray Train's controller does
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -24,7 +25,7 @@ _ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_report_resources_period_ms": "1000",
-    # A node that is gone is noticed after two seconds, not after fifteen.
+    # A node that refuses connections is noticed after two seconds, a silent one after four; not after fifteen.
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",

@@ -15,7 +15,7 @@ from trainyard.train.metrics import MetricsLog
 from trainyard.train.saving import Saving
 
 _EVENT_INTERVAL = 0.1
-_AGREE_SECONDS, _MOST_STEPS = 0.1, 16
+_AGREE_SECONDS, _MOST_STEPS = 0.1, 8
 """Ranks agree about so often, but with not more steps between: one may suddenly take much longer than those before."""
 _NUMBERS = 5
 
@@ -155,7 +155,8 @@ class AgreementCallback(TrainerCallback):
         self._numbers = torch.zeros(_NUMBERS)
         self._pending: Any = None
         self._every = 1
-        self._started_at, self._started = 0, 0.0
+        self._start_step, self._start_time = 0, 0.0
+        self._saved = False
         self.stopped = False
         self.urgent = False
         """Whether the save at this step was asked for."""
@@ -167,18 +168,22 @@ class AgreementCallback(TrainerCallback):
         signal.signal(signal.SIGTERM, self._wanted)
         signal.signal(signal.SIGUSR2, self._wanted)
         self._numbers = torch.zeros(_NUMBERS, device=args.device)
-        self._started_at, self._started = state.global_step, time.monotonic()
+        self._start_step, self._start_time = state.global_step, time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Read the agreement of the step before, and start the next one."""
+        """Read the agreement if one was started a step ago, and start the next one if it is time."""
         stop, self.urgent, due = self._agreed(state.global_step)
         if state.global_step < state.max_steps:
             if stop:
                 self.stopped = control.should_training_stop = True
             control.should_save = control.should_save or stop or self.urgent or due
         return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A slot is taken, on all ranks: whether there is another one is agreed on before the next save."""
+        self._saved = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Leave no collective behind, and let SIGTERM end the process again: the last step is saved."""
@@ -204,14 +209,14 @@ class AgreementCallback(TrainerCallback):
             stop, save, due, busy, every = self._numbers.tolist()
             agreed = (bool(stop), bool(save), bool(due))
             self.busy, self._every = bool(busy), max(1, int(every))
-        if step >= self._started_at + self._every:
+        if self._saved or step >= self._start_step + self._every:
             self._start(step)
         return agreed
 
     def _start(self, step: int) -> None:
-        now, steps = time.monotonic(), step - self._started_at
-        every = min(_MOST_STEPS, int(_AGREE_SECONDS * steps / max(now - self._started, 1e-6)))
-        self._started_at, self._started = step, now
+        now, steps = time.monotonic(), step - self._start_step
+        every = min(_MOST_STEPS, int(_AGREE_SECONDS * steps / max(now - self._start_time, 1e-6)))
+        self._start_step, self._start_time, self._saved = step, now, False
         every = every if dist.get_rank() == 0 else 0
         self._numbers.copy_(torch.tensor([*self._mine(), every], dtype=torch.float32))
         self._pending = dist.all_reduce(self._numbers, op=dist.ReduceOp.MAX, async_op=True)
