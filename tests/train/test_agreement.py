@@ -2,11 +2,11 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.bed.s3 import free_ports
 from tests.train.agreeing import ASKED, BUSY, TOLD
 
 MOST = 2 + 8
@@ -14,9 +14,7 @@ MOST = 2 + 8
 
 
 def test_what_one_rank_is_asked_both_do_once_and_at_the_same_step(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     files = [tmp_path / "0.json", tmp_path / "1.json"]
     ranks = [

@@ -17,10 +17,11 @@ def command(kubectl: Kubectl, name: str, port: int) -> None:
     """
     import base64
 
+    from trainyard.cluster.jobs import secret
     from trainyard.cluster.kubectl import JOB, ClusterError
 
     kubectl.run("get", JOB, name)  # a job that is not there is told before a Secret of its that is not
-    token = kubectl.get("secret", f"{name}-agent")["data"]["token"]
+    token = kubectl.get("secret", secret(name))["data"]["token"]
     for line in kubectl.lines("port-forward", f"pod/{name}-0", f"{port or ''}:8265", check=True):
         if line.startswith("Forwarding from 127.0.0.1"):
             click.echo(f"http://{line.split()[2]}")
