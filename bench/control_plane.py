@@ -36,13 +36,15 @@ import yaml
 from bench.cluster import seconds_until
 from bench.common import save
 from tests.bed import cluster as bed
+from tests.bed import daemons
 from tests.bed.kubectl import apply, kubeconfig, kubectl
 from tests.cluster.conftest import CHART
 from trainyard_operator.api import Api, ApiError
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.reconcile import JOBS
 
-NAMESPACE = "bench-control-plane"
+NAMESPACE = f"bench-control-plane-{os.getpid()}"
+"""A new one each time: for a while the API server asks itself, at each request, for a name that was deleted lately."""
 _CREATORS = 4
 _ONE_BY_ONE, _PAUSE = 200, 0.05
 """Jobs that come when the others are there, and the seconds between two of them."""
@@ -250,7 +252,10 @@ def place() -> Iterator[Api]:
         role = ("--clusterrole=cluster-admin", f"--serviceaccount={NAMESPACE}:{_ACCOUNT}")
         kubectl("create", "clusterrolebinding", NAMESPACE, *role)
         stack.callback(kubectl, "delete", "clusterrolebinding", NAMESPACE)
-        # Until the garbage collector watches a new resource, it asks for the owner of each object.
+        # Until the garbage collector watches our resource it asks for the owner of each object. One that knew it before
+        # it was deleted takes its time to find it again; a new one does not.
+        daemons.end("kube-controller-manager")
+        bed.up()
         seconds_until(lambda: any(_WATCHED in line and line[-2:] != " 0" for line in _server_metrics()))
         yield Api.connect(str(kubeconfig()))
 

@@ -87,7 +87,8 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
         return _over(job, note, world)
     if job.spec.suspend:
         return _suspend(note, world)
-    note.set("Suspended", False, reasons.RUNNING, "")
+    if "Suspended" in note.known:  # as of batch/v1: a job that never was has no such condition
+        note.set("Suspended", False, reasons.RUNNING, "")
     lost = _lost(world)
     failures = [found for pod in world.pods if (found := _failure(pod)) and not _leaving(pod)]
     if final := next((found for found in failures if found.final), None):

@@ -20,8 +20,8 @@ DASHBOARD_PORT = 8265
 AUDIENCE = GROUP
 _CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
 _TOKEN_SECONDS = 3600
-_FILES = _MANIFEST, _CA = "job.json", "ca.crt"
-_RAY_TOKEN = "token"  # noqa: S105 - a key's name
+_MANIFEST, _CA, _RAY_TOKEN = "job.json", "ca.crt", "token"
+"""Keys of a job's Secret, and files below _CONFIG. The image tells where they are, to the agent and to Ray."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,15 @@ def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
 def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
     """The pod of an index, the user's overlay on top."""
     workers, storage = job.spec.workers, job.spec.storage
+    # What is the same for every job stands in the image (jobs/Dockerfile): each field of a pod costs the API server at
+    # every change of it.
     env: list[Object] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        {"name": "RAY_AUTH_MODE", "value": "token"},
-        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": owner.secret, "key": _RAY_TOKEN}}},
         *_plain({
-            "HOME": "/tmp",  # noqa: S108 - the only folder of the pod that can be written
-            "TRAINYARD_CACHE": "/tmp/cache",  # noqa: S108
-            "TRAINYARD_MANIFEST": f"{_CONFIG}/{_MANIFEST}",
             "TRAINYARD_INDEX": str(index),
             "TRAINYARD_HEAD": f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc",
             "TRAINYARD_RUN_URI": run_uri(job, owner),
             "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
-            "KUBEFLOW_TRAINER_SERVER_CA_CERT": f"{_CONFIG}/{_CA}",
-            "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{_TOKEN}/token",
             **_threads(job),
         }),
     ]  # fmt: skip
@@ -141,16 +136,12 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
                 "runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "topologySpreadConstraints": [{
-                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {JOB_LABEL: owner.name}},
-            }],
+            **({"topologySpreadConstraints": [_apart(owner)]} if workers.pods > 1 else {}),
             "containers": [container],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
-                {"name": "job", "secret": {
-                    "secretName": owner.secret, "items": [{"key": name, "path": name} for name in _FILES]}},
+                {"name": "job", "secret": {"secretName": owner.secret}},
                 {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
                     "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}}]}},
             ],
@@ -163,6 +154,14 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
         "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
     }  # fmt: skip
     return {"apiVersion": "v1", "kind": "Pod", **merged}
+
+
+def _apart(owner: Owner) -> Object:
+    """The wish that a job's pods stand on nodes of their own."""
+    return {
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {JOB_LABEL: owner.name}},
+    }  # fmt: skip
 
 
 def _threads(job: TrainerJob) -> dict[str, str]:

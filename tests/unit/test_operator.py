@@ -2,10 +2,12 @@
 
 import base64
 import json
+import re
 import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,8 +352,11 @@ def test_suspend_lets_the_pods_save_and_then_says_so() -> None:
     first = look([real(0), real(1)], made=suspended)
     assert state(first)[0] == "Suspending"
     assert [gone.grace_seconds for gone in first.delete] == [None, None]
-    assert state(look([], first.status, suspended))[0] == "Suspended"
-    assert look([], first.status, job()).create == (0, 1)
+    gone = look([], first.status, suspended)
+    assert state(gone)[0] == "Suspended"
+    again = look([], gone.status, job())
+    assert again.create == (0, 1)
+    assert [c["status"] for c in again.status["conditions"] if c["type"] == "Suspended"] == ["False"]
 
 
 def test_pods_on_a_lost_node_are_forgotten_by_force_after_a_while() -> None:
@@ -387,8 +392,22 @@ def test_rendering_is_deterministic_and_restricted() -> None:
     texts = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
     assert "secret" not in texts["job.json"].replace('"secret": "s3', "")
     assert texts["token"] not in (texts["job.json"] + texts["ca.crt"])
-    mounted = next(volume for volume in spec["volumes"] if volume["name"] == "job")["secret"]
-    assert [item["key"] for item in mounted["items"]] == ["job.json", "ca.crt"]
+    assert texts["token"] not in json.dumps(spec)
+
+
+def test_the_image_tells_the_agent_and_ray_where_the_operator_mounts_what_they_read() -> None:
+    dockerfile = (Path(__file__).parents[2] / "jobs/Dockerfile").read_text()
+    variables = re.findall(r"([A-Z_]+)=(/\S+)", dockerfile)
+    mounts = {
+        mount["mountPath"]: mount["name"]
+        for mount in pod(job(), OWNER, SETTINGS, 0)["spec"]["containers"][0]["volumeMounts"]
+    }
+    secret = objects(job(), OWNER, SETTINGS)[0]["data"]
+    told = {name: path.rpartition("/") for name, path in variables if path.rpartition("/")[0] in mounts}
+    from_secret = {name: file for name, (folder, _, file) in told.items() if mounts[folder] == "job"}
+    assert set(from_secret) == {"TRAINYARD_MANIFEST", "RAY_AUTH_TOKEN_PATH", "KUBEFLOW_TRAINER_SERVER_CA_CERT"}
+    assert set(from_secret.values()) == set(secret)
+    assert mounts[told["KUBEFLOW_TRAINER_SERVER_TOKEN"][0]] == "token"
 
 
 def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() -> None:
