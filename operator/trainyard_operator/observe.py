@@ -1,6 +1,5 @@
 """From what is there to what is said and done next: pure."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,11 +8,19 @@ from typing import Any
 from trainyard.spec.model import TrainerJob
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
+from trainyard_operator.podstate import (
+    Deletion,
+    Failure,
+    deletion_of,
+    end_of,
+    failure_of,
+    is_asked_to_leave,
+    is_leaving,
+    phase_of,
+    why_waiting,
+)
 from trainyard_operator.render import DASHBOARD_PORT, INDEX_LABEL, Owner, run_uri
 
-_CONTAINER = "trainer"
-_RETRY, _STOPPED, _FAILED = 75, 143, 5
-"""Exit codes of `trainyard agent` (README.md)."""
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
 _KEPT_ATTEMPTS = 10
 _AT_WORK = ("training", "evaluating", "exporting")
@@ -21,15 +28,6 @@ _LINGER = 180
 """Seconds that the first pod of a complete job has to end by itself: its log is copied to the storage at last."""
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """A pod to delete; with 0 seconds of grace it is forgotten at once."""
-
-    name: str
-    uid: str
-    grace_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,10 @@ class World:
     """What rank 0 reported last."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-
-@dataclass(frozen=True)
-class _Failure:
-    """A pod that ended without the job being complete."""
-
-    pod: Object
-    reason: str
-    message: str
-    counts: bool
-    final: bool = False
+    @property
+    def first(self) -> Object | None:
+        """The pod of index 0, which drives."""
+        return next((pod for pod in self.pods if pod["metadata"]["labels"][INDEX_LABEL] == "0"), None)
 
 
 def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, world: World) -> Seen:
@@ -77,12 +69,11 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
     if over:
         return _over(job, note, world)
-    alive = {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
-    first = alive.get(0)
+    first = world.first
     told = world.progress.get("complete")  # a second or two before the kubelet says that the pod has succeeded
-    if told or (first is not None and _phase(first) == "Succeeded"):
+    if told or (first is not None and phase_of(first) == "Succeeded"):
         status["progress"] = "100%"
-        words = told or (_end(first).get("message") if first is not None else None)
+        words = told or (end_of(first).get("message") if first is not None else None)
         note.end("Complete", reasons.COMPLETE, str(words or run_uri(job, owner)))
         return _over(job, note, world)
     if job.spec.suspend:
@@ -90,7 +81,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     if "Suspended" in note.known:  # as of batch/v1: a job that never was has no such condition
         note.set("Suspended", False, reasons.RUNNING, "")
     lost = _lost(world)
-    failures = [found for pod in world.pods if (found := _failure(pod)) and not _leaving(pod)]
+    failures = [found for pod in world.pods if (found := failure_of(pod)) and not is_leaving(pod)]
     if final := next((found for found in failures if found.final), None):
         note.end("Failed", final.reason, final.message)
         return _over(job, note, world)
@@ -99,10 +90,10 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     deadline = _deadline(job, note, world)
     if note.ended:
         return _over(job, note, world)
-    gone = [] if wait else [_deletion(found.pod) for found in failures]
-    wanted = job.spec.workers.pods
+    gone = [] if wait else [deletion_of(found.pod) for found in failures]
+    wanted, alive = job.spec.workers.pods, {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     create = [index for index in range(wanted) if index not in alive]
-    surplus = [_deletion(pod) for index, pod in alive.items() if index >= wanted and not _leaving(pod)]
+    surplus = [deletion_of(pod) for index, pod in alive.items() if index >= wanted and not is_leaving(pod)]
     doubtful = any(pod["spec"].get("nodeName") in world.lost_nodes for pod in world.pods)
     again = [wait, deadline, 1.0 if doubtful and not lost else None]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
@@ -195,8 +186,8 @@ def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
     """The first pod's name, or the address of a single pod, which has no Service that would name it."""
     if job.spec.workers.pods > 1:
         return f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc"
-    first = next((pod for pod in world.pods if pod["metadata"]["labels"][INDEX_LABEL] == "0"), None)
-    if first is None or _phase(first) != "Running" or _leaving(first):
+    first = world.first
+    if first is None or phase_of(first) != "Running" or is_leaving(first):
         return None
     address: str | None = first["status"].get("podIP")
     return address
@@ -210,7 +201,7 @@ def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> 
     told, known = world.progress, before.get("attempts", [])
     number, since = told.get("attempt"), known[-1]["startTime"] if known else ""
     excused = status.get("excusedTime", "") > since
-    if not excused and any(_asked_to_leave(pod) and _phase(pod) != "Failed" for pod in world.pods):
+    if not excused and any(is_asked_to_leave(pod) and phase_of(pod) != "Failed" for pod in world.pods):
         status["excusedTime"] = _time(world.now)
     if not isinstance(number, int) or (known and known[-1]["number"] >= number):
         return
@@ -239,7 +230,7 @@ def _charge(job: TrainerJob, status: Object, now: datetime) -> None:
 
 
 def _suspend(note: _Conditions, world: World) -> Seen:
-    leaving = (*_lost(world), *(_deletion(pod) for pod in world.pods if not _leaving(pod)))
+    leaving = (*_lost(world), *(deletion_of(pod) for pod in world.pods if not is_leaving(pod)))
     if world.pods:
         note.set("Running", False, reasons.SUSPENDING, "saving a checkpoint before the pods go")
         note.say("Suspending", reasons.SUSPENDING, "saving a checkpoint before the pods go")
@@ -253,7 +244,7 @@ def _suspend(note: _Conditions, world: World) -> Seen:
     return Seen(note.done(), delete=leaving)
 
 
-def _count(job: TrainerJob, note: _Conditions, failures: list[_Failure], world: World) -> float | None:
+def _count(job: TrainerJob, note: _Conditions, failures: list[Failure], world: World) -> float | None:
     """Count failures that are new; seconds until their pods are replaced, or None for at once.
 
     Counted by the pods' uids, so that a look that is repeated after a crash counts nothing twice.
@@ -291,7 +282,7 @@ def _deadline(job: TrainerJob, note: _Conditions, world: World) -> float | None:
         message = f"not complete {spec.active_deadline_seconds} s after its start (activeDeadlineSeconds)"
         note.end("Failed", reasons.DEADLINE, message)
         return None
-    running = sum(_phase(pod) == "Running" for pod in world.pods) >= spec.workers.count
+    running = sum(phase_of(pod) == "Running" for pod in world.pods) >= spec.workers.count
     if running:
         status.pop("pendingSince", None)
         return active
@@ -314,7 +305,7 @@ def _seconds_left(since: str | None, limit: int | None, now: datetime) -> float 
     return max(0.0, limit - (now - _parse(since)).total_seconds())
 
 
-def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failure], wait: float | None) -> None:
+def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failure], wait: float | None) -> None:
     """What the job is doing, or why it waits, in words."""
     if note.ended:
         return
@@ -326,7 +317,7 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
         note.say("Restarting", reason, message)
         return
     count = job.spec.workers.count
-    running = min(count, sum(_phase(pod) == "Running" and not _leaving(pod) for pod in world.pods))
+    running = min(count, sum(phase_of(pod) == "Running" and not is_leaving(pod) for pod in world.pods))
     workers = f"{running} of {count} workers run"
     # An operator that was just started has no report yet: what ran before is not said to start.
     phase = world.progress.get("phase")
@@ -337,7 +328,7 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[_Failu
         note.set("Running", False, reasons.RESTARTING, cause)
         note.say("Restarting", reasons.RESTARTING, cause)
         return
-    waiting = next((found for pod in world.pods if (found := _waiting(pod))), None)
+    waiting = next((found for pod in world.pods if (found := why_waiting(pod))), None)
     if running == count and steps:
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
@@ -356,60 +347,10 @@ def _is_news(world: World) -> bool:
     return not begun or world.progress.get("reported", 0.0) > max(begun).timestamp() + 1.0
 
 
-def _failure(pod: Object) -> _Failure | None:
-    if _phase(pod) != "Failed":
-        return None
-    end, name = _end(pod), pod["metadata"]["name"]
-    code, cause = end.get("exitCode"), end.get("reason", "")
-    where = f" ({end['where']})" if end.get("where") else ""
-    words = f"{end.get('message') or cause or pod['status'].get('message') or 'ended without a word'}{where}"
-    if code == _FAILED:
-        return _Failure(pod, reasons.JOB_FAILED, words, counts=False, final=True)
-    if code == _STOPPED or any(c["type"] == "DisruptionTarget" for c in pod["status"].get("conditions", [])):
-        return _Failure(pod, reasons.EVICTED, f"{name} was asked to go", counts=False)
-    if cause == "OOMKilled":
-        limit = _memory_limit(pod)
-        return _Failure(pod, reasons.OOM, f"{name} was killed: out of memory (limit {limit})", counts=True)
-    return _Failure(pod, reasons.POD_LOST, words if code == _RETRY else f"exit code {code}: {words}", counts=True)
-
-
-def _end(pod: Object) -> Object:
-    """How the pod's container ended: exit code and reason, with the agent's own words where it left any."""
-    for container in pod["status"].get("containerStatuses", []):
-        ended = container.get("state", {}).get("terminated")
-        if ended and container.get("name", _CONTAINER) == _CONTAINER:
-            try:
-                told = json.loads(ended.get("message", ""))
-            except ValueError:
-                told = None
-            if not isinstance(told, dict):  # died without a word of its own: the last line of its log
-                told = {"message": (ended.get("message") or "").strip().rpartition("\n")[2][:1000]}
-            return {"exitCode": ended.get("exitCode"), "reason": ended.get("reason", ""), **told}
-    return {}
-
-
-def _waiting(pod: Object) -> tuple[str, str] | None:
-    """Why a pod does not run, or None."""
-    name, status = pod["metadata"]["name"], pod.get("status", {})
-    if _phase(pod) != "Pending":
-        return None
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return reasons.UNSCHEDULABLE, f"{name}: {condition.get('message', '')}"
-    for container in status.get("containerStatuses", []):
-        waiting = container.get("state", {}).get("waiting", {})
-        reason = waiting.get("reason", "")
-        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-            return reasons.IMAGE, f"{name}: {container.get('image')}: {waiting.get('message', '')}"
-        if reason in ("CreateContainerConfigError", "CreateContainerError"):
-            return reasons.CONTAINER_CONFIG, f"{name}: {waiting.get('message', '')}"
-    return None
-
-
 def _lost(world: World) -> list[Deletion]:
     """Pods on nodes that have been lost for long enough: forgotten by force, so that their names are free."""
     return [
-        _deletion(pod, 0)
+        deletion_of(pod, 0)
         for pod in world.pods
         if (since := world.lost_nodes.get(pod["spec"].get("nodeName", "")))
         and (world.now - since).total_seconds() >= _FORCE_AFTER
@@ -435,36 +376,14 @@ def _leave_first(status: Object, world: World) -> tuple[Deletion, ...]:
     """When a job has ended all pods go but the first, whose log is still read: a complete job's ends by itself."""
     kept = ("Succeeded", "Failed") if _lingering(status, world) is None else ("Succeeded", "Failed", "Running")
     return tuple(
-        _deletion(pod)
+        deletion_of(pod)
         for pod in world.pods
-        if not (pod["metadata"]["labels"][INDEX_LABEL] == "0" and _phase(pod) in kept) and not _leaving(pod)
+        if not (pod["metadata"]["labels"][INDEX_LABEL] == "0" and phase_of(pod) in kept) and not is_leaving(pod)
     )
-
-
-def _deletion(pod: Object, grace_seconds: int | None = None) -> Deletion:
-    return Deletion(pod["metadata"]["name"], pod["metadata"]["uid"], grace_seconds)
 
 
 def _ended(before: Object) -> bool:
     return any(c["type"] == "Finished" and c["status"] == "True" for c in before.get("conditions", []))
-
-
-def _phase(pod: Object) -> str:
-    return str(pod.get("status", {}).get("phase", "Pending"))
-
-
-def _leaving(pod: Object) -> bool:
-    return "deletionTimestamp" in pod["metadata"]
-
-
-def _asked_to_leave(pod: Object) -> bool:
-    # One that is deleted by force is seen leaving too, for a moment, and without any time for it.
-    return _leaving(pod) and pod["metadata"].get("deletionGracePeriodSeconds", 0) > 0
-
-
-def _memory_limit(pod: Object) -> str:
-    limits = pod["spec"]["containers"][0].get("resources", {}).get("limits", {})
-    return str(limits.get("memory", "none: the node's"))
 
 
 def _time(moment: datetime) -> str:
