@@ -1,6 +1,7 @@
 """A real S3 server: SeaweedFS, with credentials."""
 
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -65,13 +66,17 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Start a server on loopback that keeps its data in a folder; it ends with the block."""
-    ports = free_ports(2 * len(_PARTS))
-    server, command = configured(folder, "127.0.0.1", ports)
+def s3_server(folder: Path, ports: list[int] | None = None) -> Iterator[S3Server]:
+    """Start a server on loopback that keeps its data in a folder; it is killed with the end of the block.
+
+    With the folder and the `ports` (`server_ports()`) of one that was killed, it comes back.
+    """
+    server, command = configured(folder, "127.0.0.1", ports or server_ports())
     log = folder / "weed.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
+    with log.open("ab") as stream:
+        # SeaweedFS takes the AWS variables that it finds for credentials of its administrator.
+        environment = {**os.environ, **server.environment}
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, env=environment)
     try:
         daemons.wait_ready("SeaweedFS", server.ready, lambda: process.poll() is None, log)
         yield server
@@ -116,6 +121,11 @@ def configured(folder: Path, host: str, ports: list[int]) -> tuple[S3Server, lis
 def _port_flag(name: str) -> str:
     part, _, kind = name.partition(".")
     return f"{part}.port.{kind}" if kind else f"{part}.port"
+
+
+def server_ports() -> list[int]:
+    """Free ports for a server."""
+    return free_ports(2 * len(_PARTS))
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bed.proxy import Fault, FaultyProxy
-from tests.bed.s3 import S3Server
+from tests.bed.s3 import S3Server, s3_server, server_ports
 from tests.costs import COSTS, Cost
 from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell
@@ -98,10 +98,10 @@ def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
     """Makes nodes of one run: the same store, each by its own way."""
     with contextlib.ExitStack() as stack:
 
-        def make(name: str, run: str | None = None) -> Place:
+        def make(name: str, run: str | None = None, endpoint: str = s3_env.endpoint) -> Place:
             folder = tmp_path / name
             folder.mkdir()
-            node, proxy = Node(folder, folder), FaultyProxy(s3_env.endpoint)
+            node, proxy = Node(folder, folder), FaultyProxy(endpoint)
             stack.callback(proxy.close)
             listener, uploads = Listener(node), Uploads(node)
             stack.callback(uploads.close)
@@ -133,6 +133,33 @@ def test_a_narrow_way_is_waited_for(places: Places) -> None:
 @pytest.mark.slow
 def test_a_storage_that_hangs_is_told_and_waited_for(places: Places) -> None:
     COSTS.append(places("hang").live_through("storage hangs", Fault(hang=True), 400))
+
+
+@pytest.mark.slow
+def test_a_storage_server_that_is_killed_in_mid_upload_and_comes_back_gets_the_checkpoint(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ports = tmp_path / "server", server_ports()
+    folder.mkdir()
+    with s3_server(folder, ports) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        place = places("server-killed", endpoint=server.endpoint)
+        attempts.claim(place.store, None, 1, after=0)
+        place.leave(step=5)
+        assert place.settled(5).state == "Committed"
+        with place.proxy.fault(SLOW):
+            place.leave()
+            place.sending()
+        killed = time.monotonic()
+    place.noticed(60)
+    noticed = time.monotonic() - killed
+    with s3_server(folder, ports):
+        mended = time.monotonic()
+        assert place.settled().state == "Committed"
+        COSTS.append(Cost("storage server killed in mid-upload", noticed, time.monotonic() - mended))
+        for step in (5, 10):
+            assert catalogue.read_manifest(place.store, CheckpointId(step, 1)).size == SIZE
 
 
 def test_an_uploader_that_is_killed_in_mid_upload_is_started_again_and_finishes(places: Places) -> None:
