@@ -25,7 +25,7 @@ from tests.bed import cluster as bed
 from tests.bed.kubectl import apply, get, kubectl, read
 from tests.bed.node import Node
 from tests.cluster.conftest import OPERATOR
-from tests.cluster.jobs import status_of
+from tests.cluster.jobs import status_of, worker_pod
 
 ARGUMENTS = {
     "max_steps": 1_000_000, "per_device_train_batch_size": 8, "logging_steps": 1, "save_steps": 25,
@@ -123,7 +123,7 @@ def main(kills: int = 10) -> None:
             kubectl("--namespace", where.namespace, "delete", "trainerjob", "plain")
             _start(where, "spare", 1)
             for _ in range(kills // 2):
-                pod = _worker(where, "spare")
+                pod = worker_pod(where.namespace, "spare", 1)
                 note("worker, 1 spare", lose(where, "spare", pod, kill(where, pod), replaced=False))
     print("seconds from a loss to the next new step, median (range); detect | replace | form | restore are medians")
     for name, rows in taken.items():
@@ -140,15 +140,6 @@ def _start(where: Place, name: str, spares: int) -> None:
     apply(where.job(name, trainingArguments=ARGUMENTS, restart=restart, workers={"spares": spares}))
     seconds_until(lambda: bool(status_of(where.namespace, name).get("checkpoint")))
     seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
-
-
-def _worker(where: Place, job: str) -> str:
-    """A pod that trains, and neither drives nor waits as a spare: rank 1 has said something there last."""
-    said = {}
-    for pod in (f"{job}-1", f"{job}-2"):
-        log = kubectl("--namespace", where.namespace, "logs", pod, "--timestamps")
-        said[pod] = max((line.split()[0] for line in log.splitlines() if "[rank 1]" in line), default="")
-    return max(said, key=lambda pod: said[pod])
 
 
 def _without_operator(where: Place, job: str) -> tuple[str, Node]:

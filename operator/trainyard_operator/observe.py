@@ -59,6 +59,10 @@ class World:
         """The pod of index 0, which drives."""
         return next((pod for pod in self.pods if pod["metadata"]["labels"][INDEX_LABEL] == "0"), None)
 
+    def lost_since(self, pod: Object) -> datetime | None:
+        """Since when the node of a pod is lost; None when it is not."""
+        return self.lost_nodes.get(pod["spec"].get("nodeName", ""))
+
 
 def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, world: World) -> Seen:
     """The status of an accepted job, and what to do about its pods."""
@@ -94,7 +98,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     wanted, alive = job.spec.workers.pods, {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in world.pods}
     create = [index for index in range(wanted) if index not in alive]
     surplus = [deletion_of(pod) for index, pod in alive.items() if index >= wanted and not is_leaving(pod)]
-    doubtful = any(pod["spec"].get("nodeName") in world.lost_nodes for pod in world.pods)
+    doubtful = any(world.lost_since(pod) for pod in world.pods)
     again = [wait, deadline, 1.0 if doubtful and not lost else None]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
     return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), soonest)
@@ -196,12 +200,14 @@ def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
 def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> None:
     """Note an attempt that is new, with why the one before ended and how many steps have to be done again.
 
-    A fault that cost no pod is counted here; one that did has been counted with its pod.
+    A fault that cost no pod is counted here; one that did has been counted with its pod. What asks pods to go, and the
+    loss of a node, is no fault of the job.
     """
     told, known = world.progress, before.get("attempts", [])
     number, since = told.get("attempt"), known[-1]["startTime"] if known else ""
     excused = status.get("excusedTime", "") > since
-    if not excused and any(is_asked_to_leave(pod) and phase_of(pod) != "Failed" for pod in world.pods):
+    taken = (pod for pod in world.pods if phase_of(pod) != "Failed")
+    if not excused and any(is_asked_to_leave(pod) or world.lost_since(pod) for pod in taken):
         status["excusedTime"] = _time(world.now)
     if not isinstance(number, int) or (known and known[-1]["number"] >= number):
         return
@@ -316,6 +322,10 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
         note.set("Running", False, reason, message)
         note.say("Restarting", reason, message)
         return
+    if lost := _lost_words(world):
+        note.set("Running", False, reasons.NODE_LOST, lost)
+        note.say("Restarting", reasons.NODE_LOST, lost)
+        return
     count = job.spec.workers.count
     running = min(count, sum(phase_of(pod) == "Running" and not is_leaving(pod) for pod in world.pods))
     workers = f"{running} of {count} workers run"
@@ -340,6 +350,16 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
         note.say("Starting", reasons.STARTING, workers)
 
 
+def _lost_words(world: World) -> str | None:
+    """Which pod is on a lost node, when nothing was reported since; with a spare the others go on."""
+    for pod in world.pods:
+        since = world.lost_since(pod)
+        if since and world.progress.get("reported", 0.0) <= since.timestamp():
+            name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
+            return f"{name}: node {node} is not ready; the pod is replaced when it has been so for {_FORCE_AFTER:.0f} s"
+    return None
+
+
 def _is_news(world: World) -> bool:
     """Whether rank 0 has reported since the newest pod began: what the processes before it told is over."""
     begun = [_parse(pod["status"]["startTime"]) for pod in world.pods if pod.get("status", {}).get("startTime")]
@@ -352,8 +372,7 @@ def _lost(world: World) -> list[Deletion]:
     return [
         deletion_of(pod, 0)
         for pod in world.pods
-        if (since := world.lost_nodes.get(pod["spec"].get("nodeName", "")))
-        and (world.now - since).total_seconds() >= _FORCE_AFTER
+        if (since := world.lost_since(pod)) and (world.now - since).total_seconds() >= _FORCE_AFTER
     ]
 
 

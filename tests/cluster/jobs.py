@@ -55,3 +55,12 @@ def losses(s3: S3Server, run: str) -> dict[int, float]:
     text = bytes(obstore.get(s3.store(bucket), f"{path}/metrics.jsonl").bytes()).decode()
     rows = [json.loads(line) for line in text.splitlines()]
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def worker_pod(namespace: str, name: str, spares: int) -> str:
+    """A pod of a job of two workers that trains, and neither drives nor waits as a spare: rank 1 spoke there last."""
+    said = {}
+    for pod in (f"{name}-{index}" for index in range(1, 2 + spares)):
+        log = kubectl("--namespace", namespace, "logs", pod, "--timestamps")
+        said[pod] = max((line.split()[0] for line in log.splitlines() if "[rank 1]" in line), default="")
+    return max(said, key=lambda pod: said[pod])

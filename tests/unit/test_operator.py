@@ -363,8 +363,27 @@ def test_pods_on_a_lost_node_are_forgotten_by_force_after_a_while() -> None:
     soon = look([real(0), real(1)], lost_nodes={"node-1": NOW - timedelta(seconds=2)})
     assert not soon.delete
     assert soon.again
+    assert state(soon) == ("Restarting", "NodeLost")
+    assert "job-1: node node-1 is not ready" in soon.status["message"]
     late = look([real(0), real(1)], lost_nodes={"node-1": NOW - timedelta(seconds=20)})
     assert [(gone.name, gone.grace_seconds) for gone in late.delete] == [("job-1", 0)]
+
+
+def test_a_job_whose_others_go_on_without_the_lost_node_runs() -> None:
+    lost = {"node-2": NOW - timedelta(seconds=5)}
+    told = {"attempt": 2, "step": 30, "total": 120, "phase": "training", "reported": NOW.timestamp()}
+    assert (
+        state(look([real(0), real(1), real(2)], {"state": "Running"}, lost_nodes=lost, progress=told))[0] == "Running"
+    )
+
+
+def test_a_lost_node_is_no_fault_of_the_job() -> None:
+    before = look([real(0), real(1)], progress={"attempt": 1, "phase": "training"}).status
+    lost = look([real(0), real(1)], before, lost_nodes={"node-1": NOW}, now=NOW + timedelta(seconds=5))
+    told = {"attempt": 2, "cause": "the actor's node was terminated", "phase": "training"}
+    after = look([real(0), real(1)], lost.status, progress=told, now=NOW + timedelta(seconds=30))
+    assert after.status["attempts"][-1]["cause"] == "the actor's node was terminated"
+    assert after.status["restarts"] == 0
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,8 @@ def _root_cause(error: WorkerGroupError) -> Result:
         else:
             results.append(
                 Result(
-                    "Infrastructure", text.strip().splitlines()[-1][:300] if text.strip() else type(failure).__name__
+                    "Infrastructure",
+                    text.strip().splitlines()[-1].strip()[:300] if text.strip() else type(failure).__name__,
                 )
             )
     order = {"UserError": 0, "Infrastructure": 1}
