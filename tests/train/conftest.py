@@ -140,14 +140,14 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
 
 
 def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Result | None, str]:
-    """The result of rank 0, unless it died without one; and the log of all ranks."""
+    """The result, of the rank that failed first if one did, unless rank 0 died without one; and the log of all ranks."""
     staging, ranks = Path(work.staging), len(watches)
     work.write(staging / "work.json")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
 
-    def one(rank: int) -> Result | None:
+    def one(rank: int) -> Result | int:
         env = {
             "RANK": rank,
             "WORLD_SIZE": ranks,
@@ -160,10 +160,15 @@ def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Result | Non
             "work": str(staging / "work.json"), "log": str(staging / f"{rank}.log"),
             "env": {key: str(value) for key, value in env.items()},
         }  # fmt: skip
-        ended = run_process(node, request, watches[rank])
-        return ended if isinstance(ended, Result) else None
+        return run_process(node, request, watches[rank])
 
     with ThreadPoolExecutor(ranks) as pool:
-        results = list(pool.map(one, range(ranks)))
+        ends = list(pool.map(one, range(ranks)))
     log = "\n".join((staging / f"{rank}.log").read_text() for rank in range(ranks))
-    return results[0], log
+    if not isinstance(ends[0], Result):
+        return None, log
+    results = [
+        end if isinstance(end, Result) else Result("Infrastructure", f"rank {rank} ended with status {end}")
+        for rank, end in enumerate(ends)
+    ]
+    return min(results, key=lambda each: (each.outcome == "Complete", "another rank went away" in each.message)), log
