@@ -69,7 +69,11 @@ class Api:
     ) -> Object:
         """The answer to a request. Raises ApiError."""
         response = self._send(method, path, body, kind, query or {}, _TIMEOUT, preload=True)
-        answer: Object = json.loads(response.data or b"{}")
+        try:
+            answer: Object = json.loads(response.data or b"{}")
+        except ValueError:  # a proxy before the API server speaks, or it answers in haste
+            words = response.data.decode(errors="replace").strip()[:200]
+            raise ApiError(response.status if response.status >= 400 else 0, f"no JSON: {words}") from None
         if response.status >= 400:
             raise ApiError(response.status, str(answer.get("message", response.status)), str(answer.get("reason", "")))
         return answer
@@ -123,7 +127,10 @@ class Api:
             if response.status >= 400:
                 raise ApiError(response.status, response.reason or "")
             for line in _lines(response):
-                event: Object = json.loads(line)
+                try:
+                    event: Object = json.loads(line)
+                except ValueError as error:
+                    raise ApiError(0, f"a watch told what is no JSON: {line[:200]!r}") from error
                 if event["type"] == "ERROR":
                     raise ApiError(int(event["object"].get("code", 500)), str(event["object"].get("message", "")))
                 yield event

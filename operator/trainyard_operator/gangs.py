@@ -29,7 +29,7 @@ class Gang:
     """The PodGroup, without its metadata; None where the scheduler makes its own."""
 
 
-def gang(kind: GangKind, job: TrainerJob, name: str, uid: str) -> Gang:
+def gang(kind: GangKind, job: TrainerJob, name: str) -> Gang:
     """The gang of a job. Without a scheduler of this kind it is empty; Kueue leaves jobs without a queue alone."""
     spec = job.spec
     count, queue, priority = spec.workers.count, spec.queue, spec.priority_class_name
@@ -40,7 +40,7 @@ def gang(kind: GangKind, job: TrainerJob, name: str, uid: str) -> Gang:
         annotations = {"scheduling.k8s.io/group-name": name}
         return Gang({}, annotations, "volcano", _group("scheduling.volcano.sh/v1beta1", job, queue, priority))
     if kind == "YuniKorn":
-        labels = {"yunikorn.apache.org/app-id": f"{name}-{uid[:8]}", **_given(**{"yunikorn.apache.org/queue": queue})}
+        labels = {"yunikorn.apache.org/app-id": name, **_given(**{"yunikorn.apache.org/queue": queue})}
         tasks = [{"name": "workers", "minMember": count, "minResource": _resources(job)}]
         annotations = {
             "yunikorn.apache.org/task-group-name": "workers",

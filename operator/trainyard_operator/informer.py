@@ -60,6 +60,10 @@ class Informer(threading.Thread):
                     log.warning("%s: %s", self._path, error)
                 version = "" if error.status else version
                 threading.Event().wait(0.0 if error.status == 410 else _PAUSE)
+            except Exception:  # without this thread the operator is blind: a surprise must not end it
+                log.exception("%s: a bug", self._path)
+                version = ""
+                threading.Event().wait(_PAUSE)
 
     def _list(self) -> str:
         answer = self._api.request("GET", self._path, query=self._query)

@@ -39,7 +39,9 @@ class Leader:
 
     def keep(self, lost: Callable[[], None]) -> None:
         """Renew in the background; call `lost` when another may have taken over."""
-        threading.Thread(target=self._renew, args=(lost,), name="lease", daemon=True).start()
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        # In a thread of its own: a request that hangs may take longer than the Lease lasts.
+        threading.Thread(target=self._watch, args=(lost,), name="lease watch", daemon=True).start()
 
     def release(self) -> None:
         """Give the Lease up, so that another need not wait for it to expire."""
@@ -51,11 +53,16 @@ class Leader:
         except ApiError as error:
             log.warning("the lease was not released: %s", error)
 
-    def _renew(self, lost: Callable[[], None]) -> None:
-        while time.monotonic() - self._renewed < _RENEW:
+    def _renew(self) -> None:
+        while True:
             time.sleep(_RETRY)
+            begun = time.monotonic()
             if self._try():
-                self._renewed = time.monotonic()
+                self._renewed = begun
+
+    def _watch(self, lost: Callable[[], None]) -> None:
+        while (left := self._renewed + _RENEW - time.monotonic()) > 0:
+            time.sleep(left)
         lost()
 
     def _try(self) -> bool:

@@ -44,7 +44,8 @@ class Operator:
         self.nodes = Informer(api, "/api/v1/nodes", self._node_changed)
         self.progress = Progress(self.queue.add)
         self.reconciler = Reconciler(api, settings, self.jobs, self.pods, self.nodes, self.progress)
-        self.server = Server(api, self.pods, self.progress)
+        self.leads = threading.Event()
+        self.server = Server(api, self.pods, self.progress, self.leads)
 
     def start_watching(self) -> None:
         """Start the informers, and wait until they hold what is there."""
@@ -116,6 +117,7 @@ def main() -> None:
 def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
     leader.acquire()
     leader.keep(lost=lambda: os._exit(1))  # the next pass must not happen: another may lead by now
+    operator.leads.set()
     for number in range(_WORKERS):
         threading.Thread(target=operator.work, name=f"worker {number}", daemon=True).start()
 

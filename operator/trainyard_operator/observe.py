@@ -16,16 +16,21 @@ from trainyard_operator.podstate import (
     failure_of,
     is_asked_to_leave,
     is_leaving,
+    mounting_since,
     phase_of,
     why_waiting,
 )
-from trainyard_operator.render import DASHBOARD_PORT, INDEX_LABEL, Owner, run_uri
+from trainyard_operator.render import DASHBOARD_PORT, INDEX_LABEL, SPEC_ANNOTATION, Owner, run_uri, spec_digest
 
 _FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
 _KEPT_ATTEMPTS = 10
+_LONGEST, _MOST_METRICS, _MOST_TIMES = 64, 64, 101
+"""What the CRD takes (trainyard.spec.status): characters of a word, metrics, times of restarts. All are in the run."""
 _AT_WORK = ("training", "evaluating", "exporting")
 _LINGER = 180
 """Seconds that the first pod of a complete job has to end by itself: its log is copied to the storage at last."""
+_MOUNT_AFTER = 20.0
+"""Seconds that a pod on a node may take to begin: then something that it mounts is not there."""
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -41,6 +46,8 @@ class Seen:
     """Seconds until the job must be looked at, if nothing happens before."""
     expired: bool = False
     """Whether the job itself is to be deleted: its time to live is over."""
+    ensure: bool = False
+    """Whether pods have waited for a while for what they mount: it may be gone, and is made again."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class World:
     """Nodes that are not ready, and since when."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What rank 0 reported last."""
+    refused: str | None = None
+    """What the API server said when pods could not be made, for some seconds now."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -82,6 +91,8 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
         return _over(job, note, world)
     if job.spec.suspend:
         return _suspend(note, world)
+    if older := [pod for pod in world.pods if _of_another_spec(pod, job)]:
+        return _roll_out(note, world, older)
     if "Suspended" in note.known:  # as of batch/v1: a job that never was has no such condition
         note.set("Suspended", False, reasons.RUNNING, "")
     lost = _lost(world)
@@ -99,9 +110,12 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     create = [index for index in range(wanted) if index not in alive]
     surplus = [deletion_of(pod) for index, pod in alive.items() if index >= wanted and not is_leaving(pod)]
     doubtful = any(world.lost_since(pod) for pod in world.pods)
-    again = [wait, deadline, 1.0 if doubtful and not lost else None]
+    mounting = _mounting(world)
+    late = mounting is not None and mounting >= _MOUNT_AFTER
+    look = None if mounting is None else _MOUNT_AFTER if late else _MOUNT_AFTER - mounting
+    again = [wait, deadline, 1.0 if doubtful and not lost else None, look]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
-    return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), soonest)
+    return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), again=soonest, ensure=late)
 
 
 class _Conditions:
@@ -139,11 +153,13 @@ class _Conditions:
         return self.status
 
 
-def invalid(generation: int, before: Object, message: str, now: datetime) -> Object:
-    """The status of a job whose manifest cannot be used."""
+def invalid(generation: int, before: Object, message: str, world: World) -> Object:
+    """The status of a job whose manifest cannot be used. Pods that it has go on, and are not replaced."""
     status = dict(before)
-    note = _Conditions(status, before, generation, now)
+    note = _Conditions(status, before, generation, world.now)
     note.set("Accepted", False, reasons.INVALID, message)
+    if not any(phase_of(pod) == "Running" for pod in world.pods):
+        note.set("Running", False, reasons.INVALID, message)
     note.say("Invalid", reasons.INVALID, message)
     return note.done() | {"observedGeneration": generation}
 
@@ -175,21 +191,26 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
         status["loss"] = f"{told['loss']:.4g}"
     for name in ("attempt", "checkpoint", "phase"):
         if told.get(name) is not None:
-            status[name] = told[name]
+            status[name] = told[name][:_LONGEST] if isinstance(told[name], str) else told[name]
+    if told:
+        status.pop("eta", None)
     if told.get("eta"):
         status["eta"] = told["eta"]
     measured = {
-        name: value for name, value in told.items() if name.startswith("eval_") and isinstance(value, int | float)
+        name: value
+        for name, value in told.items()
+        if name.startswith("eval_") and len(name) <= _LONGEST and isinstance(value, int | float)
     }
     if measured:
-        status["metrics"] = [{"name": name, "value": f"{value:.6g}"} for name, value in sorted(measured.items())]
+        metrics = [{"name": name, "value": f"{value:.6g}"} for name, value in sorted(measured.items())]
+        status["metrics"] = metrics[:_MOST_METRICS]
     return status
 
 
 def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
     """The first pod's name, or the address of a single pod, which has no Service that would name it."""
     if job.spec.workers.pods > 1:
-        return f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc"
+        return owner.head
     first = world.first
     if first is None or phase_of(first) != "Running" or is_leaving(first):
         return None
@@ -214,7 +235,7 @@ def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> 
     attempt: Object = {"number": number, "startTime": _time(world.now)}
     resumed = told.get("resumed")
     if resumed:
-        attempt["resumedFrom"] = resumed
+        attempt["resumedFrom"] = resumed[:_LONGEST]
     if number > 1:
         attempt["cause"] = str(told.get("cause") or "the pod that drives was replaced")[:2000]
         done = int(str(before.get("step", "0")).partition("/")[0])
@@ -231,7 +252,7 @@ def _charge(job: TrainerJob, status: Object, now: datetime) -> None:
     """Count a fault, now."""
     since = now - timedelta(seconds=job.spec.restart.window_seconds)
     recent = [moment for moment in status.get("restartTimes", []) if _parse(moment) > since]
-    status["restartTimes"] = [*recent, _time(now)]
+    status["restartTimes"] = [*recent, _time(now)][-_MOST_TIMES:]
     status["restarts"] = status.get("restarts", 0) + 1
 
 
@@ -248,6 +269,22 @@ def _suspend(note: _Conditions, world: World) -> Seen:
             note.status.pop(name, None)
         note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true")
     return Seen(note.done(), delete=leaving)
+
+
+def _of_another_spec(pod: Object, job: TrainerJob) -> bool:
+    """Whether a live pod was made for what the manifest said before."""
+    made_for = pod["metadata"].get("annotations", {}).get(SPEC_ANNOTATION)
+    return made_for is not None and phase_of(pod) in ("Pending", "Running") and made_for != spec_digest(job)
+
+
+def _roll_out(note: _Conditions, world: World, older: list[Object]) -> Seen:
+    """Let the pods of an earlier spec save and go, all of them, before new ones come."""
+    message = "the manifest has changed: saving a checkpoint, then the pods start anew"
+    note.status["excusedTime"] = _time(world.now)
+    note.set("Running", False, reasons.SPEC_CHANGED, message)
+    note.say("Restarting", reasons.SPEC_CHANGED, message)
+    leaving = (*_lost(world), *(deletion_of(pod) for pod in older if not is_leaving(pod)))
+    return Seen(note.done(), delete=leaving, again=1.0 if world.lost_nodes else None)
 
 
 def _count(job: TrainerJob, note: _Conditions, failures: list[Failure], world: World) -> float | None:
@@ -339,6 +376,10 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
         note.say("Restarting", reasons.RESTARTING, cause)
         return
     waiting = next((found for pod in world.pods if (found := why_waiting(pod))), None)
+    if waiting is None and world.refused and running < count:
+        waiting = reasons.REFUSED, world.refused
+    elif waiting is None and (_mounting(world) or 0.0) >= _MOUNT_AFTER:
+        waiting = reasons.MOUNTS, _mount_words(world)
     if running == count and steps:
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
@@ -348,6 +389,17 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
     else:
         note.set("Running", False, reasons.STARTING, workers)
         note.say("Starting", reasons.STARTING, workers)
+
+
+def _mounting(world: World) -> float | None:
+    """Seconds that a pod has waited on its node for what it mounts; None without one."""
+    since = [moment for pod in world.pods if (moment := mounting_since(pod))]
+    return (world.now - min(map(_parse, since))).total_seconds() if since else None
+
+
+def _mount_words(world: World) -> str:
+    name = next(pod["metadata"]["name"] for pod in world.pods if mounting_since(pod))
+    return f"{name} waits for a volume, a Secret or a ConfigMap: kubectl describe pod {name} says for which"
 
 
 def _lost_words(world: World) -> str | None:

@@ -9,6 +9,8 @@ from trainyard_operator.api import Object
 _CONTAINER = "trainer"
 _RETRY, _STOPPED, _FAILED = 75, 143, 5
 """Exit codes of `trainyard agent` (README.md)."""
+_KILLED = 137
+"""128 and SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def failure_of(pod: Object) -> Failure | None:
         return None
     end, name = end_of(pod), pod["metadata"]["name"]
     code, cause = end.get("exitCode"), end.get("reason", "")
+    if code == _KILLED and "outcome" not in end:  # its last line is not why
+        end["message"] = "killed (SIGKILL) without a word"
     where = f" ({end['where']})" if end.get("where") else ""
     words = f"{end.get('message') or cause or pod['status'].get('message') or 'ended without a word'}{where}"
     if code == _FAILED:
@@ -80,6 +84,17 @@ def why_waiting(pod: Object) -> tuple[str, str] | None:
         if reason in ("CreateContainerConfigError", "CreateContainerError"):
             return reasons.CONTAINER_CONFIG, f"{name}: {waiting.get('message', '')}"
     return None
+
+
+def mounting_since(pod: Object) -> str | None:
+    """Since when a pod is on a node without a container that was made, as Kubernetes writes a time; None when not."""
+    status = pod.get("status", {})
+    states = [status.get("state", {}) for status in status.get("containerStatuses", [])]
+    begun = any(state.get("waiting", {}).get("reason") != "ContainerCreating" for state in states)
+    if phase_of(pod) != "Pending" or begun or is_leaving(pod):
+        return None
+    since: str | None = status.get("startTime")  # set by the kubelet when it takes the pod
+    return since
 
 
 def deletion_of(pod: Object, grace_seconds: int | None = None) -> Deletion:

@@ -41,7 +41,8 @@ class Progress:
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
         self._reports: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._speed: dict[str, tuple[float, int]] = {}
+        self._speed: dict[str, tuple[int, float, int]] = {}
+        """By job: the attempt that its speed is of, and from which moment and step it counts."""
 
     def get(self, key: str, uid: str) -> dict[str, Any]:
         """The newest numbers of a job; empty before the first report."""
@@ -55,7 +56,7 @@ class Progress:
 
     def take(self, key: str, uid: str, report: Object) -> None:
         """Keep a report, in Kubeflow's words or with ours beside them."""
-        values = dict(report.get("trainyard") or _from_kubeflow(report.get("trainerStatus", {})))
+        values = _checked(report.get("trainyard") or _from_kubeflow(report.get("trainerStatus", {})))
         known = self.get(key, uid)
         if not known:
             self.forget(key)
@@ -65,9 +66,11 @@ class Progress:
         values = {**known, **values}
         step, total = values.get("step"), values.get("total")
         if isinstance(step, int) and isinstance(total, int):
-            start, first = self._speed.setdefault(key, (time.monotonic(), step))
-            if step < first:
-                self._speed[key] = (time.monotonic(), step)
+            attempt = values.get("attempt", 0)
+            of, start, first = self._speed.get(key, (-1, 0.0, 0))
+            if of != attempt or step < first or values.get("phase") == "restarting":
+                self._speed[key] = (attempt, time.monotonic(), step)
+                values.pop("eta", None)
             elif step > first:
                 values["eta"] = _duration((time.monotonic() - start) / (step - first) * (total - step))
         self._reports[key] = (uid, {**values, "reported": time.time()})
@@ -77,8 +80,8 @@ class Progress:
 class Server:
     """A WSGI application: reports, and /healthz."""
 
-    def __init__(self, api: Api, pods: Informer, progress: Progress) -> None:
-        self._api, self._pods, self._progress = api, pods, progress
+    def __init__(self, api: Api, pods: Informer, progress: Progress, leads: threading.Event) -> None:
+        self._api, self._pods, self._progress, self._leads = api, pods, progress, leads
         self._reviewed: dict[str, tuple[float, tuple[str, str]]] = {}
         self._last: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -101,6 +104,8 @@ class Server:
         found = _PATH.match(environ["PATH_INFO"])
         if environ["REQUEST_METHOD"] != "POST" or not found:
             raise RefusedError("404 Not Found")
+        if not self._leads.is_set():  # a report that only waits here is lost; sent again it comes to the leader
+            raise RefusedError("503 Service Unavailable")
         namespace, name = found.groups()
         key = f"{namespace}/{name}"
         length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -152,14 +157,23 @@ class Server:
         ):
             raise RefusedError("401 Unauthorized")
         pod = (f"{account[2]}/{names[0]}", uids[0])
-        self._reviewed = {key: kept for key, kept in self._reviewed.items() if kept[0] > now}
-        self._reviewed[digest] = (now + _REVIEWED_SECONDS, pod)
+        with self._lock:
+            self._reviewed = {key: kept for key, kept in self._reviewed.items() if kept[0] > now}
+            self._reviewed[digest] = (now + _REVIEWED_SECONDS, pod)
         return pod
 
 
 def owner_uid(obj: Object) -> str | None:
     """The uid of the job that an object belongs to."""
     return next((owner["uid"] for owner in obj["metadata"].get("ownerReferences", []) if owner.get("controller")), None)
+
+
+def _checked(values: Object) -> dict[str, Any]:
+    """A report without what is not of its kind. Raises AttributeError when it is no mapping."""
+    kinds: dict[str, type | tuple[type, ...]] = dict.fromkeys(("step", "total", "attempt"), int)
+    kinds |= dict.fromkeys(("loss", "step_seconds"), (int, float))
+    kinds |= dict.fromkeys(("checkpoint", "phase", "resumed", "cause", "complete"), (str, type(None)))
+    return {name: value for name, value in values.items() if isinstance(value, kinds.get(name, object))}
 
 
 def _from_kubeflow(status: Object) -> dict[str, Any]:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 JOBS = f"/apis/{API_VERSION}/trainerjobs"
 _STATUS_SECONDS = 5.0
 """Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
+_REFUSED_SECONDS = 2.0
 _UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message", "dashboard")
 _PATHS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
@@ -43,6 +44,8 @@ class Reconciler:
         self._applied: dict[str, dict[tuple[str, str], bytes]] = {}
         """By job: the digest of each object, by kind and name, as it was applied last."""
         self._written: dict[str, tuple[float, Object]] = {}
+        self._refused: dict[str, tuple[float, str]] = {}
+        """By job: since when its pods cannot be made, and why."""
 
     def reconcile(self, key: str) -> float | None:
         """Look at a job once. Returns seconds until it must be looked at again, if at all. Raises ApiError."""
@@ -54,44 +57,68 @@ class Reconciler:
         job, problems = accepted(found)
         if job is None:
             lines = "; ".join(f"{'.'.join(map(str, problem.path))}: {problem.message}" for problem in problems)
-            self._write_status(key, found, invalid(meta["generation"], before, lines, datetime.now(UTC)))
+            world = World(self._pods.indexed(meta["uid"]), {})
+            self._write_status(key, found, invalid(meta["generation"], before, lines, world))
             return None
         owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
         pods = self._pods.indexed(meta["uid"])
-        world = World(pods, self._lost_nodes(pods), self._progress.get(key, meta["uid"]))
+        world = World(pods, self._lost_nodes(pods), self._progress.get(key, meta["uid"]), self._refusal(key))
         seen = observe(job, owner, meta["generation"], before, world)
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)
-        self._act(job, owner, seen)
+        try:
+            blocked = self._act(job, owner, seen)
+        except ApiError as error:
+            if 400 <= error.status < 500:  # the next pass tells, unless it is over by then
+                self._refused.setdefault(key, (time.monotonic(), str(error)))
+            raise
+        if blocked:
+            self._refused.setdefault(key, (time.monotonic(), blocked))
+        else:
+            self._refused.pop(key, None)
         if seen.expired:
             self._api.delete(
                 f"/apis/{API_VERSION}/namespaces/{owner.namespace}/trainerjobs/{owner.name}", uid=owner.uid
             )
-        return min((wait for wait in (left, seen.again) if wait is not None), default=None)
+        soon = _REFUSED_SECONDS if blocked else None
+        return min((wait for wait in (left, seen.again, soon) if wait is not None), default=None)
 
-    def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen) -> None:
+    def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen) -> str | None:
+        """Do what is to be done; what is in the way of a pod, if anything is."""
+        blocked = None
         for gone in seen.delete:
             self._api.delete(f"{_PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
-        if seen.create:
+        if seen.create or seen.ensure:
             for obj in render.objects(job, owner, self._settings):
                 self._ensure(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
-            # One that is there already the informer will tell of.
-            self._api.create(_PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index))
+            path, made = _PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index)
+            if not self._api.create(path, made) and not self._is_there(owner, index):
+                name = owner.pod(index)
+                blocked = f"a pod {name} is there that is not this job's: kubectl delete pod {name}"
+        return blocked
+
+    def _is_there(self, owner: render.Owner, index: int) -> bool:
+        """Whether the informer knows a pod as this job's: it may lag behind what was created."""
+        name = owner.pod(index)
+        return any(pod["metadata"]["name"] == name for pod in self._pods.indexed(owner.uid))
 
     def _ensure(self, key: str, obj: Object) -> None:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
-        known = applied.get((obj["kind"], meta["name"]))
-        if known != digest:
-            path = _PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
-            # To create is the cheaper request, and most are for new jobs. What it set, a later apply cannot remove: a
-            # PodGroup may lose its queue, the others lose nothing. What is still there of a deleted job of this name
-            # is refused (it has another controller) until the garbage collector has been there.
-            new = known is None and obj["kind"] != "PodGroup"
-            if not new or not self._api.create(path, obj):
-                self._api.apply(f"{path}/{meta['name']}", obj)
-            applied[obj["kind"], meta["name"]] = digest
+        path = _PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
+        # To create is the cheaper request, and most are for new jobs; it also makes again what somebody has deleted.
+        # The name is the job's own: what has it is ours. What a create set, a later apply cannot remove: a PodGroup
+        # may lose its queue, the others lose nothing.
+        there = obj["kind"] == "PodGroup" or not self._api.create(path, obj)
+        if there and applied.get((obj["kind"], meta["name"])) != digest:
+            self._api.apply(f"{path}/{meta['name']}", obj)
+        applied[obj["kind"], meta["name"]] = digest
+
+    def _refusal(self, key: str) -> str | None:
+        """Why pods cannot be made, when it has been so for a while: an informer that lags behind is no news."""
+        since, words = self._refused.get(key, (0.0, ""))
+        return words if words and time.monotonic() - since > _REFUSED_SECONDS else None
 
     def wrote(self, found: Object) -> bool:
         """Whether a job's status is the one that we wrote last."""
@@ -168,6 +195,7 @@ class Reconciler:
 
     def _forget(self, key: str) -> None:
         self._written.pop(key, None)
+        self._refused.pop(key, None)
         self._applied.pop(key, None)
         self._progress.forget(key)
 

@@ -16,10 +16,13 @@ from trainyard_operator.overlay import overlaid
 GROUP = API_VERSION.partition("/")[0]
 JOB_LABEL = f"{GROUP}/job-name"
 INDEX_LABEL = f"{GROUP}/index"
+SPEC_ANNOTATION = f"{GROUP}/spec"
 DASHBOARD_PORT = 8265
 AUDIENCE = GROUP
 _CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
 _TOKEN_SECONDS = 3600
+_OPERATORS_OWN = ("suspend", "ttlSecondsAfterFinished", "activeDeadlineSeconds", "pendingDeadlineSeconds")
+"""Of a spec: what a change of needs no other pods."""
 _MANIFEST, _CA, _RAY_TOKEN = "job.json", "ca.crt", "token"
 """Keys of a job's Secret, and files below _CONFIG. The image tells where they are, to the agent and to Ray."""
 
@@ -59,13 +62,18 @@ class Owner:
         }  # fmt: skip
 
     @property
-    def secret(self) -> str:
-        """Name of the Secret that its pods read."""
-        return f"{self.name}-agent"
+    def child(self) -> str:
+        """Name of its Secret, Service, NetworkPolicy and PodGroup: with its uid, so that nobody else's has it."""
+        return f"{self.name}-{self.uid[:8]}"
 
     def pod(self, index: int) -> str:
         """Name of the pod of an index."""
         return f"{self.name}-{index}"
+
+    @property
+    def head(self) -> str:
+        """Host name of the first pod."""
+        return f"{self.pod(0)}.{self.child}.{self.namespace}.svc"
 
 
 def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
@@ -73,8 +81,8 @@ def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
     made = [_secret(job, owner, settings), _network_policy(owner)]
     if job.spec.workers.pods > 1:  # nobody looks for the head of a single pod
         made.append(_service(owner))
-    group = gang(settings.gang, job, owner.name, owner.uid).group
-    return [*made, {**group, "metadata": _meta(owner, owner.name)}] if group else made
+    group = gang(settings.gang, job, owner.child).group
+    return [*made, {**group, "metadata": _meta(owner, owner.child)}] if group else made
 
 
 def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
@@ -86,7 +94,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         *_plain({
             "TRAINYARD_INDEX": str(index),
-            "TRAINYARD_HEAD": f"{owner.pod(0)}.{owner.name}.{owner.namespace}.svc",
+            "TRAINYARD_HEAD": owner.head,
             "TRAINYARD_RUN_URI": run_uri(job, owner),
             "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
             **_threads(job),
@@ -116,19 +124,19 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
             {"name": "token", "mountPath": _TOKEN, "readOnly": True},
         ],
     }
-    team = gang(settings.gang, job, owner.name, owner.uid)
+    team = gang(settings.gang, job, owner.child)
     scheduler, priority = job.spec.scheduler_name or team.scheduler, job.spec.priority_class_name
     template: Object = {
         "metadata": {
             "labels": {**job.metadata.labels, **_labels(owner, index), **team.labels},
-            "annotations": team.annotations,
+            "annotations": {**team.annotations, SPEC_ANNOTATION: spec_digest(job)},
         },
         "spec": {
             **({"schedulerName": scheduler} if scheduler else {}),
             **({"priorityClassName": priority} if priority else {}),
             "restartPolicy": "Never",
             "hostname": owner.pod(index),
-            "subdomain": owner.name,
+            "subdomain": owner.child,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": settings.grace_seconds,
@@ -141,7 +149,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
-                {"name": "job", "secret": {"secretName": owner.secret}},
+                {"name": "job", "secret": {"secretName": owner.child}},
                 {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
                     "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}}]}},
             ],
@@ -150,6 +158,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
     merged = overlaid(template, workers.template)
     # The overlay changes how a pod runs, never whose it is.
     merged["metadata"]["labels"] |= _labels(owner, index)
+    merged["metadata"]["annotations"][SPEC_ANNOTATION] = spec_digest(job)
     merged["metadata"] |= {
         "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
     }  # fmt: skip
@@ -184,6 +193,13 @@ def progress_url(owner: Owner, settings: Settings) -> str:
     return f"{settings.progress_url}/apis/{API_VERSION}/namespaces/{owner.namespace}/trainerjobs/{owner.name}/progress"
 
 
+def spec_digest(job: TrainerJob) -> str:
+    """What pods are made for: it changes with the spec, but for what only the operator reads."""
+    spec = as_manifest(job)["spec"]
+    kept = {name: value for name, value in spec.items() if name not in _OPERATORS_OWN}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _labels(owner: Owner, index: int | None = None) -> dict[str, str]:
     labels = {
         "app.kubernetes.io/name": "trainyard",
@@ -214,19 +230,19 @@ def _secret(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
     token = hmac.new(settings.secret, owner.uid.encode(), hashlib.sha256).hexdigest()
     texts = {_MANIFEST: json.dumps(manifest, indent=1), _CA: settings.ca, _RAY_TOKEN: token}
     data = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, owner.secret), "data": data}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, owner.child), "data": data}
 
 
 def _service(owner: Owner) -> Object:
     # Pods find the head before anything in it is ready.
     spec = {"clusterIP": "None", "selector": {JOB_LABEL: owner.name}, "publishNotReadyAddresses": True}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(owner, owner.name), "spec": spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(owner, owner.child), "spec": spec}
 
 
 def _network_policy(owner: Owner) -> Object:
     own = {"matchLabels": {JOB_LABEL: owner.name}}
     spec = {"podSelector": own, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": own}]}]}
-    meta = _meta(owner, owner.name)
+    meta = _meta(owner, owner.child)
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import subprocess
+import threading
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_more(gang: Any) -> None:
         api.list(path)
     Leader(api, "system").acquire()  # type: ignore[arg-type]
     with contextlib.suppress(RefusedError):
-        Server(api, None, None)._pod_of("Bearer x")  # type: ignore[arg-type]
+        Server(api, None, None, threading.Event())._pod_of("Bearer x")  # type: ignore[arg-type]
     settings = Settings("trainer", "https://operator", "CA", b"secret", gang=gang)
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     spec["workers"] = {"count": 2}  # with a Service

@@ -15,9 +15,11 @@ from kubernetes import client
 from tests.conftest import manifest
 from trainyard_operator import api as api_module
 from trainyard_operator import informer as informer_module
+from trainyard_operator import reconcile as reconcile_module
 from trainyard_operator.api import Api, ApiError
 from trainyard_operator.informer import Informer
 from trainyard_operator.progress import Progress
+from trainyard_operator.progress import Server as ProgressServer
 from trainyard_operator.queue import KeyQueue
 from trainyard_operator.reconcile import Reconciler
 from trainyard_operator.render import Settings
@@ -199,10 +201,59 @@ def test_any_last_words_of_a_process_make_an_apply_that_can_be_read(server: Serv
     assert read == "caf\u00e9 \U0001f917 \x1b[31mred\ufffd \ufffd \ufffd \ufffd\n\tend"
 
 
-def test_a_pod_that_is_there_already_is_no_error(server: Server) -> None:
-    server.writes = {"POST pods": [409]}
-    reconciler(server).reconcile("team/job")
-    assert ("POST", "/api/v1/namespaces/team/pods") in server.written
+def test_a_pod_of_the_name_that_is_not_the_jobs_is_told_after_a_while(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_module, "_REFUSED_SECONDS", 0.1)
+    server.writes = {"POST pods": [409, 409]}
+    one = reconciler(server)
+    assert one.reconcile("team/job") == 0.1, "our own, which the informer does not know yet, may be in the way"
+    assert said(server)["reason"] == "Starting"
+    time.sleep(0.11)  # time itself is what it waits for
+    one.reconcile("team/job")
+    assert said(server)["reason"] == "PodsRefused"
+    assert "kubectl delete pod job-0" in said(server)["message"]
+
+
+def said(server: Server) -> dict[str, Any]:
+    """The status that was written last."""
+    status: dict[str, Any] = json.loads([body for body in server.bodies if b'"status"' in body][-1])["status"]
+    return status
+
+
+def test_why_the_api_server_refuses_a_pod_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile_module, "_REFUSED_SECONDS", 0.0)
+    server.writes = {"POST pods": [403, 403]}
+    one = reconciler(server)
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            one.reconcile("team/job")
+    assert (said(server)["reason"], said(server)["message"]) == ("PodsRefused", "as scripted")
+    one.reconcile("team/job")
+    assert one.reconcile("team/job") is None, "it was made"
+
+
+def test_an_answer_that_is_no_json_is_an_error_like_another(server: Server) -> None:
+    def text(answer: Answer) -> None:
+        answer.handler.send_response(502)
+        answer.handler.send_header("Content-Length", "11")
+        answer.handler.end_headers()
+        answer.handler.wfile.write(b"bad gateway")
+
+    server.lists = [text]
+    with pytest.raises(ApiError) as refused:
+        server.api.request("GET", "/api/v1/pods")
+    assert (refused.value.status, str(refused.value)) == (502, "no JSON: bad gateway")
+
+
+def test_only_the_operator_that_leads_takes_reports(server: Server) -> None:
+    leads, told = threading.Event(), []
+    app = ProgressServer(server.api, Informer(server.api, "", lambda _: None), Progress(lambda _: None), leads)
+    asked = {"PATH_INFO": "/apis/trainyard.dev/v1alpha1/namespaces/a/trainerjobs/b/progress", "REQUEST_METHOD": "POST"}
+    for _ in range(2):
+        app(asked, lambda status, _: told.append(status))
+        leads.set()
+    assert told == ["503 Service Unavailable", "413 Content Too Large"]
 
 
 def test_an_object_that_is_there_already_is_applied(server: Server) -> None:
@@ -210,7 +261,7 @@ def test_an_object_that_is_there_already_is_applied(server: Server) -> None:
     reconciler(server).reconcile("team/job")
     path = "/api/v1/namespaces/team/secrets"
     asked = [each for each in server.written if "secrets" in each[1]]
-    assert asked == [("POST", path), ("PATCH", f"{path}/job-agent")]
+    assert asked == [("POST", path), ("PATCH", f"{path}/job-1")]
 
 
 def test_only_the_status_that_we_wrote_last_is_our_own(server: Server) -> None:

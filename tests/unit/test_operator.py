@@ -17,7 +17,7 @@ from trainyard.spec.manifest import validate
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.status import Status
 from trainyard_operator.gangs import KINDS
-from trainyard_operator.observe import Seen, World, observe
+from trainyard_operator.observe import Seen, World, invalid, observe
 from trainyard_operator.overlay import overlaid
 from trainyard_operator.progress import Progress
 from trainyard_operator.queue import KeyQueue
@@ -47,6 +47,7 @@ def real(index: int, phase: str = "Running", **status: Any) -> dict[str, Any]:
     made["metadata"]["uid"] = f"{index}-{phase}-{sorted(status)}"
     made["status"] = {"phase": phase, **status}
     made["spec"]["nodeName"] = f"node-{index}"
+    del made["metadata"]["annotations"]  # whatever the job of a test is, it is of that
     return made
 
 
@@ -284,6 +285,65 @@ def test_every_status_fits_its_schema() -> None:
     Status.model_validate(look([], made=job(suspend=True)).status)
 
 
+def test_what_is_longer_than_the_schema_takes_is_cut() -> None:
+    told = {f"eval_f1_class_{number}": 0.5 for number in range(100)} | {"eval_" + "long" * 20: 1.0, "phase": "p" * 99}
+    seen = look([real(0), real(1)], progress=told)
+    Status.model_validate(seen.status)
+    assert len(seen.status["metrics"]) == 64
+
+
+def made_for(spec: TrainerJob, index: int) -> dict[str, Any]:
+    """A running pod that was made for a spec."""
+    pods = real(index)
+    pods["metadata"]["annotations"] = pod(spec, OWNER, SETTINGS, index)["metadata"]["annotations"]
+    return pods
+
+
+def test_a_changed_spec_rolls_out_when_all_pods_have_saved_and_gone() -> None:
+    before, after = job(), job(workers={"count": 1})
+    pods = [made_for(before, 0), made_for(before, 1)]
+    first = look(pods, made=after)
+    assert state(first) == ("Restarting", "SpecChanged")
+    assert [(gone.name, gone.grace_seconds) for gone in first.delete] == [("job-0", None), ("job-1", None)]
+    pods[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
+    second = look(pods[:1], first.status, after)
+    assert not second.create, "one of them still saves"
+    assert not second.delete
+    third = look([], second.status, after)
+    assert third.create == (0,)
+    assert third.status["restarts"] == 0
+
+
+def test_what_only_the_operator_reads_of_a_spec_starts_no_pod_anew() -> None:
+    pods = [made_for(job(), 0), made_for(job(), 1)]
+    seen = look(pods, made=job(ttlSecondsAfterFinished=60, activeDeadlineSeconds=600, suspend=False))
+    assert seen.delete == ()
+
+
+def test_why_pods_cannot_be_made_is_told() -> None:
+    seen = look([], refused='pods "job-0" is forbidden: exceeded quota')
+    assert state(seen) == ("Pending", "PodsRefused")
+    assert "exceeded quota" in seen.status["message"]
+
+
+def test_a_pod_that_waits_for_a_volume_is_told_and_what_it_mounts_is_made_again() -> None:
+    since = NOW.isoformat().replace("+00:00", "Z")
+    waits = {"startTime": since, "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
+    pods = [real(0), real(1, "Pending", **waits)]
+    soon = look(pods)
+    assert (state(soon)[1], soon.ensure, soon.again) == ("Starting", False, 20)
+    late = look(pods, soon.status, now=NOW + timedelta(seconds=21))
+    assert (state(late), late.ensure) == (("Pending", "VolumeNotMounted"), True)
+    assert "kubectl describe pod job-1" in late.status["message"]
+
+
+def test_a_job_that_is_made_invalid_says_whether_its_pods_run() -> None:
+    before = look([real(0), real(1)], {"state": "Running"}).status
+    for pods, runs in (([real(0)], "True"), ([], "False")):
+        status = invalid(4, before, "bad", World(pods, {}, now=NOW))
+        assert {each["type"]: each["status"] for each in status["conditions"]} == {"Accepted": "False", "Running": runs}
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "None"])
 def test_gangs_are_rendered_as_their_schedulers_read_them(kind: Any) -> None:
     made = job(
@@ -297,14 +357,14 @@ def test_gangs_are_rendered_as_their_schedulers_read_them(kind: Any) -> None:
     names = {**meta["labels"], **meta["annotations"]}
     assert spec["priorityClassName"] == "high"
     expected: dict[str, tuple[dict[str, str], str | None, dict[str, Any] | None]] = {
-        "Kueue": ({"kueue.x-k8s.io/queue-name": "team-a", "kueue.x-k8s.io/pod-group-name": "job", "kueue.x-k8s.io/pod-group-total-count": "5"}, None, None),
-        "Volcano": ({"scheduling.k8s.io/group-name": "job"}, "volcano", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
+        "Kueue": ({"kueue.x-k8s.io/queue-name": "team-a", "kueue.x-k8s.io/pod-group-name": OWNER.child, "kueue.x-k8s.io/pod-group-total-count": "5"}, None, None),
+        "Volcano": ({"scheduling.k8s.io/group-name": OWNER.child}, "volcano", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
         "YuniKorn": ({
             "yunikorn.apache.org/app-id": "job-uid-1", "yunikorn.apache.org/queue": "team-a", "yunikorn.apache.org/task-group-name": "workers",
             "yunikorn.apache.org/task-groups": '[{"name": "workers", "minMember": 4, "minResource": {"cpu": "2", "nvidia.com/gpu": "1"}}]',
         }, "yunikorn", None),
-        "KAI": ({"kai.scheduler/queue": "team-a", "pod-group-name": "job", "kai.scheduler/skip-podgrouper": "true"}, "kai-scheduler", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
-        "Coscheduling": ({"scheduling.x-k8s.io/pod-group": "job"}, None, {"minMember": 4}),
+        "KAI": ({"kai.scheduler/queue": "team-a", "pod-group-name": OWNER.child, "kai.scheduler/skip-podgrouper": "true"}, "kai-scheduler", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
+        "Coscheduling": ({"scheduling.x-k8s.io/pod-group": OWNER.child}, None, {"minMember": 4}),
     }  # fmt: skip
     marks, scheduler, group = expected[kind]
     assert marks.items() <= names.items()
@@ -439,7 +499,7 @@ def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() 
     assert look(pods, made=alone).status["dashboard"] == "http://10.0.0.7:8265"
     for gone in ([], [real(0, "Failed", podIP="10.0.0.7")]):
         assert "dashboard" not in look(gone, {"dashboard": "http://10.0.0.7:8265"}, alone).status
-    assert look(pods).status["dashboard"].startswith("http://job-0.job.")
+    assert look(pods).status["dashboard"].startswith(f"http://job-0.{OWNER.child}.")
 
 
 @pytest.mark.parametrize(("cpu", "processes", "threads"), [("500m", 1, "1"), ("8", 2, "4"), ("7500m", 2, "3")])

@@ -17,11 +17,11 @@ def command(kubectl: Kubectl, name: str, port: int) -> None:
     """
     import base64
 
-    from trainyard.cluster.jobs import secret
-    from trainyard.cluster.kubectl import JOB, ClusterError
+    from trainyard.cluster.jobs import child
+    from trainyard.cluster.kubectl import ClusterError
 
-    kubectl.run("get", JOB, name)  # a job that is not there is told before a Secret of its that is not
-    token = kubectl.get("secret", secret(name))["data"]["token"]
+    job = kubectl.job(name)
+    token = kubectl.get("secret", child(name, job["metadata"]["uid"]))["data"]["token"]
     for line in kubectl.lines("port-forward", f"pod/{name}-0", f"{port or ''}:8265", check=True):
         if line.startswith("Forwarding from 127.0.0.1"):
             click.echo(f"http://{line.split()[2]}")

@@ -17,17 +17,18 @@ def row(job: Object, now: datetime) -> list[str]:
     return [job["metadata"]["name"], status.get("state", "New"), workers, *shown, _age(job, now)]
 
 
-def secret(name: str) -> str:
-    """Name of the Secret that the pods of a job read."""
-    return f"{name}-agent"
+def child(name: str, uid: str) -> str:
+    """Name of the Secret, the Service and the NetworkPolicy of a job, as the operator makes it."""
+    return f"{name}-{uid[:8]}"
 
 
 def objects(job: TrainerJob) -> list[str]:
     """The objects that the operator makes for a job, as kubectl names them."""
     name, count = job.name, job.spec.workers.pods
     pods = [f"pod/{name}-{index}" for index in range(count)]
-    service = [f"service/{name}"] if count > 1 else []
-    return [*pods, *service, f"secret/{secret(name)}", f"networkpolicy/{name}"]
+    made = child(name, "UID")
+    service = [f"service/{made}"] if count > 1 else []
+    return [*pods, *service, f"secret/{made}", f"networkpolicy/{made}"]
 
 
 def condition(job: Object, kind: str) -> Object | None:
