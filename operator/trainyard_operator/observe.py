@@ -30,7 +30,7 @@ _AT_WORK = ("training", "evaluating", "exporting")
 _LINGER = 180
 """Seconds that the first pod of a complete job has to end by itself: its log is copied to the storage at last."""
 _MOUNT_AFTER = 20.0
-"""Seconds that a pod on a node may take to begin: then something that it mounts is not there."""
+"""Seconds that a pod on a node may take to begin: then something that it mounts may not be there."""
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -379,7 +379,7 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
     if waiting is None and world.refused and running < count:
         waiting = reasons.REFUSED, world.refused
     elif waiting is None and (_mounting(world) or 0.0) >= _MOUNT_AFTER:
-        waiting = reasons.MOUNTS, _mount_words(world)
+        waiting = reasons.CREATING, _creating_words(world)
     if running == count and steps:
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
@@ -397,9 +397,11 @@ def _mounting(world: World) -> float | None:
     return (world.now - min(map(_parse, since))).total_seconds() if since else None
 
 
-def _mount_words(world: World) -> str:
+def _creating_words(world: World) -> str:
     name = next(pod["metadata"]["name"] for pod in world.pods if mounting_since(pod))
-    return f"{name} waits for a volume, a Secret or a ConfigMap: kubectl describe pod {name} says for which"
+    return (
+        f"{name} waits for its image, or for a volume, Secret or ConfigMap: kubectl describe pod {name} says for which"
+    )
 
 
 def _lost_words(world: World) -> str | None:

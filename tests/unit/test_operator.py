@@ -333,7 +333,7 @@ def test_a_pod_that_waits_for_a_volume_is_told_and_what_it_mounts_is_made_again(
     soon = look(pods)
     assert (state(soon)[1], soon.ensure, soon.again) == ("Starting", False, 20)
     late = look(pods, soon.status, now=NOW + timedelta(seconds=21))
-    assert (state(late), late.ensure) == (("Pending", "VolumeNotMounted"), True)
+    assert (state(late), late.ensure) == (("Pending", "ContainerCreating"), True)
     assert "kubectl describe pod job-1" in late.status["message"]
 
 

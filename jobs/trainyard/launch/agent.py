@@ -132,6 +132,7 @@ class _Agent:
         signal.signal(signal.SIGUSR2, lambda *_: self.warm.save())
         thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
         thread.start()
+        threading.Thread(target=self._watch_warm, name="warm watch", daemon=True).start()
         self._show(ended_read)
         self.ranks.close()
         self.warm.close()
@@ -168,10 +169,18 @@ class _Agent:
         ).run()  # fmt: skip
 
     def _watch_head(self, ray_node: RayNode) -> None:
-        """Without its head this pod can do nothing: it ends, and the operator replaces it."""
         ray_node.process.wait()
+        self._lost(f"the head of the Ray cluster died. {ray_node.last_words()}".strip())
+
+    def _watch_warm(self) -> None:
+        status = self.warm.process.wait()
+        self._lost(
+            f"the process that starts the training processes ended with status {status} (killed; out of memory?)"
+        )
+
+    def _lost(self, message: str) -> None:
+        """This pod has lost what it can do nothing without: it ends, and the operator replaces it."""
         if self.result is None and not self.stopping.is_set():
-            message = f"the head of the Ray cluster died. {ray_node.last_words()}".strip()
             tell_end(self.place.termination_log, Result("Infrastructure", message))
             os._exit(EXIT_CODES["Infrastructure"])
 

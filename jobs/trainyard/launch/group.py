@@ -245,7 +245,13 @@ def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = N
     # Ray kills this worker by ending its process; the closed connection then ends the training process.
     status, result = -9, None
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(node.warm_socket))
+        try:
+            connection.connect(str(node.warm_socket))
+        except OSError as error:
+            message = (
+                f"the process that starts the training processes is gone (killed; out of memory?): {error.strerror}"
+            )
+            return Result("Infrastructure", message)
         connection.sendall(json.dumps(request).encode() + b"\n")
         for line in connection.makefile():
             told = json.loads(line)
