@@ -213,9 +213,13 @@ def accepted(found: Object) -> tuple[TrainerJob | None, list[Problem]]:
 
 def _local(spec: Spec) -> list[Problem]:
     """Paths that no pod can see. An absolute one may be in the image or on a volume."""
-    sources = {**named(spec), ("spec", "storage", "uri"): spec.storage.uri}
+    uri = spec.storage.uri
     message = "a path on your machine, which no pod can see. Give a URI (s3://, gs://, az://), or use trainyard submit"
-    return [Problem(path, f"{source}: {message}") for path, source in sources.items() if source[0] in ".~"]
+    problems = [Problem(path, f"{source}: {message}") for path, source in named(spec).items() if source[0] in ".~"]
+    if "://" not in uri and not uri.startswith("/"):
+        fix = "Give a bucket, as s3://bucket/folder, or the absolute path of a volume that all pods mount"
+        problems.append(Problem(("spec", "storage", "uri"), f"{uri}: no storage that pods can see. {fix}"))
+    return problems
 
 
 def _urgent(status: Object) -> Object:

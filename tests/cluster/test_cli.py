@@ -78,7 +78,10 @@ def test_a_script_is_submitted_followed_and_looked_at(
     kubectl("--namespace", namespace, "delete", "pods", "--all", "--grace-period=1")
     assert "[rank 0] said by the script" in verb("logs", "script").stdout, "from storage, once the pods are gone"
     again = verb("submit", "job.yaml")
-    assert "there already" in again.stderr
+    assert again.returncode != 0
+    assert "trainyard rm script" in again.stderr, "a job runs once"
+    assert "nothing to suspend" in verb("suspend", "script").stderr
+    assert "will not be Running" in verb("wait", "script", "--for", "Running").stderr
     assert "deleted; its run stays in s3://" in verb("rm", "script", "-y").stdout
     assert verb("status", "script").returncode == 4
 
@@ -108,6 +111,7 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
     (tmp_path / "job.yaml").write_text(json.dumps(manifest))
     assert verb("submit", "job.yaml").returncode == 0
     assert verb("wait", "job", "--for", "Running").returncode == 0
+    assert verb("submit", "job.yaml").returncode == 0, "the same again changes nothing"
     waited = verb("wait", "job", "--timeout", "1s")
     assert waited.returncode == 6, waited.stderr
     with dashboard_of("job", namespace) as (url, token):

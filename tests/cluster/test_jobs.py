@@ -126,6 +126,24 @@ def test_a_job_outlives_its_operator(job: Job, namespace: str) -> None:
     assert after <= before, "nothing was started again"
 
 
+def test_a_change_rolls_out_with_a_save_and_what_pods_read_is_made_again(job: Job, namespace: str) -> None:
+    made = job(trainingArguments={**ARGUMENTS, "max_steps": 100_000, "save_steps": 50_000})
+    apply(made)
+    until(namespace, "{.status.state}=Running")
+    made["spec"]["workers"]["count"] = 1
+    apply(made)
+    until(namespace, "{.status.reason}=SpecChanged")
+    until(namespace, "{.status.state}=Running")
+    status = status_of(namespace)
+    assert [pod["metadata"]["name"] for pod in get("pods", "--namespace", namespace)["items"]] == ["job-0"]
+    assert status["attempts"][-1]["resumedFrom"] == status["checkpoint"], "saved when asked to go"
+    assert status["restarts"] == 0
+    uid = get("trainerjob", "job", "--namespace", namespace)["metadata"]["uid"]
+    kubectl("--namespace", namespace, "delete", "secret", f"job-{uid[:8]}")
+    kubectl("--namespace", namespace, "delete", "pod/job-0", "--force", "--grace-period=0")
+    kubectl("--namespace", namespace, "wait", "pod/job-0", "--for=condition=Ready", "--timeout=60s", timeout=65)
+
+
 def test_what_a_job_is_cannot_be_changed(job: Job, namespace: str) -> None:
     apply(job(suspend=True))
     with pytest.raises(subprocess.CalledProcessError) as refused:

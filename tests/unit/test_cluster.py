@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import manifest
 from trainyard.cluster.jobs import describe, row
-from trainyard.cluster.upload import needed, upload
+from trainyard.cluster import logs
+from trainyard.cluster.upload import needed, placed, upload
 from trainyard.errors import ManifestError
-from trainyard.spec.manifest import as_manifest, validate
+from trainyard.spec.manifest import validate
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.schema import crd
 from trainyard.storage.store import open_store
@@ -46,31 +47,38 @@ def local_job(folder: Path, **changes: Any) -> TrainerJob:
     return job(storage={"uri": str(folder / "store")}, **{**spec, **changes})
 
 
+def goes_up(made: TrainerJob, said: list[str]) -> dict[str, Any]:
+    """Upload, and the spec with the URIs."""
+    upload(made, "team", said.append)
+    spec: dict[str, Any] = placed(made, "team")["spec"]
+    return spec
+
+
 def test_what_is_local_goes_up_once_by_its_content(local: Path) -> None:
     made = local_job(local)
     said: list[str] = []
-    first = upload(made, as_manifest(made), "team", said.append)["spec"]
-    second = upload(made, as_manifest(made), "team", said.append)["spec"]
+    first = goes_up(made, said)
+    second = goes_up(made, said)
     assert first == second
     assert [text.rpartition(": ")[2] for text in said] == ["uploading"] * 3 + ["there already"] * 3
     (local / "code/train.py").write_text("changed\n")
-    third = upload(made, as_manifest(made), "team", said.append)["spec"]
+    third = goes_up(made, said)
     assert third["code"] != first["code"]
     assert third["model"] == first["model"]
 
 
 def test_code_goes_up_without_what_git_ignores(local: Path) -> None:
     made = local_job(local)
-    uri = upload(made, as_manifest(made), "team", lambda _: None)["spec"]["code"]
+    uri = goes_up(made, [])["code"]
     assert {entry.path for entry in open_store(uri).list()} == {"train.py", "lib/a.py", ".gitignore"}
 
 
 def test_an_upload_that_was_cut_off_is_completed(local: Path) -> None:
     made = local_job(local)
-    uri = upload(made, as_manifest(made), "team", lambda _: None)["spec"]["code"]
+    uri = goes_up(made, [])["code"]
     open_store(uri).delete(["lib/a.py"])
     said: list[str] = []
-    upload(made, as_manifest(made), "team", said.append)
+    goes_up(made, said)
     assert [text.rpartition(": ")[2] for text in said] == ["there already", "there already", "uploading"]
 
 
@@ -116,3 +124,30 @@ def test_every_field_of_the_crd_has_words() -> None:
         return found
 
     assert bare(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "") == []
+
+
+class Breaking:
+    """A kubectl whose first connection to a pod's log breaks; the API server counts whole seconds."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def job(self, _: str) -> dict[str, Any]:
+        over = {"type": "Finished", "status": "True"} if len(self.asked) > 1 else {"type": "Running", "status": "True"}
+        return {"metadata": {"generation": 1}, "status": {"conditions": [over]}}
+
+    def get(self, *_: str) -> dict[str, Any]:
+        phase = "Succeeded" if len(self.asked) > 1 else "Running"
+        state = {"containerStatuses": [{"state": {"running": {}}}], "phase": phase}
+        return {"metadata": {"uid": "1"}, "status": state}
+
+    def lines(self, *asked: str) -> list[str]:
+        self.asked.append(asked)
+        lines = ["2026-01-01T00:00:01.1Z one\n", "2026-01-01T00:00:01.2Z two\n", "2026-01-01T00:00:02.3Z three\n"]
+        return lines[:2] if len(self.asked) == 1 else lines
+
+
+def test_a_log_is_followed_on_when_its_connection_breaks() -> None:
+    kubectl: Any = Breaking()
+    assert list(logs.follow(kubectl, "job", 0, lambda _: None)) == ["one\n", "two\n", "three\n"]
+    assert "--since-time=2026-01-01T00:00:01.2Z" in kubectl.asked[1]

@@ -538,6 +538,13 @@ def test_a_local_path_is_not_accepted() -> None:
     assert {".".join(map(str, problem.path)) for problem in problems} >= {"spec.model.source", "spec.storage.uri"}
 
 
+@pytest.mark.parametrize(("uri", "taken"), [("s3//x", False), ("runs", False), ("s3://x", True), ("/mnt/runs", True)])
+def test_storage_is_a_uri_or_a_mounted_path(uri: str, taken: bool) -> None:
+    found = manifest(model={"source": "org/m"}, data={"train": {"source": "org/d"}}, storage={"uri": uri})
+    made, _ = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}})
+    assert (made is not None) == taken
+
+
 def test_a_key_is_worked_on_once_at_a_time_and_again_when_it_changed_meanwhile() -> None:
     queue = KeyQueue()
     for _ in range(3):

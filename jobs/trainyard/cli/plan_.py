@@ -9,11 +9,11 @@ from trainyard.cli.cluster import on_cluster
 from trainyard.cli.output import format_option, human_size, print_json, print_table, set_option
 from trainyard.cluster.jobs import objects
 from trainyard.cluster.kubectl import Kubectl
-from trainyard.cluster.upload import needed
+from trainyard.cluster.upload import needed, placed
 from trainyard.plan.facts import gather
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan, check, keep_last, plan
-from trainyard.spec.manifest import as_manifest, load
+from trainyard.spec.manifest import load
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.yamltext import dump
 
@@ -47,13 +47,14 @@ def command(kubectl: Kubectl, file: str, output: str, overrides: tuple[str, ...]
 
 
 def _on_cluster(kubectl: Kubectl, job: TrainerJob) -> None:
-    manifest = as_manifest(job)
     namespace = kubectl.namespace or job.metadata.namespace or kubectl.current_namespace()
-    manifest["metadata"]["namespace"] = namespace
     for upload in needed(job):
         click.echo(f"upload   {'.'.join(upload.where)}: {upload.source} ({human_size(upload.size)})")
     click.echo(f"make     {', '.join(objects(job))} in {namespace}")
-    click.echo(Kubectl(namespace, kubectl.context).diff(manifest) or "the job is there as it is: nothing would change")
+    click.echo(
+        Kubectl(namespace, kubectl.context).diff(placed(job, namespace))
+        or "the job is there as it is: nothing would change"
+    )
 
 
 def resolved(job: TrainerJob, made: Plan) -> dict[str, Any]:

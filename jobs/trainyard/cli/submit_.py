@@ -1,5 +1,7 @@
 """`trainyard submit`."""
 
+import contextlib
+
 import click
 
 from trainyard.cli.cluster import on_cluster
@@ -20,26 +22,31 @@ def command(kubectl: Kubectl, file: str, overrides: tuple[str, ...], follow: boo
     from the environment, as for `run`.
     """
     from trainyard.cli.logs_ import show
-    from trainyard.cluster.upload import needed, upload
+    from trainyard.cluster.jobs import ended
+    from trainyard.cluster.upload import needed, placed, upload
+    from trainyard.errors import NotFoundError, TrainyardError
     from trainyard.plan.plan import check
-    from trainyard.spec.manifest import as_manifest, load
+    from trainyard.spec.manifest import load
 
     loaded = load(file, overrides)
     if problems := check(loaded.job.spec):
         raise loaded.error(problems)
-    manifest = as_manifest(loaded.job)
     namespace = kubectl.namespace or loaded.job.metadata.namespace or kubectl.current_namespace()
-    manifest["metadata"]["namespace"] = namespace
-    there = Kubectl(namespace, kubectl.context)
+    there, name = Kubectl(namespace, kubectl.context), loaded.job.name
+    with contextlib.suppress(NotFoundError):
+        if state := ended(there.job(name)):
+            fix = f"trainyard rm {name} -n {namespace}, then submit it again: its run in storage goes on"
+            raise TrainyardError(f"{name} has ended ({state}), and a job runs once. Fix: {fix}")
+    manifest = placed(loaded.job, namespace)
     there.apply(manifest, dry_run=True)  # what the cluster refuses is refused before anything goes up
     if dry_run:
         for each in needed(loaded.job):
             click.echo(f"would upload {'.'.join(each.where)}: {each.source} ({each.size / 1e6:.1f} MB)", err=True)
-        click.echo(f"{loaded.job.name}: valid, and the cluster would take it")
+        click.echo(f"{name}: valid, and the cluster would take it")
         return
-    manifest = upload(loaded.job, manifest, namespace, lambda text: click.echo(text, err=True))
+    upload(loaded.job, namespace, lambda text: click.echo(text, err=True))
     click.echo(there.apply(manifest))
     if follow:
-        show(there, loaded.job.name, 0)
+        show(there, name, 0)
     else:
-        click.echo(f"follow it: trainyard logs -f {loaded.job.name} -n {namespace}", err=True)
+        click.echo(f"follow it: trainyard logs -f {name} -n {namespace}", err=True)

@@ -1,9 +1,13 @@
 """`trainyard wait`."""
 
+import re
+
 import click
 
 from trainyard.cli.cluster import on_cluster
-from trainyard.cluster.kubectl import JOB, Kubectl
+from trainyard.cluster.kubectl import Kubectl
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @click.command()
@@ -23,14 +27,18 @@ from trainyard.cluster.kubectl import JOB, Kubectl
 def command(kubectl: Kubectl, name: str, what: str, timeout: str) -> None:
     """Wait until a job has ended, or for another condition. A job that failed makes it end with exit code 5."""
     from trainyard.cluster.jobs import condition
+    from trainyard.cluster.lifecycle import wait
     from trainyard.errors import ExitCode
 
-    limit = "-1s" if timeout == "0" else timeout
-    # A job that failed will never be complete: either end is waited for.
-    kind = "Finished" if what == "Complete" else what
-    kubectl.run("wait", f"{JOB}/{name}", f"--for=condition={kind}", f"--timeout={limit}", timeout=False)
-    job = kubectl.job(name)
+    job = wait(kubectl, name, what, _seconds(timeout))
     if failed := condition(job, "Failed"):
         click.echo(f"{name} failed: {failed['message']}", err=True)
         raise click.exceptions.Exit(int(ExitCode.JOB_FAILED))
     click.echo(f"{name}: {job['status']['state']}")
+
+
+def _seconds(text: str) -> float | None:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no time: give 30s, 10m or 2h", param_hint="--timeout")
+    return float(found[1]) * _UNITS[found[2] or "s"] or None

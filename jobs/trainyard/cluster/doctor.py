@@ -11,7 +11,7 @@ from typing import Any
 from trainyard.cluster.jobs import condition
 from trainyard.cluster.kubectl import JOB, ClusterError, Kubectl, TimedOutError
 from trainyard.cluster.lifecycle import delete
-from trainyard.cluster.upload import upload
+from trainyard.cluster.upload import placed, upload
 from trainyard.errors import NotFoundError, TrainyardError
 from trainyard.spec.manifest import as_manifest, validate
 from trainyard.spec.model import TrainerJob
@@ -138,7 +138,8 @@ def _probe(kubectl: Kubectl, job: TrainerJob, tell: Callable[[str], None]) -> Fi
         made, problems = validate(manifest)
         assert made is not None, problems
         name = made.name
-        manifest = upload(made, manifest, namespace, tell)
+        manifest = placed(made, namespace)
+        upload(made, namespace, tell)
     tell(f"running {name}: image, storage, Ray and the network between {made.spec.workers.count} workers")
     there = Kubectl(namespace, kubectl.context)
     there.apply(manifest)

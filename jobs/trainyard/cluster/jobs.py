@@ -37,6 +37,20 @@ def condition(job: Object, kind: str) -> Object | None:
     return next((each for each in found if each["type"] == kind and each["status"] == "True"), None)
 
 
+def refused(job: Object) -> str | None:
+    """What is wrong with a manifest that the operator does not accept; None when it does, or has not looked."""
+    status = job.get("status", {})
+    if status.get("observedGeneration") != job["metadata"]["generation"]:
+        return None
+    found = (each for each in status.get("conditions", []) if each["type"] == "Accepted" and each["status"] == "False")
+    return next((str(each["message"]) for each in found), None)
+
+
+def ended(job: Object) -> str | None:
+    """The state of a job that has ended, Complete or Failed; None of one that has not."""
+    return str(job["status"]["state"]) if condition(job, "Finished") else None
+
+
 def describe(job: Object, pods: list[Object], events: list[Object], now: datetime) -> str:
     """A job in words: what it does, why it waits, what has happened."""
     status, meta = job.get("status", {}), job["metadata"]

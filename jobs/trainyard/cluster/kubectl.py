@@ -6,9 +6,11 @@ repeat, and it starts in a tenth of the time that the Python client needs to be 
 
 import contextlib
 import json
+import selectors
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,6 +21,7 @@ JOB = "trainerjob.trainyard.dev"
 _MANAGER = "trainyard"
 _UNREACHABLE = ("Unable to connect", "refused", "EOF", "no such host", "timeout", "no route to host")
 _REQUEST_TIMEOUT = "--request-timeout=30s"
+_LOOK_SECONDS = 5.0
 
 
 class ClusterError(TrainyardError):
@@ -91,6 +94,18 @@ class Kubectl:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
 
+    def until_changed(self, name: str, seconds: float = _LOOK_SECONDS) -> None:
+        """Return at the next change of a job, or after a while: what it waits for may come without one."""
+        command = self.command("get", JOB, name, "--watch-only", "--output=name")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            started = time.monotonic()
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                selector.select(seconds)
+            process.kill()
+        time.sleep(max(0.0, 0.5 - (time.monotonic() - started)))  # a watch that is refused must not spin
+
     def current_namespace(self) -> str:
         """The namespace that commands are for."""
         if self.namespace:
@@ -111,7 +126,7 @@ def _fail(said: str) -> NoReturn:
     text = said.strip().removeprefix("error: ")
     if "(NotFound)" in text:
         raise NotFoundError(text.partition("(NotFound): ")[2] or text)
-    if "(Invalid)" in text or "(BadRequest)" in text or "strict decoding error" in text:
+    if "(Invalid)" in text or " is invalid: " in text or "(BadRequest)" in text or "strict decoding error" in text:
         raise ManifestError(text)
     if "timed out waiting" in text:
         raise TimedOutError(text.splitlines()[-1])

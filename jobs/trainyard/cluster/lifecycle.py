@@ -1,30 +1,74 @@
-"""Suspending, resuming and ending jobs."""
+"""Suspending, resuming, waiting for and ending jobs."""
 
 import json
+import time
+from collections.abc import Callable
 
-from trainyard.cluster.jobs import condition
-from trainyard.cluster.kubectl import JOB, Kubectl
+from trainyard.cluster.jobs import Object, condition, ended, refused
+from trainyard.cluster.kubectl import JOB, Kubectl, TimedOutError
+from trainyard.errors import ManifestError, TrainyardError
+
+_UNHEARD_SECONDS = 15.0
 
 
 def suspend(kubectl: Kubectl, name: str, suspended: bool) -> None:
-    """Set spec.suspend: pods save a checkpoint and go, or come again. Raises NotFoundError."""
+    """Set spec.suspend: pods save a checkpoint and go, or come again.
+
+    Raises NotFoundError, and TrainyardError for a job that has ended.
+    """
+    if state := ended(kubectl.job(name)):
+        verb = "suspend" if suspended else "resume"
+        raise TrainyardError(f"{name} has ended ({state}): there is nothing to {verb}")
     patch = json.dumps({"spec": {"suspend": suspended}})
     kubectl.run("patch", JOB, name, "--type=merge", f"--patch={patch}")
 
 
-def stop(kubectl: Kubectl, name: str) -> str | None:
-    """Suspend a job, wait until its pods are gone, and delete it. Returns its newest checkpoint."""
-    if not condition(kubectl.job(name), "Finished"):
+def stop(kubectl: Kubectl, name: str, tell: Callable[[str], None]) -> str | None:
+    """Suspend a job, wait until its pods are gone, and delete it. Returns its newest checkpoint.
+
+    `tell` hears when nobody seems to act on it.
+    """
+    job = kubectl.job(name)
+    if not ended(job):
         suspend(kubectl, name, suspended=True)
-        for _ in kubectl.lines("get", JOB, name, "--watch", "--output=name"):
-            job = kubectl.job(name)
-            if condition(job, "Suspended") or condition(job, "Finished"):
-                break
+        asked, told = time.monotonic(), False
+        # What the status said before the operator has seen the change does not count.
+        while not (_seen(job := kubectl.job(name)) and (condition(job, "Suspended") or ended(job))):
+            if not told and not _seen(job) and time.monotonic() - asked > _UNHEARD_SECONDS:
+                told = True
+                tell("the operator has not seen it yet: trainyard doctor tells whether it runs. Ctrl-C leaves the job")
+            kubectl.until_changed(name)
     checkpoint: str | None = kubectl.job(name).get("status", {}).get("checkpoint")
     delete(kubectl, name)
     return checkpoint
 
 
+def wait(kubectl: Kubectl, name: str, kind: str, seconds: float | None) -> Object:
+    """The job, when a condition of it is true or it has failed.
+
+    Raises TimedOutError after so many seconds, ManifestError for a job that the operator does not accept, and
+    TrainyardError when it has ended without the condition.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        job = kubectl.job(name)
+        if condition(job, kind) or condition(job, "Failed"):
+            return job
+        if state := ended(job):
+            raise TrainyardError(f"{name} has ended ({state}): it will not be {kind}")
+        if message := refused(job):
+            raise ManifestError(f"{name} is not accepted: {message}")
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimedOutError(f"timed out waiting for {name} to be {kind}; trainyard status {name} says what it does")
+        kubectl.until_changed(name, *([] if left is None else [min(left, 5.0)]))
+
+
 def delete(kubectl: Kubectl, name: str) -> None:
     """Delete a job with its pods. What it has in storage stays."""
     kubectl.run("delete", JOB, name, "--wait=false")
+
+
+def _seen(job: Object) -> bool:
+    """Whether the operator has seen the manifest as it is now."""
+    return bool(job.get("status", {}).get("observedGeneration") == job["metadata"]["generation"])

@@ -1,40 +1,44 @@
 """The log of a job as it comes: through Pending and restarts to the end; from storage when the pods are gone."""
 
 import re
-import selectors
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trainyard.cluster.jobs import condition
-from trainyard.cluster.kubectl import JOB, Kubectl
-from trainyard.errors import NotFoundError
+from trainyard.cluster.jobs import condition, refused
+from trainyard.cluster.kubectl import Kubectl
+from trainyard.errors import ManifestError, NotFoundError
 from trainyard.storage.store import Store
 
-_LOOK_SECONDS = 5.0
+_PAUSE = 0.5
 _AGENT_LOG = re.compile(r"logs/worker-(\d+)/[^/]+\.log\Z")
 
 
 def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]) -> Iterator[str]:
     """The lines of a worker's pods, one pod after the other, until the job has ended. `tell` hears why it waits."""
-    seen: set[str] = set()
-    said = ""
+    uid, after, over, said = "", "", False, ""
     while True:
         job = kubectl.job(name)
         pod = _pod(kubectl, name, worker)
-        if pod is not None and pod["metadata"]["uid"] not in seen and _has_started(pod):
-            seen.add(pod["metadata"]["uid"])
-            yield from kubectl.lines("logs", "--follow", f"pod/{name}-{worker}")
+        if pod is not None and pod["metadata"]["uid"] != uid:
+            uid, after, over = pod["metadata"]["uid"], "", False
+        if pod is not None and not over and _has_started(pod):
+            for stamp, line in _lines(kubectl, f"pod/{name}-{worker}", after):
+                after = stamp
+                yield line
+            over = _has_ended(_pod(kubectl, name, worker), uid)  # else only the connection has ended
+            time.sleep(0.0 if over else _PAUSE)
             continue
         if condition(job, "Finished") or condition(job, "Suspended"):
             return
+        if message := refused(job):
+            raise ManifestError(message)
         status = job.get("status", {})
         words = f"{status.get('state', 'New')}: {status.get('message', '')}".rstrip(": ")
         if words != said:
             said = words
             tell(words)
-        _until_changed(kubectl, name)
+        kubectl.until_changed(name)
 
 
 def now(kubectl: Kubectl, name: str, worker: int, tail: int | None) -> str | None:
@@ -64,19 +68,22 @@ def _pod(kubectl: Kubectl, name: str, worker: int) -> dict[str, Any] | None:
         return None
 
 
+def _lines(kubectl: Kubectl, pod: str, after: str) -> Iterator[tuple[str, str]]:
+    """The lines of a pod's log after a moment, as they come, each with its time."""
+    since = [f"--since-time={after}"] if after else []
+    for each in kubectl.lines("logs", "--follow", "--timestamps", *since, pod):
+        stamp, _, line = each.partition(" ")
+        if stamp > after:  # the API server counts whole seconds
+            yield stamp, line
+
+
+def _has_ended(pod: dict[str, Any] | None, uid: str) -> bool:
+    """Whether nothing more comes from the pod of a uid."""
+    if pod is None or pod["metadata"]["uid"] != uid:
+        return True
+    return str(pod.get("status", {}).get("phase")) in ("Succeeded", "Failed")
+
+
 def _has_started(pod: dict[str, Any]) -> bool:
     states = [status.get("state", {}) for status in pod.get("status", {}).get("containerStatuses", [])]
     return any("running" in state or "terminated" in state for state in states)
-
-
-def _until_changed(kubectl: Kubectl, name: str) -> None:
-    """Return at the next change of the job, or after a while: a pod may start without one."""
-    command = kubectl.command("get", JOB, name, "--watch-only", "--output=name")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        started = time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            selector.select(_LOOK_SECONDS)
-        process.kill()
-    time.sleep(max(0.0, 0.5 - (time.monotonic() - started)))  # a watch that is refused must not spin

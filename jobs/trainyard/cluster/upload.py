@@ -12,6 +12,7 @@ from trainyard.errors import ManifestError
 from trainyard.plan.identity import fingerprint
 from trainyard.plan.inputs import is_local
 from trainyard.plan.sources import named
+from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import TrainerJob
 from trainyard.storage.store import Store, open_store
 
@@ -60,20 +61,33 @@ def needed(job: TrainerJob) -> list[Upload]:
     return found
 
 
-def upload(job: TrainerJob, manifest: dict[str, Any], namespace: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The manifest with URIs in place of local sources, which have been uploaded. Raises StorageError."""
+def placed(job: TrainerJob, namespace: str) -> dict[str, Any]:
+    """The manifest with URIs in place of local sources, as upload() makes them. Raises ManifestError."""
+    manifest = as_manifest(job)
+    manifest["metadata"]["namespace"] = namespace
+    for each in needed(job):
+        _replace(manifest, each.where, f"{_root(job, namespace)}/{_folder(each)}")
+    return manifest
+
+
+def upload(job: TrainerJob, namespace: str, tell: Callable[[str], None]) -> None:
+    """Bring the local sources of a manifest to where placed() says that they are. Raises StorageError."""
     storage = job.spec.storage
     for each in needed(job):
-        root = f"{storage.uri.rstrip('/')}/{namespace}/{_INPUTS}"
-        store = open_store(root, storage.endpoint, storage.region)
-        folder = f"{_digest(each)}/{each.source.resolve().name}"
+        store, folder = open_store(_root(job, namespace), storage.endpoint, storage.region), _folder(each)
         told = f"{'.'.join(each.where[1:])}: {each.source} ({each.size / 1e6:.1f} MB)"
         missing = list(_missing(store, folder, each))
         tell(f"{told}: {'uploading' if missing else 'there already'}")
         for path, file in missing:
             store.put_file(path, file)
-        _replace(manifest, each.where, f"{root}/{folder}")
-    return manifest
+
+
+def _root(job: TrainerJob, namespace: str) -> str:
+    return f"{job.spec.storage.uri.rstrip('/')}/{namespace}/{_INPUTS}"
+
+
+def _folder(each: Upload) -> str:
+    return f"{_digest(each)}/{each.source.resolve().name}"
 
 
 def _files(folder: Path, code: bool) -> Iterator[Path]:
