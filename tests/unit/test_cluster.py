@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import manifest
-from trainyard.cluster.jobs import describe, row
 from trainyard.cluster import logs
+from trainyard.cluster.jobs import describe, row
 from trainyard.cluster.upload import needed, placed, upload
 from trainyard.errors import ManifestError
 from trainyard.spec.manifest import validate
