@@ -113,7 +113,7 @@ class Recorder:
             Informer(self, path, lambda _: None).run()  # type: ignore[arg-type]
 
 
-class _EnoughError(Exception):
+class _EnoughError(BaseException):
     pass
 
 
