@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import manifest
 from trainyard.cluster import logs
-from trainyard.cluster.jobs import describe, row
+from trainyard.cluster.jobs import describe, events_of, row
 from trainyard.cluster.upload import needed, placed, upload
 from trainyard.errors import ManifestError
 from trainyard.spec.manifest import validate
@@ -124,6 +124,23 @@ def test_every_field_of_the_crd_has_words() -> None:
         return found
 
     assert bare(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "") == []
+
+
+def test_events_are_those_of_the_job_and_its_pods_since_it_was_made() -> None:
+    made = {"metadata": {"name": "job", "namespace": "team", "uid": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+
+    def event(kind: str, name: str, uid: str, second: int, word: str = "Normal") -> dict[str, Any]:
+        of = {"kind": kind, "name": name, "uid": uid}
+        stamp = f"2026-01-01T00:00:0{second}Z" if second else "2025-12-31T23:59:59Z"
+        return {"involvedObject": of, "lastTimestamp": stamp, "type": word, "reason": f"R{second}", "message": "m"}
+
+    mine = [event("Pod", "job-0", "7", 3, "Warning"), event("TrainerJob", "job", "1", 1), event("Pod", "job-1", "8", 2)]
+    others = [event("TrainerJob", "job", "0", 4), event("Pod", "job-0", "6", 0), event("Pod", "job-a-0", "9", 5)]
+    found = events_of(made, [*mine, *others])
+    assert [each["reason"] for each in found] == ["R1", "R2", "R3"]
+    told = describe(made, [], found, NOW)
+    assert "R3  job-0: m" in told
+    assert "R2" not in told, "that a pod was started is no news"
 
 
 class Breaking:

@@ -13,14 +13,9 @@ from trainyard.cluster.kubectl import Kubectl
 @on_cluster
 def command(kubectl: Kubectl, name: str, output: str) -> None:
     """Show what has happened to a job and its pods, the oldest first."""
-    meta = kubectl.job(name)["metadata"]
-    own = (name, f"{name}-")
-    found = [
-        event for event in kubectl.get("events")["items"]
-        if event["involvedObject"].get("uid") == meta["uid"]
-        or (event["involvedObject"]["kind"] == "Pod" and _is_pod_of(event["involvedObject"]["name"], own[1]))
-    ]  # fmt: skip
-    found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    from trainyard.cluster.jobs import events_of
+
+    found = events_of(kubectl.job(name), kubectl.get("events")["items"])
     if output == "json":
         print_json(found)
         return
@@ -33,7 +28,3 @@ def command(kubectl: Kubectl, name: str, output: str) -> None:
         for event in found
     ]  # fmt: skip
     print_table(("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"), rows)
-
-
-def _is_pod_of(pod: str, prefix: str) -> bool:
-    return pod.startswith(prefix) and pod.removeprefix(prefix).isdigit()

@@ -13,12 +13,12 @@ from trainyard.cluster.kubectl import Kubectl
 @on_cluster
 def command(kubectl: Kubectl, name: str, output: str) -> None:
     """Show what a job on a cluster does, why it waits, and what has happened to it."""
-    from trainyard.cluster.jobs import describe, now
+    from trainyard.cluster.jobs import describe, events_of, now
 
     job = kubectl.job(name)
     if output != "table":
         (print_json if output == "json" else print_yaml)(job.get("status", {}))
         return
     pods = kubectl.get("pods", f"--selector=trainyard.dev/job-name={name}")["items"]
-    events = kubectl.get("events", f"--field-selector=involvedObject.name={name}")["items"]
+    events = events_of(job, kubectl.get("events")["items"])
     click.echo(describe(job, pods, events, now()), nl=False)

@@ -1,11 +1,13 @@
 """What the verbs say of a job: its row in a list, and everything about it in words."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from trainyard.spec.model import TrainerJob
 
 Object = dict[str, Any]
+_EVENTS = 12
 HEADINGS = ("NAME", "STATE", "WORKERS", "STEP", "PROGRESS", "ETA", "LOSS", "AGE")
 
 
@@ -51,8 +53,23 @@ def ended(job: Object) -> str | None:
     return str(job["status"]["state"]) if condition(job, "Finished") else None
 
 
+def events_of(job: Object, events: list[Object]) -> list[Object]:
+    """The events of a job and of its pods since it was made, the oldest first."""
+    meta, pod = job["metadata"], re.compile(re.escape(job["metadata"]["name"]) + r"-\d+")
+
+    def last(event: Object) -> str:
+        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    found = [
+        event for event in events
+        if (of := event["involvedObject"]).get("uid") == meta["uid"]
+        or (of["kind"] == "Pod" and pod.fullmatch(of["name"]) and last(event) >= meta["creationTimestamp"])
+    ]  # fmt: skip
+    return sorted(found, key=last)
+
+
 def describe(job: Object, pods: list[Object], events: list[Object], now: datetime) -> str:
-    """A job in words: what it does, why it waits, what has happened."""
+    """A job in words: what it does, why it waits, what has happened, of its pods only what went wrong."""
     status, meta = job.get("status", {}), job["metadata"]
     lines = [
         ("Name", meta["name"]),
@@ -68,8 +85,8 @@ def describe(job: Object, pods: list[Object], events: list[Object], now: datetim
     text = "".join(f"{name + ':':<13}{value}\n" for name, value in lines if value != "")
     text += _section("Attempts", [_attempt(each) for each in status.get("attempts", [])])
     text += _section("Pods", [f"{_pod(pod)}" for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))])
-    told = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))[-12:]
-    return text + _section("Events", [_event(event) for event in told])
+    told = [event for event in events if event["involvedObject"]["kind"] != "Pod" or event["type"] == "Warning"]
+    return text + _section("Events", [_event(event) for event in told[-_EVENTS:]])
 
 
 def _state(status: Object) -> str:
@@ -91,7 +108,9 @@ def _pod(pod: Object) -> str:
 
 def _event(event: Object) -> str:
     when = event.get("lastTimestamp") or event.get("eventTime") or ""
-    return f"{when}  {event['type']}  {event['reason']}  {event.get('message', '')}"
+    of = event["involvedObject"]
+    whose = f"{of['name']}: " if of["kind"] == "Pod" else ""
+    return f"{when}  {event['type']}  {event['reason']}  {whose}{event.get('message', '').strip()}"
 
 
 def _section(title: str, rows: list[str]) -> str:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,8 @@ EXIT_CODES = {
 }
 _NODE_FOLDER = Path("/tmp/trainyard-node")  # noqa: S108 - the pod's own
 _RAY_LOG = "ray.log"
+_HEADLESS_SECONDS = 10.0
+"""Without a head for so long, a worker asks the storage whether the job is complete."""
 _MAX_MESSAGE = 3000
 """Bytes of words in a termination message, of which Kubernetes keeps 4096 in all."""
 
@@ -185,11 +188,12 @@ class _Agent:
             os._exit(EXIT_CODES["Infrastructure"])
 
     def _follow(self) -> Result:
-        workers = self.job.spec.workers
+        workers, since = self.job.spec.workers, time.monotonic()
         while not self.stopping.is_set():
             head = resolve(self.place.head)
             if head is None or not reachable(head):
-                if self._complete():
+                # Asked late: a storage that is slow to answer would keep this worker from a head that is there by then.
+                if time.monotonic() - since > _HEADLESS_SECONDS and self._complete():
                     return Result("Complete", "the job is complete")
                 self.stopping.wait(0.5)
                 continue
@@ -198,6 +202,7 @@ class _Agent:
                 pass
             self._let_training_end()
             ray_node.end()
+            since = time.monotonic()
         return Result("Stopped", "stopped when asked")
 
     def _let_training_end(self) -> None:
