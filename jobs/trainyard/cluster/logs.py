@@ -23,12 +23,14 @@ def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]
         if pod is not None and pod["metadata"]["uid"] != uid:
             uid, after, over = pod["metadata"]["uid"], "", False
         if pod is not None and not over and _has_started(pod):
+            before = after
             for stamp, line in _lines(kubectl, f"pod/{name}-{worker}", after):
                 after = stamp
                 yield line
             over = _has_ended(_pod(kubectl, name, worker), uid)  # else only the connection has ended
             time.sleep(0.0 if over else _PAUSE)
-            continue
+            if over or after != before:
+                continue
         if condition(job, "Finished") or condition(job, "Suspended"):
             return
         if message := refused(job):
