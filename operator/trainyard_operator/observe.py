@@ -91,7 +91,8 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
         return _over(job, note, world)
     if job.spec.suspend:
         return _suspend(note, world)
-    if older := [pod for pod in world.pods if _of_another_spec(pod, job)]:
+    digest = spec_digest(job)
+    if older := [pod for pod in world.pods if _of_another_spec(pod, digest)]:
         return _roll_out(note, world, older)
     if "Suspended" in note.known:  # as of batch/v1: a job that never was has no such condition
         note.set("Suspended", False, reasons.RUNNING, "")
@@ -271,16 +272,15 @@ def _suspend(note: _Conditions, world: World) -> Seen:
     return Seen(note.done(), delete=leaving)
 
 
-def _of_another_spec(pod: Object, job: TrainerJob) -> bool:
+def _of_another_spec(pod: Object, digest: str) -> bool:
     """Whether a live pod was made for what the manifest said before."""
     made_for = pod["metadata"].get("annotations", {}).get(SPEC_ANNOTATION)
-    return made_for is not None and phase_of(pod) in ("Pending", "Running") and made_for != spec_digest(job)
+    return made_for is not None and phase_of(pod) in ("Pending", "Running") and made_for != digest
 
 
 def _roll_out(note: _Conditions, world: World, older: list[Object]) -> Seen:
     """Let the pods of an earlier spec save and go, all of them, before new ones come."""
     message = "the manifest has changed: saving a checkpoint, then the pods start anew"
-    note.status["excusedTime"] = _time(world.now)
     note.set("Running", False, reasons.SPEC_CHANGED, message)
     note.say("Restarting", reasons.SPEC_CHANGED, message)
     leaving = (*_lost(world), *(deletion_of(pod) for pod in older if not is_leaving(pod)))
