@@ -129,7 +129,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
     template: Object = {
         "metadata": {
             "labels": {**job.metadata.labels, **_labels(owner, index), **team.labels},
-            "annotations": {**team.annotations, SPEC_ANNOTATION: spec_digest(job)},
+            "annotations": team.annotations,
         },
         "spec": {
             **({"schedulerName": scheduler} if scheduler else {}),
@@ -157,12 +157,13 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
     }  # fmt: skip
     merged = overlaid(template, workers.template)
     # The overlay changes how a pod runs, never whose it is.
-    merged["metadata"]["labels"] |= _labels(owner, index)
-    merged["metadata"]["annotations"][SPEC_ANNOTATION] = spec_digest(job)
-    merged["metadata"] |= {
+    meta: Object = merged.get("metadata", {})
+    meta |= {
         "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
+        "labels": {**meta.get("labels", {}), **_labels(owner, index)},
+        "annotations": {**meta.get("annotations", {}), SPEC_ANNOTATION: spec_digest(job)},
     }  # fmt: skip
-    return {"apiVersion": "v1", "kind": "Pod", **merged}
+    return {"apiVersion": "v1", "kind": "Pod", **merged, "metadata": meta}
 
 
 def _apart(owner: Owner) -> Object:

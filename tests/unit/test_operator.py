@@ -527,6 +527,12 @@ def test_a_jobs_overlay_changes_how_its_pods_run_and_never_whose_they_are() -> N
     assert side == {"name": "side"}
 
 
+def test_an_overlay_without_labels_and_annotations_leaves_whose_pod_it_is() -> None:
+    made = pod(job(workers={"template": {"metadata": {"labels": None, "annotations": None}}}), OWNER, SETTINGS, 0)
+    assert made["metadata"]["labels"]["trainyard.dev/job-name"] == "job"
+    assert made["metadata"]["annotations"]
+
+
 def test_an_overlay_takes_away_with_null() -> None:
     assert overlaid({"a": 1, "b": {"c": 2}}, {"a": None, "b": {"d": 3}}) == {"b": {"c": 2, "d": 3}}
 
