@@ -146,6 +146,11 @@ class _Conditions:
         self.say(kind, reason, message)
         self.ended = True
 
+    def halt(self, state: str, reason: str, message: str) -> None:
+        """No steps are made, and why."""
+        self.set("Running", False, reason, message)
+        self.say(state, reason, message)
+
     def say(self, state: str, reason: str, message: str) -> None:
         self.status |= {"state": state, "reason": reason, "message": message[:2000]}
 
@@ -258,10 +263,8 @@ def _charge(job: TrainerJob, status: Object, now: datetime) -> None:
 
 
 def _suspend(note: _Conditions, world: World) -> Seen:
-    leaving = (*_lost(world), *(deletion_of(pod) for pod in world.pods if not is_leaving(pod)))
     if world.pods:
-        note.set("Running", False, reasons.SUSPENDING, "saving a checkpoint before the pods go")
-        note.say("Suspending", reasons.SUSPENDING, "saving a checkpoint before the pods go")
+        note.halt("Suspending", reasons.SUSPENDING, "saving a checkpoint before the pods go")
     else:
         note.set("Running", False, reasons.SUSPENDED, "spec.suspend is true")
         note.set("Suspended", True, reasons.SUSPENDED, "spec.suspend is true")
@@ -269,7 +272,12 @@ def _suspend(note: _Conditions, world: World) -> Seen:
         for name in ("startTime", "pendingSince"):
             note.status.pop(name, None)
         note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true")
-    return Seen(note.done(), delete=leaving)
+    return Seen(note.done(), delete=_let_go(world, world.pods))
+
+
+def _let_go(world: World, pods: list[Object]) -> tuple[Deletion, ...]:
+    """Let pods save and go; those on lost nodes are forgotten."""
+    return (*_lost(world), *(deletion_of(pod) for pod in pods if not is_leaving(pod)))
 
 
 def _of_another_spec(pod: Object, digest: str) -> bool:
@@ -281,10 +289,8 @@ def _of_another_spec(pod: Object, digest: str) -> bool:
 def _roll_out(note: _Conditions, world: World, older: list[Object]) -> Seen:
     """Let the pods of an earlier spec save and go, all of them, before new ones come."""
     message = "the manifest has changed: saving a checkpoint, then the pods start anew"
-    note.set("Running", False, reasons.SPEC_CHANGED, message)
-    note.say("Restarting", reasons.SPEC_CHANGED, message)
-    leaving = (*_lost(world), *(deletion_of(pod) for pod in older if not is_leaving(pod)))
-    return Seen(note.done(), delete=leaving, again=1.0 if world.lost_nodes else None)
+    note.halt("Restarting", reasons.SPEC_CHANGED, message)
+    return Seen(note.done(), delete=_let_go(world, older), again=1.0 if world.lost_nodes else None)
 
 
 def _count(job: TrainerJob, note: _Conditions, failures: list[Failure], world: World) -> float | None:
@@ -356,12 +362,10 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
         reason = reasons.BACKING_OFF if wait else reasons.RESTARTING
         message = f"{failures[0].pod['metadata']['name']}: {failures[0].message}"
         message += f"; its pod is replaced in {wait:.0f} s" if wait else ""
-        note.set("Running", False, reason, message)
-        note.say("Restarting", reason, message)
+        note.halt("Restarting", reason, message)
         return
     if lost := _lost_words(world):
-        note.set("Running", False, reasons.NODE_LOST, lost)
-        note.say("Restarting", reasons.NODE_LOST, lost)
+        note.halt("Restarting", reasons.NODE_LOST, lost)
         return
     count = job.spec.workers.count
     running = min(count, sum(phase_of(pod) == "Running" and not is_leaving(pod) for pod in world.pods))
@@ -372,8 +376,7 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
     steps = (phase in _AT_WORK and (ran or _is_news(world))) or (ran and not world.progress)
     if running == count and phase == "restarting":
         cause = str(world.progress.get("cause") or "the training processes are started again")
-        note.set("Running", False, reasons.RESTARTING, cause)
-        note.say("Restarting", reasons.RESTARTING, cause)
+        note.halt("Restarting", reasons.RESTARTING, cause)
         return
     waiting = next((found for pod in world.pods if (found := why_waiting(pod))), None)
     if waiting is None and world.refused and running < count:
@@ -384,11 +387,9 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
     elif waiting:
-        note.set("Running", False, *waiting)
-        note.say("Pending", *waiting)
+        note.halt("Pending", *waiting)
     else:
-        note.set("Running", False, reasons.STARTING, workers)
-        note.say("Starting", reasons.STARTING, workers)
+        note.halt("Starting", reasons.STARTING, workers)
 
 
 def _mounting(world: World) -> float | None:

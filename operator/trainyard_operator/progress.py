@@ -23,6 +23,12 @@ _MAX_BODY = 64 * 1024
 _REVIEWED_SECONDS = 60.0
 _MIN_INTERVAL = 0.5
 """Seconds between two reports of a pod; more often is answered with 429."""
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("step", "total", "attempt"), int),
+    **dict.fromkeys(("loss", "step_seconds"), (int, float)),
+    **dict.fromkeys(("checkpoint", "phase", "resumed", "cause", "complete"), (str, type(None))),
+}
+"""What the parts of a report are that the operator works with."""
 
 Wsgi = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -170,10 +176,7 @@ def owner_uid(obj: Object) -> str | None:
 
 def _checked(values: Object) -> dict[str, Any]:
     """A report without what is not of its kind. Raises AttributeError when it is no mapping."""
-    kinds: dict[str, type | tuple[type, ...]] = dict.fromkeys(("step", "total", "attempt"), int)
-    kinds |= dict.fromkeys(("loss", "step_seconds"), (int, float))
-    kinds |= dict.fromkeys(("checkpoint", "phase", "resumed", "cause", "complete"), (str, type(None)))
-    return {name: value for name, value in values.items() if isinstance(value, kinds.get(name, object))}
+    return {name: value for name, value in values.items() if isinstance(value, _KINDS.get(name, object))}
 
 
 def _from_kubeflow(status: Object) -> dict[str, Any]:

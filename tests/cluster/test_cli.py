@@ -84,6 +84,7 @@ def test_a_script_is_submitted_followed_and_looked_at(
     assert "will not be Running" in verb("wait", "script", "--for", "Running").stderr
     assert "deleted; its run stays in s3://" in verb("rm", "script", "-y").stdout
     assert verb("status", "script").returncode == 4
+    assert "there already" in verb("submit", "job.yaml").stderr
 
 
 @contextlib.contextmanager

@@ -342,6 +342,7 @@ def test_a_job_that_is_made_invalid_says_whether_its_pods_run() -> None:
     for pods, runs in (([real(0)], "True"), ([], "False")):
         status = invalid(4, before, "bad", World(pods, {}, now=NOW))
         assert {each["type"]: each["status"] for each in status["conditions"]} == {"Accepted": "False", "Running": runs}
+        assert (status["state"], status["message"]) == ("Invalid", "bad")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "None"])

@@ -1,5 +1,6 @@
 """`trainyard wait`."""
 
+import math
 import re
 
 import click
@@ -37,8 +38,8 @@ def command(kubectl: Kubectl, name: str, what: str, timeout: str) -> None:
     click.echo(f"{name}: {job['status']['state']}")
 
 
-def _seconds(text: str) -> float | None:
+def _seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if found is None:
         raise click.BadParameter(f"{text!r} is no time: give 30s, 10m or 2h", param_hint="--timeout")
-    return float(found[1]) * _UNITS[found[2] or "s"] or None
+    return float(found[1]) * _UNITS[found[2] or "s"] or math.inf

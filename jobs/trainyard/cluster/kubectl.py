@@ -6,6 +6,7 @@ repeat, and it starts in a tenth of the time that the Python client needs to be 
 
 import contextlib
 import json
+import math
 import selectors
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ class Kubectl:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
 
-    def until_changed(self, name: str, seconds: float = _LOOK_SECONDS) -> None:
+    def until_changed(self, name: str, at_most: float = math.inf) -> None:
         """Return at the next change of a job, or after a while: what it waits for may come without one."""
         command = self.command("get", JOB, name, "--watch-only", "--output=name")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -102,7 +103,7 @@ class Kubectl:
             started = time.monotonic()
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
-                selector.select(seconds)
+                selector.select(min(at_most, _LOOK_SECONDS))
             process.kill()
         time.sleep(max(0.0, 0.5 - (time.monotonic() - started)))  # a watch that is refused must not spin
 

@@ -1,6 +1,7 @@
 """Suspending, resuming, waiting for and ending jobs."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 
@@ -38,18 +39,18 @@ def stop(kubectl: Kubectl, name: str, tell: Callable[[str], None]) -> str | None
                 told = True
                 tell("the operator has not seen it yet: trainyard doctor tells whether it runs. Ctrl-C leaves the job")
             kubectl.until_changed(name)
-    checkpoint: str | None = kubectl.job(name).get("status", {}).get("checkpoint")
+    checkpoint: str | None = job.get("status", {}).get("checkpoint")
     delete(kubectl, name)
     return checkpoint
 
 
-def wait(kubectl: Kubectl, name: str, kind: str, seconds: float | None) -> Object:
+def wait(kubectl: Kubectl, name: str, kind: str, seconds: float = math.inf) -> Object:
     """The job, when a condition of it is true or it has failed.
 
     Raises TimedOutError after so many seconds, ManifestError for a job that the operator does not accept, and
     TrainyardError when it has ended without the condition.
     """
-    until = None if seconds is None else time.monotonic() + seconds
+    until = time.monotonic() + seconds
     while True:
         job = kubectl.job(name)
         if condition(job, kind) or condition(job, "Failed"):
@@ -58,10 +59,10 @@ def wait(kubectl: Kubectl, name: str, kind: str, seconds: float | None) -> Objec
             raise TrainyardError(f"{name} has ended ({state}): it will not be {kind}")
         if message := refused(job):
             raise ManifestError(f"{name} is not accepted: {message}")
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
+        left = until - time.monotonic()
+        if left <= 0:
             raise TimedOutError(f"timed out waiting for {name} to be {kind}; trainyard status {name} says what it does")
-        kubectl.until_changed(name, *([] if left is None else [min(left, 5.0)]))
+        kubectl.until_changed(name, left)
 
 
 def delete(kubectl: Kubectl, name: str) -> None:

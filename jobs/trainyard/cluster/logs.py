@@ -28,7 +28,8 @@ def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]
                 after = stamp
                 yield line
             over = _has_ended(_pod(kubectl, name, worker), uid)  # else only the connection has ended
-            time.sleep(0.0 if over else _PAUSE)
+            if not over:
+                time.sleep(_PAUSE)
             if over or after != before:
                 continue
         if condition(job, "Finished") or condition(job, "Suspended"):
