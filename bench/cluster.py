@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bed import chart, images, s3
 from tests.bed import cluster as bed
-from tests.bed import images, s3
 from tests.bed.kubectl import apply, kubectl
 from tests.bed.s3 import S3Server
 from tests.cluster import conftest
@@ -72,11 +72,11 @@ def place(inputs: Path) -> Iterator[Place]:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """The operator, by its chart."""
-    conftest.install()
+    chart.install(images.TRAINER)
     try:
         yield
     finally:
-        conftest.uninstall()
+        chart.uninstall()
 
 
 def seconds_until(what: Callable[[], bool], limit: float = 180.0) -> float:

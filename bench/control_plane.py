@@ -37,8 +37,8 @@ from bench.cluster import seconds_until
 from bench.common import save
 from tests.bed import cluster as bed
 from tests.bed import daemons
+from tests.bed.chart import CHART
 from tests.bed.kubectl import apply, kubeconfig, kubectl
-from tests.cluster.conftest import CHART
 from trainyard_operator.api import Api, ApiError
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.reconcile import JOBS

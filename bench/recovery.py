@@ -22,9 +22,9 @@ import obstore
 from bench.cluster import Place, place, seconds_until
 from bench.common import make_inputs, save, spread
 from tests.bed import cluster as bed
+from tests.bed.chart import NAMESPACE as OPERATOR
 from tests.bed.kubectl import apply, get, kubectl, read
 from tests.bed.node import Node
-from tests.cluster.conftest import OPERATOR
 from tests.cluster.jobs import status_of, worker_pod
 
 ARGUMENTS = {

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from trainyard_operator.api import Api, ApiError, Object
 
@@ -78,20 +77,22 @@ class Informer(threading.Thread):
     def _take(self, obj: Object, gone: bool) -> None:
         for name in _DROPPED:
             obj["metadata"].pop(name, None)
-        key, value = key_of(obj), self._index(obj) if self._index else None
+        key = key_of(obj)
         with self._lock:
-            before = self.objects.get(key)
-            if gone:
-                self.objects.pop(key, None)
-            else:
+            before = self.objects.pop(key, None)
+            if before is not None:  # by its own index: under its name something else may be there by now
+                self._unindex(key, before)
+            if not gone:
                 self.objects[key] = obj
-            if value is not None:
-                group: dict[str, Any] = self._by_index.setdefault(value, {})
-                if gone:
-                    group.pop(key, None)
-                    if not group:
-                        self._by_index.pop(value)
-                else:
-                    group[key] = obj
+                if self._index and (value := self._index(obj)) is not None:
+                    self._by_index.setdefault(value, {})[key] = obj
         if gone or before is None or not self._alike(before, obj):
             self._changed(obj)
+
+    def _unindex(self, key: str, obj: Object) -> None:
+        value = self._index(obj) if self._index else None
+        if value is not None:
+            group = self._by_index[value]
+            del group[key]
+            if not group:
+                del self._by_index[value]

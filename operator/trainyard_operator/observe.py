@@ -1,13 +1,14 @@
 """From what is there to what is said and done next: pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
 
 from trainyard.spec.model import TrainerJob
+from trainyard.spec.status import METRICS, WORD_LENGTH
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
+from trainyard_operator.conditions import Conditions
+from trainyard_operator.faults import count, note_attempt
 from trainyard_operator.podstate import (
     Deletion,
     Failure,
@@ -21,11 +22,9 @@ from trainyard_operator.podstate import (
     why_waiting,
 )
 from trainyard_operator.render import DASHBOARD_PORT, INDEX_LABEL, SPEC_ANNOTATION, Owner, run_uri, spec_digest
+from trainyard_operator.times import moment_of, seconds_left, text_of
+from trainyard_operator.world import World
 
-_FIRST_DELAY, _MAX_DELAY = 5.0, 300.0
-_KEPT_ATTEMPTS = 10
-_LONGEST, _MOST_METRICS, _MOST_TIMES = 64, 64, 101
-"""What the CRD takes (trainyard.spec.status): characters of a word, metrics, times of restarts. All are in the run."""
 _AT_WORK = ("training", "evaluating", "exporting")
 _LINGER = 180
 """Seconds that the first pod of a complete job has to end by itself: its log is copied to the storage at last."""
@@ -50,35 +49,12 @@ class Seen:
     """Whether pods have waited for a while for what they mount: it may be gone, and is made again."""
 
 
-@dataclass(frozen=True)
-class World:
-    """What is there, beside the job itself."""
-
-    pods: list[Object]
-    lost_nodes: Mapping[str, datetime]
-    """Nodes that are not ready, and since when."""
-    progress: Mapping[str, Any] = field(default_factory=dict)
-    """What rank 0 reported last."""
-    refused: str | None = None
-    """What the API server said when pods could not be made, for some seconds now."""
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    @property
-    def first(self) -> Object | None:
-        """The pod of index 0, which drives."""
-        return next((pod for pod in self.pods if pod["metadata"]["labels"][INDEX_LABEL] == "0"), None)
-
-    def lost_since(self, pod: Object) -> datetime | None:
-        """Since when the node of a pod is lost; None when it is not."""
-        return self.lost_nodes.get(pod["spec"].get("nodeName", ""))
-
-
 def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, world: World) -> Seen:
     """The status of an accepted job, and what to do about its pods."""
     over = _ended(before)
     status = _kept(before) if over else _numbers(job, owner, before, world)
     status["observedGeneration"] = generation
-    note = _Conditions(status, before, generation, world.now)
+    note = Conditions(status, before, generation, world.now)
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
     if over:
         return _over(job, note, world)
@@ -101,7 +77,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     if final := next((found for found in failures if found.final), None):
         note.end("Failed", final.reason, final.message)
         return _over(job, note, world)
-    wait = _count(job, note, failures, world)
+    wait = count(job, note, failures, world)
     _say(job, note, world, failures, wait)
     deadline = _deadline(job, note, world)
     if note.ended:
@@ -111,58 +87,17 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     create = [index for index in range(wanted) if index not in alive]
     surplus = [deletion_of(pod) for index, pod in alive.items() if index >= wanted and not is_leaving(pod)]
     doubtful = any(world.lost_since(pod) for pod in world.pods)
-    mounting = _mounting(world)
-    late = mounting is not None and mounting >= _MOUNT_AFTER
-    look = None if mounting is None else _MOUNT_AFTER if late else _MOUNT_AFTER - mounting
+    late = world.mounting is not None and world.mounting >= _MOUNT_AFTER
+    look = None if world.mounting is None else _MOUNT_AFTER if late else _MOUNT_AFTER - world.mounting
     again = [wait, deadline, 1.0 if doubtful and not lost else None, look]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
     return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), again=soonest, ensure=late)
 
 
-class _Conditions:
-    """Conditions in the making: the time of a change is kept when nothing changed."""
-
-    def __init__(self, status: Object, before: Object, generation: int, now: datetime) -> None:
-        self.status, self.generation, self.now = status, generation, _time(now)
-        self.known = {condition["type"]: condition for condition in before.get("conditions", [])}
-        self.ended = False
-
-    def set(self, kind: str, value: bool, reason: str, message: str) -> None:
-        text = "True" if value else "False"
-        old = self.known.get(kind, {})
-        since = old.get("lastTransitionTime") if old.get("status") == text else self.now
-        self.known[kind] = {
-            "type": kind, "status": text, "reason": reason, "message": message[:2000],
-            "lastTransitionTime": since, "observedGeneration": self.generation,
-        }  # fmt: skip
-
-    def end(self, kind: str, reason: str, message: str) -> None:
-        """The job is over: Complete or Failed, and Finished either way."""
-        self.set("Running", False, reason, message)
-        self.set(kind, True, reason, message)
-        self.set("Finished", True, reason, message)
-        self.status["completionTime"] = self.now
-        self.status.pop("eta", None)
-        self.say(kind, reason, message)
-        self.ended = True
-
-    def halt(self, state: str, reason: str, message: str) -> None:
-        """No steps are made, and why."""
-        self.set("Running", False, reason, message)
-        self.say(state, reason, message)
-
-    def say(self, state: str, reason: str, message: str) -> None:
-        self.status |= {"state": state, "reason": reason, "message": message[:2000]}
-
-    def done(self) -> Object:
-        self.status["conditions"] = [self.known[kind] for kind in sorted(self.known)]
-        return self.status
-
-
 def invalid(generation: int, before: Object, message: str, world: World) -> Object:
     """The status of a job whose manifest cannot be used. Pods that it has go on, and are not replaced."""
     status = dict(before)
-    note = _Conditions(status, before, generation, world.now)
+    note = Conditions(status, before, generation, world.now)
     note.set("Accepted", False, reasons.INVALID, message)
     if not any(phase_of(pod) == "Running" for pod in world.pods):
         note.set("Running", False, reasons.INVALID, message)
@@ -178,16 +113,16 @@ def _kept(before: Object) -> Object:
 def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Object:
     """The status of before, with what was reported since. Numbers are texts, as everywhere in Kubernetes."""
     status = _kept(before)
-    status.setdefault("startTime", _time(world.now))
+    status.setdefault("startTime", text_of(world.now))
     status.setdefault("restarts", 0)
     status["resultUri"] = f"{run_uri(job, owner)}/final"
     status.pop("dashboard", None)
     if host := _dashboard_host(job, owner, world):
         status["dashboard"] = f"http://{host}:{DASHBOARD_PORT}"
     told = world.progress
-    _attempts(job, status, before, world)
+    note_attempt(job, status, before, world)
     if told.get("step_seconds") and "startTime" in before:
-        elapsed = (world.now - _parse(before["startTime"])).total_seconds()
+        elapsed = _active_seconds(before, world.now)
         if elapsed > 0:
             status["goodput"] = f"{min(100.0, 100 * told['step'] * told['step_seconds'] / elapsed):.0f}%"
     if "step" in told and told.get("total"):
@@ -197,7 +132,7 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
         status["loss"] = f"{told['loss']:.4g}"
     for name in ("attempt", "checkpoint", "phase"):
         if told.get(name) is not None:
-            status[name] = told[name][:_LONGEST] if isinstance(told[name], str) else told[name]
+            status[name] = told[name][:WORD_LENGTH] if isinstance(told[name], str) else told[name]
     if told:
         status.pop("eta", None)
     if told.get("eta"):
@@ -205,12 +140,18 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     measured = {
         name: value
         for name, value in told.items()
-        if name.startswith("eval_") and len(name) <= _LONGEST and isinstance(value, int | float)
+        if name.startswith("eval_") and len(name) <= WORD_LENGTH and isinstance(value, int | float)
     }
     if measured:
         metrics = [{"name": name, "value": f"{value:.6g}"} for name, value in sorted(measured.items())]
-        status["metrics"] = metrics[:_MOST_METRICS]
+        status["metrics"] = metrics[:METRICS]
     return status
+
+
+def _active_seconds(status: Object, now: datetime) -> float:
+    """Seconds in which the job could make steps: not those in which it was suspended."""
+    since = (now - moment_of(status["startTime"])).total_seconds() if "startTime" in status else 0.0
+    return float(status.get("activeSeconds", 0)) + since
 
 
 def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
@@ -224,50 +165,14 @@ def _dashboard_host(job: TrainerJob, owner: Owner, world: World) -> str | None:
     return address
 
 
-def _attempts(job: TrainerJob, status: Object, before: Object, world: World) -> None:
-    """Note an attempt that is new, with why the one before ended and how many steps have to be done again.
-
-    A fault that cost no pod is counted here; one that did has been counted with its pod. What asks pods to go, and the
-    loss of a node, is no fault of the job.
-    """
-    told, known = world.progress, before.get("attempts", [])
-    number, since = told.get("attempt"), known[-1]["startTime"] if known else ""
-    excused = status.get("excusedTime", "") > since
-    taken = (pod for pod in world.pods if phase_of(pod) != "Failed")
-    if not excused and any(is_asked_to_leave(pod) or world.lost_since(pod) for pod in taken):
-        status["excusedTime"] = _time(world.now)
-    if not isinstance(number, int) or (known and known[-1]["number"] >= number):
-        return
-    attempt: Object = {"number": number, "startTime": _time(world.now)}
-    resumed = told.get("resumed")
-    if resumed:
-        attempt["resumedFrom"] = resumed[:_LONGEST]
-    if number > 1:
-        attempt["cause"] = str(told.get("cause") or "the pod that drives was replaced")[:2000]
-        done = int(str(before.get("step", "0")).partition("/")[0])
-        attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
-    status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
-    fault = bool(told.get("cause")) and not told.get("free")
-    # Later than the attempt that is over: at its own start the fault before it was counted.
-    counted = known and any(moment > since for moment in status.get("restartTimes", []))
-    if fault and not counted and not excused:
-        _charge(job, status, world.now)
-
-
-def _charge(job: TrainerJob, status: Object, now: datetime) -> None:
-    """Count a fault, now."""
-    since = now - timedelta(seconds=job.spec.restart.window_seconds)
-    recent = [moment for moment in status.get("restartTimes", []) if _parse(moment) > since]
-    status["restartTimes"] = [*recent, _time(now)][-_MOST_TIMES:]
-    status["restarts"] = status.get("restarts", 0) + 1
-
-
-def _suspend(note: _Conditions, world: World) -> Seen:
+def _suspend(note: Conditions, world: World) -> Seen:
     if world.pods:
         note.halt("Suspending", reasons.SUSPENDING, "saving a checkpoint before the pods go")
     else:
         note.set("Running", False, reasons.SUSPENDED, "spec.suspend is true")
         note.set("Suspended", True, reasons.SUSPENDED, "spec.suspend is true")
+        if "startTime" in note.status:
+            note.status["activeSeconds"] = int(_active_seconds(note.status, world.now))
         # As of batch/v1: deadlines count from the resume.
         for name in ("startTime", "pendingSince"):
             note.status.pop(name, None)
@@ -286,47 +191,19 @@ def _of_another_spec(pod: Object, digest: str) -> bool:
     return made_for is not None and phase_of(pod) in ("Pending", "Running") and made_for != digest
 
 
-def _roll_out(note: _Conditions, world: World, older: list[Object]) -> Seen:
+def _roll_out(note: Conditions, world: World, older: list[Object]) -> Seen:
     """Let the pods of an earlier spec save and go, all of them, before new ones come."""
     message = "the manifest has changed: saving a checkpoint, then the pods start anew"
     note.halt("Restarting", reasons.SPEC_CHANGED, message)
     return Seen(note.done(), delete=_let_go(world, older), again=1.0 if world.lost_nodes else None)
 
 
-def _count(job: TrainerJob, note: _Conditions, failures: list[Failure], world: World) -> float | None:
-    """Count failures that are new; seconds until their pods are replaced, or None for at once.
-
-    Counted by the pods' uids, so that a look that is repeated after a crash counts nothing twice.
-    """
-    status = note.status
-    known = status.get("handled", [])
-    new = [found for found in failures if found.pod["metadata"]["uid"] not in known]
-    if new:
-        counted = any(found.counts for found in new)
-        if counted:
-            _charge(job, status, world.now)
-        progressed = status.get("checkpoint", "") != status.get("restartedFrom", "")
-        status["stuck"] = 1 if progressed else status.get("stuck", 0) + int(counted)
-        status["restartedFrom"] = status.get("checkpoint", "")
-        delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** (status["stuck"] - 2)) if status["stuck"] > 1 else 0.0
-        status["retryTime"] = _time(world.now + timedelta(seconds=delay))
-        status["handled"] = [*known, *(found.pod["metadata"]["uid"] for found in new)][-64:]
-        restart = job.spec.restart
-        if counted and len(status["restartTimes"]) > restart.max_restarts:
-            message = f"{new[0].message} (restart.maxRestarts is {restart.max_restarts} in {restart.window_seconds} s)"
-            note.end("Failed", reasons.TOO_MANY_RESTARTS, message)
-    if not failures:
-        return None
-    left = (_parse(status["retryTime"]) - world.now).total_seconds() if status.get("retryTime") else 0.0
-    return left if left > 0 else None
-
-
-def _deadline(job: TrainerJob, note: _Conditions, world: World) -> float | None:
+def _deadline(job: TrainerJob, note: Conditions, world: World) -> float | None:
     """End a job that is out of time; else seconds until it is, or None without a deadline."""
     if note.ended:
         return None
     status, spec = note.status, job.spec
-    active = _seconds_left(status.get("startTime"), spec.active_deadline_seconds, world.now)
+    active = seconds_left(status.get("startTime"), spec.active_deadline_seconds, world.now)
     if active == 0.0:
         message = f"not complete {spec.active_deadline_seconds} s after its start (activeDeadlineSeconds)"
         note.end("Failed", reasons.DEADLINE, message)
@@ -335,8 +212,8 @@ def _deadline(job: TrainerJob, note: _Conditions, world: World) -> float | None:
     if running:
         status.pop("pendingSince", None)
         return active
-    pending = _seconds_left(
-        status.setdefault("pendingSince", _time(world.now)), spec.pending_deadline_seconds, world.now
+    pending = seconds_left(
+        status.setdefault("pendingSince", text_of(world.now)), spec.pending_deadline_seconds, world.now
     )
     if pending == 0.0:
         message = (
@@ -347,14 +224,7 @@ def _deadline(job: TrainerJob, note: _Conditions, world: World) -> float | None:
     return min((left for left in (active, pending) if left is not None), default=None)
 
 
-def _seconds_left(since: str | None, limit: int | None, now: datetime) -> float | None:
-    """Seconds until a limit after a moment, 0 when it has passed; None without a limit."""
-    if since is None or limit is None:
-        return None
-    return max(0.0, limit - (now - _parse(since)).total_seconds())
-
-
-def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failure], wait: float | None) -> None:
+def _say(job: TrainerJob, note: Conditions, world: World, failures: list[Failure], wait: float | None) -> None:
     """What the job is doing, or why it waits, in words."""
     if note.ended:
         return
@@ -381,21 +251,33 @@ def _say(job: TrainerJob, note: _Conditions, world: World, failures: list[Failur
     waiting = next((found for pod in world.pods if (found := why_waiting(pod))), None)
     if waiting is None and world.refused and running < count:
         waiting = reasons.REFUSED, world.refused
-    elif waiting is None and (_mounting(world) or 0.0) >= _MOUNT_AFTER:
+    elif waiting is None and (world.mounting or 0.0) >= _MOUNT_AFTER:
         waiting = reasons.CREATING, _creating_words(world)
     if running == count and steps:
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
     elif waiting:
         note.halt("Pending", *waiting)
+    elif gone := _gone(note, world, count):
+        note.halt("Restarting", *gone)
     else:
         note.halt("Starting", reasons.STARTING, workers)
 
 
-def _mounting(world: World) -> float | None:
-    """Seconds that a pod has waited on its node for what it mounts; None without one."""
-    since = [moment for pod in world.pods if (moment := mounting_since(pod))]
-    return (world.now - min(map(_parse, since))).total_seconds() if since else None
+def _gone(note: Conditions, world: World, count: int) -> tuple[str, str] | None:
+    """Why a job that ran has too few workers, as a reason and a message: a pod was asked to go, or is gone."""
+    ran = note.status.get("state") == "Running"
+    for pod in world.pods:
+        if is_asked_to_leave(pod) and (ran or note.status.get("reason") == reasons.EVICTED):
+            return (
+                reasons.EVICTED,
+                f"{pod['metadata']['name']} was asked to go: it saves, and a new one takes its place",
+            )
+    there = {int(pod["metadata"]["labels"][INDEX_LABEL]) for pod in world.pods if not is_leaving(pod)}
+    missing = [index for index in range(count) if index not in there]
+    if not ran or not missing:
+        return None
+    return reasons.POD_LOST, f"pod {missing[0]} was deleted; a new one takes its place"
 
 
 def _creating_words(world: World) -> str:
@@ -417,7 +299,7 @@ def _lost_words(world: World) -> str | None:
 
 def _is_news(world: World) -> bool:
     """Whether rank 0 has reported since the newest pod began: what the processes before it told is over."""
-    begun = [_parse(pod["status"]["startTime"]) for pod in world.pods if pod.get("status", {}).get("startTime")]
+    begun = [moment_of(pod["status"]["startTime"]) for pod in world.pods if pod.get("status", {}).get("startTime")]
     # Kubernetes cuts fractions of a second off.
     return not begun or world.progress.get("reported", 0.0) > max(begun).timestamp() + 1.0
 
@@ -431,10 +313,10 @@ def _lost(world: World) -> list[Deletion]:
     ]
 
 
-def _over(job: TrainerJob, note: _Conditions, world: World) -> Seen:
+def _over(job: TrainerJob, note: Conditions, world: World) -> Seen:
     """What is left to do for a job that has ended."""
     status = note.status
-    left = _seconds_left(status.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
+    left = seconds_left(status.get("completionTime"), job.spec.ttl_seconds_after_finished, world.now)
     soonest = min((wait for wait in (left, _lingering(status, world)) if wait is not None), default=None)
     return Seen(note.done(), delete=_leave_first(status, world), again=soonest, expired=left == 0.0)
 
@@ -443,7 +325,7 @@ def _lingering(status: Object, world: World) -> float | None:
     """Seconds that the first pod of a complete job still has to end by itself; None when it has none."""
     if status["state"] != "Complete":
         return None
-    return _seconds_left(status["completionTime"], _LINGER, world.now) or None
+    return seconds_left(status["completionTime"], _LINGER, world.now) or None
 
 
 def _leave_first(status: Object, world: World) -> tuple[Deletion, ...]:
@@ -458,11 +340,3 @@ def _leave_first(status: Object, world: World) -> tuple[Deletion, ...]:
 
 def _ended(before: Object) -> bool:
     return any(c["type"] == "Finished" and c["status"] == "True" for c in before.get("conditions", []))
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _parse(text: str) -> datetime:
-    return datetime.fromisoformat(text)

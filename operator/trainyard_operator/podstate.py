@@ -55,6 +55,11 @@ def failure_of(pod: Object) -> Failure | None:
 
 def end_of(pod: Object) -> Object:
     """How the pod's container ended: exit code and reason, with the agent's own words where it left any."""
+    for container in pod["status"].get("initContainerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if ended and ended.get("exitCode"):  # of the overlay's making; the trainer has not begun
+            words = (ended.get("message") or ended.get("reason") or "").strip()
+            return {**ended, "message": f"init container {container['name']} failed: {words}"[:1000]}
     for container in pod["status"].get("containerStatuses", []):
         ended = container.get("state", {}).get("terminated")
         if ended and container.get("name", _CONTAINER) == _CONTAINER:
@@ -75,8 +80,10 @@ def why_waiting(pod: Object) -> tuple[str, str] | None:
         return None
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            if gates := ", ".join(gate["name"] for gate in pod["spec"].get("schedulingGates", [])):
+                return reasons.GATED, f"{name} is not to be scheduled before its gates are removed: {gates}"
             return reasons.UNSCHEDULABLE, f"{name}: {condition.get('message', '')}"
-    for container in status.get("containerStatuses", []):
+    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting = container.get("state", {}).get("waiting", {})
         reason = waiting.get("reason", "")
         if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):

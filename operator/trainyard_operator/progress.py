@@ -23,6 +23,8 @@ _MAX_BODY = 64 * 1024
 _REVIEWED_SECONDS = 60.0
 _MIN_INTERVAL = 0.5
 """Seconds between two reports of a pod; more often is answered with 429."""
+_STRANGER_SECONDS = 1.0
+"""For so long an address whose token was refused is not listened to: each review is a request to the API server."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("step", "total", "attempt"), int),
     **dict.fromkeys(("loss", "step_seconds"), (int, float)),
@@ -90,6 +92,8 @@ class Server:
         self._api, self._pods, self._progress, self._leads = api, pods, progress, leads
         self._reviewed: dict[str, tuple[float, tuple[str, str]]] = {}
         self._last: dict[str, float] = {}
+        self._strangers: dict[str, float] = {}
+        """By address: until when its tokens are not reviewed."""
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Wsgi) -> Iterable[bytes]:
@@ -118,7 +122,7 @@ class Server:
         if not 0 < length <= _MAX_BODY:
             raise RefusedError("413 Content Too Large")
         body = environ["wsgi.input"].read(length)
-        speaker, uid = self._pod_of(environ.get("HTTP_AUTHORIZATION", ""))
+        speaker, uid = self._pod_of(environ.get("HTTP_AUTHORIZATION", ""), environ.get("REMOTE_ADDR", ""))
         pod = self._pods.objects.get(speaker)
         # By its uid: what a pod that was deleted by force still does is no news of the job.
         if pod is None or pod["metadata"]["uid"] != uid:
@@ -136,7 +140,7 @@ class Server:
         except (ValueError, AttributeError, TypeError) as error:
             raise RefusedError("400 Bad Request") from error
 
-    def _pod_of(self, header: str) -> tuple[str, str]:
+    def _pod_of(self, header: str, address: str) -> tuple[str, str]:
         """namespace/name and uid of the pod that a token is bound to; reviewed once a minute. Raises RefusedError."""
         scheme, _, token = header.partition(" ")
         if scheme != "Bearer" or not token:
@@ -146,6 +150,8 @@ class Server:
         until, pod = self._reviewed.get(digest, (0.0, ("", "")))
         if now < until:
             return pod
+        if now < self._strangers.get(address, 0.0):
+            raise RefusedError("429 Too Many Requests")
         review = {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
             "spec": {"token": token, "audiences": [AUDIENCE]},
@@ -161,6 +167,9 @@ class Server:
             or not uids
             or len(account) != 4
         ):
+            with self._lock:
+                self._strangers = {known: end for known, end in self._strangers.items() if end > now}
+                self._strangers[address] = now + _STRANGER_SECONDS
             raise RefusedError("401 Unauthorized")
         pod = (f"{account[2]}/{names[0]}", uids[0])
         with self._lock:

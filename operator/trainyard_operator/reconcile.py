@@ -14,8 +14,9 @@ from trainyard.spec.yamltext import Problem
 from trainyard_operator import render
 from trainyard_operator.api import FIELD_MANAGER, Api, ApiError, Object
 from trainyard_operator.informer import Informer, key_of
-from trainyard_operator.observe import Seen, World, invalid, observe
+from trainyard_operator.observe import Seen, invalid, observe
 from trainyard_operator.progress import Progress
+from trainyard_operator.world import World
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ import sys
 
 import click
 
-from tests.bed import cluster, images, kwok, programs
+from tests.bed import chart, cluster, images, kwok, programs
 from tests.bed.home import BedError
+from tests.bed.kubectl import kubectl
 from tests.bed.node import Node
 
 
@@ -59,6 +60,22 @@ def image() -> None:
     programs.install_packages()
     archive = images.whole_trainer()
     print(f"{archive}  {archive.stat().st_size / 1e9:.1f} GB")
+
+
+@bed.command()
+def install() -> None:
+    """Install the operator on the cluster, with both images of this checkout."""
+    cluster.up()
+    print("cluster: building the images (the trainer's takes minutes and 7 GB a node, once)", file=sys.stderr)
+    chart.load(images.OPERATOR, images.WHOLE_TRAINER)
+    chart.install(images.WHOLE_TRAINER)
+    print(kubectl("get", "deployments", f"--namespace={chart.NAMESPACE}"), end="")
+
+
+@bed.command()
+def uninstall() -> None:
+    """Take the operator away again, with its CRD and all jobs."""
+    chart.uninstall()
 
 
 @bed.group()

@@ -23,6 +23,11 @@ _FORMAT = 2
 """Raised when archives are packed in another way, so that those in the cache are not used."""
 _BASE_PACKAGES = "ca-certificates,libgomp1,python3"
 BASE = "localhost/base:1"
+OPERATOR, TRAINER, WHOLE_TRAINER = (
+    "localhost/trainyard-operator:1",
+    "localhost/trainer:1",
+    "localhost/trainyard-trainer:1",
+)
 
 
 def pause(programs: Path) -> Path:
@@ -55,7 +60,7 @@ def base() -> Path:
 
 def trainer() -> Path:
     """Archive of the trainer's image without its environment, which tests mount (`environment`)."""
-    return _built("jobs/Dockerfile", "localhost/trainer:1", "runtime", [ROOT / "jobs" / "Dockerfile"])
+    return _built("jobs/Dockerfile", TRAINER, "runtime", [ROOT / "jobs" / "Dockerfile"])
 
 
 def operator() -> Path:
@@ -65,13 +70,16 @@ def operator() -> Path:
     ]
     for package in ("operator", "jobs/trainyard"):
         sources += sorted((ROOT / package).rglob("*.py"))
-    return _built("operator/Dockerfile", "localhost/trainyard-operator:1", None, sources)
+    return _built("operator/Dockerfile", OPERATOR, None, sources)
 
 
 def whole_trainer() -> Path:
     """Archive of the trainer's image as it is released, environment and all: some 7 GB."""
     sources = [ROOT / "requirements.lock", ROOT / "pyproject.toml", *sorted((ROOT / "jobs").rglob("*.py"))]
-    return _built("jobs/Dockerfile", "localhost/trainyard-trainer:1", None, sources)
+    archive = _built("jobs/Dockerfile", WHOLE_TRAINER, None, sources)
+    for older in set(BUILDS.glob("trainyard-trainer-*.tar")) - {archive}:
+        older.unlink()  # each is 7 GB, and there is one for each change of the code
+    return archive
 
 
 def environment() -> Path:

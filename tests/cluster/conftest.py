@@ -13,11 +13,11 @@ from typing import Any
 import obstore
 import pytest
 
+from tests.bed import chart, images
 from tests.bed import cluster as bed
-from tests.bed import images, programs
 from tests.bed import s3 as bed_s3
 from tests.bed.home import HOST, ROOT
-from tests.bed.kubectl import apply, kubeconfig, kubectl
+from tests.bed.kubectl import apply, kubectl
 from tests.bed.node import Node
 from tests.bed.pki import FOLDER
 from tests.bed.proxy import FaultyProxy
@@ -26,10 +26,7 @@ from tests.cluster.jobs import ARGUMENTS, Job, upload
 from tests.conftest import Tiny
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-TRAINER = "localhost/trainer:1"
-OPERATOR = "trainyard-system"
 builds: list[subprocess.Popen[bytes]] = []
-CHART = ROOT / "charts" / "trainyard"
 
 
 def foreign() -> bool:
@@ -86,47 +83,10 @@ def environment(cluster: None) -> Path:
 @pytest.fixture(scope="package")
 def operator(cluster: None, environment: Path) -> Iterator[None]:
     """The operator, installed by its chart from its real image, for the tests of this folder."""
-    archive = images.operator()
-    for node in bed.NODES:
-        node.load(archive)
-    install()
+    chart.load(images.OPERATOR)
+    chart.install(images.TRAINER)
     yield
-    uninstall()
-
-
-def install() -> None:
-    """Install the chart with the bed's images, in place of what a run that was cut off may have left."""
-    helm("uninstall", "trainyard", "--ignore-not-found", "--wait", "--timeout=60s")
-    values = {
-        "operator.image": "localhost/trainyard-operator:1",
-        "trainer.image": TRAINER,
-        "trainer.graceSeconds": "30",
-    }
-    helm(
-        "install",
-        "trainyard",
-        str(CHART),
-        *[f"--set={name}={value}" for name, value in values.items()],
-        "--wait",
-        "--timeout=60s",
-    )
-
-
-def uninstall() -> None:
-    """Take away what install() has made, the CRD and its jobs too."""
-    helm("uninstall", "trainyard", "--wait", "--timeout=60s")
-    kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=120)
-    kubectl("delete", "namespace", OPERATOR, "--wait=false")
-
-
-def helm(*arguments: str) -> str:
-    """What helm prints, in the operator's namespace."""
-    command = [str(programs.build() / "helm"), f"--kubeconfig={kubeconfig()}", f"--namespace={OPERATOR}", *arguments]
-    if arguments[0] == "install":
-        command.append("--create-namespace")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    chart.uninstall()
 
 
 @pytest.fixture
@@ -249,7 +209,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     namespace = getattr(item, "funcargs", {}).get("namespace")
     if report.failed and namespace:
-        operator = ["--namespace", OPERATOR, "logs", "deployment/trainyard-operator", "--tail=80"]
+        operator = ["--namespace", chart.NAMESPACE, "logs", "deployment/trainyard-operator", "--tail=80"]
         for title, arguments in {
             "jobs": ["get", "trainerjobs", "-o", "yaml"],
             "pods": ["get", "pods", "-o", "wide"],

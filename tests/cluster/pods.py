@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.cluster.conftest import TRAINER
+from tests.bed.images import TRAINER
 
 BASE = "localhost/base:1"
 

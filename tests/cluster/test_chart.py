@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.bed import programs
+from tests.bed.chart import CHART
 from tests.bed.kubectl import kubectl
-from tests.cluster.conftest import CHART
 from tests.conftest import manifest
 from trainyard_operator.informer import Informer
 from trainyard_operator.leader import Leader
@@ -47,6 +47,22 @@ def test_an_api_server_takes_what_it_renders(namespace: str, wide: str) -> None:
     options = ("--server-side", "--force-conflicts", "--dry-run=server", "--namespace", namespace)
     told = kubectl("apply", *options, "-f", "-", stdin=text)
     assert "deployment.apps/trainyard-operator" in told
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_operator_runs_where_its_values_say() -> None:
+    values = {
+        "imagePullSecrets": '[{"name":"registry"}]',
+        "nodeSelector": '{"pool":"system"}',
+        "tolerations": '[{"key":"system","operator":"Exists"}]',
+    }
+    text = rendered(*[f"--set-json=operator.{name}={value}" for name, value in values.items()]).stdout
+    spec = next(found for found in yaml.safe_load_all(text) if found and found["kind"] == "Deployment")["spec"][
+        "template"
+    ]["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"pool": "system"}
+    assert spec["tolerations"][-1] == {"key": "system", "operator": "Exists"}
 
 
 @pytest.mark.usefixtures("cluster")
@@ -125,7 +141,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_more(gang: Any) -> None:
         api.list(path)
     Leader(api, "system").acquire()  # type: ignore[arg-type]
     with contextlib.suppress(RefusedError):
-        Server(api, None, None, threading.Event())._pod_of("Bearer x")  # type: ignore[arg-type]
+        Server(api, None, None, threading.Event())._pod_of("Bearer x", "10.0.0.1")  # type: ignore[arg-type]
     settings = Settings("trainer", "https://operator", "CA", b"secret", gang=gang)
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     spec["workers"] = {"count": 2}  # with a Service

@@ -9,10 +9,11 @@ import pytest
 
 from tests.bed import cluster as bed
 from tests.bed import daemons
+from tests.bed.chart import NAMESPACE as OPERATOR
 from tests.bed.kubectl import apply, get, kubectl
 from tests.bed.node import Node
 from tests.bed.proxy import Fault, FaultyProxy
-from tests.cluster.conftest import OPERATOR, foreign
+from tests.cluster.conftest import foreign
 from tests.cluster.faults import kill_in, measure
 from tests.cluster.jobs import ARGUMENTS, Job, status_of, until, wait, worker_pod
 from tests.costs import COSTS, Cost

@@ -11,9 +11,9 @@ from typing import Any
 import obstore
 import pytest
 
+from tests.bed.chart import NAMESPACE as OPERATOR
 from tests.bed.kubectl import apply, get, kubectl
 from tests.bed.s3 import S3Server
-from tests.cluster.conftest import OPERATOR
 from tests.cluster.jobs import ARGUMENTS, Job, losses, status_of, until, upload, wait
 from tests.conftest import ROOT
 from trainyard.spec.manifest import as_manifest, load

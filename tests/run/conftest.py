@@ -58,14 +58,15 @@ class Running:
         psutil.wait_procs(killed, timeout=20)
         self.process.communicate()
 
+    def warm_process(self) -> psutil.Process | None:
+        """The process that starts those that train."""
+        children = psutil.Process(self.process.pid).children()
+        return next((child for child in children if "trainyard.launch.warm" in " ".join(child.cmdline())), None)
+
     def training_processes(self) -> list[psutil.Process]:
         """The processes that train: children of the warm process."""
-        warm = [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if "trainyard.launch.warm" in " ".join(child.cmdline())
-        ]
-        return warm[0].children() if warm else []
+        warm = self.warm_process()
+        return warm.children() if warm else []
 
     def ray_processes(self) -> set[str]:
         """What Ray's processes that run Python say they are."""

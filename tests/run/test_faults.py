@@ -44,7 +44,7 @@ def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
     assert survived == pytest.approx(unbroken, abs=1e-6)
 
 
-def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
+def test_a_killed_process_and_one_that_hangs_cost_an_attempt_each_and_no_committed_step(
     tiny: Tiny, tmp_path: Path, start: Start
 ) -> None:
     arguments = {**LONG, "max_steps": 400}
@@ -59,6 +59,11 @@ def test_a_killed_rank_and_one_that_hangs_cost_an_attempt_and_no_committed_step(
     frozen = time.monotonic()
     running.training_processes()[-1].send_signal(signal.SIGSTOP)
     running.cost("rank hangs (hangSeconds: 3)", frozen, ("taken to hang", "attempt 3, going on from checkpoint"))
+    running.wait_for("committed")
+    killed, warm = time.monotonic(), running.warm_process()
+    assert warm is not None
+    warm.kill()
+    running.cost("warm process killed", killed, ("SIGKILL", "attempt 4, going on from checkpoint"))
     code, _, told = running.end()
     assert code == 0, told
     assert set(losses(tmp_path / "runs/job")) == set(range(1, 401))

@@ -157,6 +157,25 @@ def test_a_watch_that_falls_silent_is_begun_again_from_where_it_was(server: Serv
     assert asked == [["7"]]
 
 
+def test_what_was_made_anew_for_another_is_no_longer_found_with_the_first(server: Server) -> None:
+    def owned(uid: str, other: str) -> Callable[[Answer], None]:
+        items = [{"metadata": {**pod(name)["metadata"], "owner": uid}} for name in ("a", other)]
+        return lambda answer: answer.say(200, {"items": items, "metadata": {"resourceVersion": "7"}})
+
+    seen = threading.Event()
+    server.lists, server.watches = [owned("1", "b"), owned("2", "c")], [gone, server.silence]
+    informer = Informer(
+        server.api,
+        "/api/v1/pods",
+        lambda obj: seen.set() if obj["metadata"]["name"] == "c" else None,
+        lambda obj: str(obj["metadata"]["owner"]),
+    )
+    informer.start()
+    assert seen.wait(10)
+    assert informer.indexed("1") == []
+    assert [found["metadata"]["name"] for found in informer.indexed("2")] == ["a", "c"]
+
+
 def test_what_is_alike_is_kept_and_not_told(server: Server) -> None:
     def at(generation: int, version: str) -> dict[str, Any]:
         meta = {"name": "a", "namespace": "team", "resourceVersion": version, "generation": generation}

@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from trainyard.checkpoint.catalogue import Checkpoint, committed, list_checkpoints, read_manifest
+from trainyard.cli.cluster import on_cluster, open_run
 from trainyard.cli.output import format_option, human_size, print_json, print_table
-from trainyard.cli.runs import open_named
+from trainyard.cli.runs import is_named
+from trainyard.cluster.kubectl import Kubectl
 from trainyard.errors import NotFoundError, StorageError, TrainyardError
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
@@ -20,7 +22,8 @@ _checkpoint = click.argument("checkpoint", required=False)
 def command() -> None:
     """Look at the checkpoints of a run, verify, fetch, make and delete them.
 
-    RUN is a manifest, a run's folder, or its URI. CHECKPOINT is a name that `ckpt ls` shows; without it the newest
+    RUN is a manifest, a run's folder, its URI, or the name of a job on a cluster: its storage is read with the
+    credentials of this machine. CHECKPOINT is a name that `ckpt ls` shows; without it the newest
     committed one is meant.
     """
 
@@ -28,9 +31,10 @@ def command() -> None:
 @command.command()
 @click.argument("run", metavar="RUN")
 @format_option("table", "json", "name")
-def ls(run: str, output: str) -> None:
+@on_cluster
+def ls(kubectl: Kubectl, run: str, output: str) -> None:
     """List the checkpoints of a run."""
-    store = open_named(run)
+    store = open_run(kubectl, run)
     found = list_checkpoints(store)
     if not found:
         raise NotFoundError(f"{store.url()} has no checkpoints")
@@ -50,7 +54,8 @@ def ls(run: str, output: str) -> None:
 @_checkpoint
 @click.option("--all", "every", is_flag=True, help="Every committed checkpoint.")
 @format_option("table", "json")
-def verify(run: str, checkpoint: str | None, every: bool, output: str) -> None:
+@on_cluster
+def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, output: str) -> None:
     """Read every file of a checkpoint and compare it with the digests it was committed with.
 
     Nothing is changed. Exit code 7 when a file is missing or differs.
@@ -58,7 +63,7 @@ def verify(run: str, checkpoint: str | None, every: bool, output: str) -> None:
     from trainyard.checkpoint.transfer import CorruptCheckpoint
     from trainyard.checkpoint.transfer import verify as verify_files
 
-    store = open_named(run)
+    store = open_run(kubectl, run)
     wanted = committed(list_checkpoints(store)) if every else [_find(store, checkpoint)]
     rows, corrupt = [], False
     for identity in wanted:
@@ -83,11 +88,12 @@ def verify(run: str, checkpoint: str | None, every: bool, output: str) -> None:
 @_checkpoint
 @click.option("--to", "target", type=click.Path(path_type=Path), default=Path(), help="Where its folder is made.")
 @click.option("--as-trainer", is_flag=True, help="As plain Trainer writes it: for resume_from_checkpoint without us.")
-def pull(run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> None:
+@on_cluster
+def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> None:
     """Fetch a checkpoint, verified, into a folder `checkpoint-N`, and print its path."""
     from trainyard.checkpoint.transfer import download
 
-    store = open_named(run)
+    store = open_run(kubectl, run)
     identity = _find(store, checkpoint)
     folder = target / f"checkpoint-{identity.step}"
     if folder.exists():
@@ -110,11 +116,12 @@ def pull(run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> No
 @click.argument("run", metavar="RUN")
 @click.argument("checkpoint")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def rm(run: str, checkpoint: str, yes: bool) -> None:
+@on_cluster
+def rm(kubectl: Kubectl, run: str, checkpoint: str, yes: bool) -> None:
     """Delete a checkpoint from storage."""
     from trainyard.checkpoint.retain import remove
 
-    store = open_named(run)
+    store = open_run(kubectl, run)
     identity = _find(store, checkpoint)
     if [identity] == committed(list_checkpoints(store)):
         click.echo(f"{identity} is the only committed checkpoint: without it the run starts anew", err=True)
@@ -127,26 +134,14 @@ def rm(run: str, checkpoint: str, yes: bool) -> None:
 @command.command()
 @click.argument("run", metavar="RUN")
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait for the commit.")
-@click.option("-n", "--namespace", help="Namespace, when RUN is a job on a cluster.")
-@click.option("--context", help="Context of kubectl's configuration.")
-def save(run: str, timeout: float, namespace: str | None, context: str | None) -> None:
-    """Have a run that goes on save a checkpoint now, and print its name when it is committed.
-
-    RUN is what `trainyard run` was given, or the name of a job on a cluster.
-    """
-    from trainyard.cli.runs import is_named
+@on_cluster
+def save(kubectl: Kubectl, run: str, timeout: float) -> None:
+    """Have a run that goes on save a checkpoint now, and print its name when it is committed."""
     from trainyard.launch import savenow
 
-    if is_named(run):
-        store = open_named(run)
-        click.echo(savenow.ask_here(store, timeout))
-        return
-    from trainyard.cli.cluster import run_of
-    from trainyard.cluster.kubectl import Kubectl
-
-    kubectl = Kubectl(namespace, context)
-    store = run_of(kubectl.job(run))
-    click.echo(savenow.ask_pod(store, kubectl, run, timeout))
+    store = open_run(kubectl, run)
+    asked = savenow.ask_here(store, timeout) if is_named(run) else savenow.ask_pod(store, kubectl, run, timeout)
+    click.echo(asked)
 
 
 def _find(store: Store, name: str | None) -> CheckpointId:

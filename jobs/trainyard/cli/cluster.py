@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from trainyard.cli.runs import is_named, open_named
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.storage.store import Store, open_store
 
@@ -20,6 +21,11 @@ def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(Kubectl(namespace, context), *args, **kwargs)
 
     return wrapper
+
+
+def open_run(kubectl: Kubectl, name: str) -> Store:
+    """The run of a manifest, a folder or a URI, or of a job on the cluster. Raises NotFoundError when there is none."""
+    return open_named(name) if is_named(name) else run_of(kubectl.job(name))
 
 
 def run_of(job: dict[str, Any]) -> Store:

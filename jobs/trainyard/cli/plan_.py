@@ -29,32 +29,40 @@ def command(kubectl: Kubectl, file: str, output: str, overrides: tuple[str, ...]
 
     -o yaml prints the fully resolved job: a manifest with every choice written down, which runs the same.
     """
+    if cluster and output == "yaml":
+        raise click.UsageError("-o yaml prints a manifest; with --cluster give -o table or -o json")
     loaded = load(file, overrides)
     if problems := check(loaded.job.spec):
         raise loaded.error(problems)
     made = plan(loaded.job, gather(loaded.job.spec))
     if output == "json":
-        print_json(asdict(made))
+        print_json(asdict(made) | ({"cluster": _on_cluster(kubectl, loaded.job)} if cluster else {}))
     elif output == "yaml":
         click.echo(_comments(made) + dump(resolved(loaded.job, made)), nl=False)
     else:
         rows = [(name, *_parted(text)) for name, text in notes(made).items()]
         print_table(("WHAT", "VALUE", "REASON"), rows)
-    if cluster and output == "table":
-        _on_cluster(kubectl, loaded.job)
+        if cluster:
+            _show(**_on_cluster(kubectl, loaded.job))
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _on_cluster(kubectl: Kubectl, job: TrainerJob) -> None:
+def _on_cluster(kubectl: Kubectl, job: TrainerJob) -> dict[str, Any]:
+    """What would be uploaded, made and changed."""
     namespace = kubectl.namespace or job.metadata.namespace or kubectl.current_namespace()
-    for upload in needed(job):
-        click.echo(f"upload   {'.'.join(upload.where)}: {upload.source} ({human_size(upload.size)})")
-    click.echo(f"make     {', '.join(objects(job))} in {namespace}")
-    click.echo(
-        Kubectl(namespace, kubectl.context).diff(placed(job, namespace))
-        or "the job is there as it is: nothing would change"
-    )
+    uploads = [
+        {"field": ".".join(upload.where), "source": str(upload.source), "bytes": upload.size} for upload in needed(job)
+    ]
+    diff = Kubectl(namespace, kubectl.context).diff(placed(job, namespace))
+    return {"namespace": namespace, "uploads": uploads, "objects": list(objects(job)), "diff": diff}
+
+
+def _show(namespace: str, uploads: list[dict[str, Any]], objects: list[str], diff: str) -> None:
+    for upload in uploads:
+        click.echo(f"upload   {upload['field']}: {upload['source']} ({human_size(upload['bytes'])})")
+    click.echo(f"make     {', '.join(objects)} in {namespace}")
+    click.echo(diff or "the job is there as it is: nothing would change")
 
 
 def resolved(job: TrainerJob, made: Plan) -> dict[str, Any]:

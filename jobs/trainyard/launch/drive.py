@@ -64,7 +64,7 @@ class Drive:
             )  # fmt: skip
             result = driver.run()
             if result.outcome == "Complete":
-                self.tell({"event": "complete", "url": result.message})
+                self.tell({"event": "complete", "url": result.message, "step": result.step})
             return result
 
     def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:
@@ -75,7 +75,7 @@ class Drive:
             return None
         self.tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
         self.tell({"event": "final", "url": self.store.url(layout.FINAL), "metrics": final.metrics})
-        self.tell({"event": "complete", "url": self.store.url(layout.FINAL)})
+        self.tell({"event": "complete", "url": self.store.url(layout.FINAL), "step": final.step})
         return Result("Complete", self.store.url(layout.FINAL), final.step)
 
 

@@ -84,6 +84,7 @@ class _Session:
         try:
             with self._signals():
                 thread.start()
+                threading.Thread(target=self.warm.keep, name="warm watch", daemon=True).start()
                 self._show(ending_read)
         finally:
             with contextlib.suppress(OSError, SystemExit):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,20 @@ class Warm:
     """The warm process, from the side that owns it."""
 
     def __init__(self, node: Node, module: str = "trainyard.launch.warm") -> None:
+        self._node, self._module = node, module
+        self._closed, self._lock = False, threading.Lock()
+        self.process = self._start()
+
+    def keep(self) -> None:
+        """Start another in the place of one that was killed, until close(): what it had begun dies with it. Blocks."""
+        while self.process.wait() < 0:  # one that ends by itself would do so again
+            with self._lock:
+                if self._closed:
+                    return
+                self._node.warm_socket.unlink()
+                self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
             "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false"),
@@ -122,11 +137,11 @@ class Warm:
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         # Bound here, not there: who connects before the imports are done waits, and never finds no socket.
-        with socket.socket(socket.AF_UNIX) as listener, (node.folder / "warm.log").open("wb") as log:
-            listener.bind(str(node.warm_socket))
+        with socket.socket(socket.AF_UNIX) as listener, (self._node.folder / "warm.log").open("ab") as log:
+            listener.bind(str(self._node.warm_socket))
             listener.listen()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, str(listener.fileno())],
+            return subprocess.Popen(
+                [sys.executable, "-m", self._module, str(listener.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -147,6 +162,8 @@ class Warm:
 
     def close(self) -> None:
         """End the warm process and every training process of this node, at once."""
+        with self._lock:
+            self._closed = True
         # Its children asked the kernel to die with it.
         self.process.kill()
         self.process.wait()

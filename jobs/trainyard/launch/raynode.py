@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ _START_SECONDS = 60.0
 _UNHURRIED = ("dashboard/dashboard.py", "ray.util.client.server")
 """Of the head's processes those that no training waits for."""
 
+_ENDED = re.compile(r"END (\w+)\.\w+ tail \(exit code\(s\)=(.*)\) -----")
+"""How `ray start --block` says which of its processes ended, below the tail of that one's log."""
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
 
 class RayNode:
     """The Ray processes of this pod; they end when one of them does."""
@@ -39,14 +44,14 @@ class RayNode:
             else [f"--address={head}:{PORT}"]
         )
         self._log = log
-        with log.open("ab") as stderr:
+        with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", _START, "start", *where, "--block", f"--node-ip-address={address}",
                     f"--num-cpus={processes}", f"--num-gpus={gpus}", f"--object-store-memory={_MEMORY_BYTES}",
                     "--disable-usage-stats", "--include-log-monitor=False",
                 ],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         if head is None:
             threading.Thread(target=self._let_wait, name="ray's dashboard", daemon=True).start()
@@ -59,8 +64,10 @@ class RayNode:
         """Why it ended by itself, as far as Ray says; empty when it was killed."""
         if (self.process.poll() or 0) <= 0:
             return ""
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else ""
+        text = _COLOUR.sub("", self._log.read_text(errors="replace")).strip()
+        if ended := _ENDED.findall(text):
+            return "; ".join(f"{name}: exit code {code}" for name, code in ended)
+        return text.rpartition("\n")[2][:300]
 
     def _let_wait(self) -> None:
         """While the head starts, on cores that everything wants, the dashboard is not to take any."""

@@ -52,7 +52,9 @@ class Reporter:
         elif kind == "checkpoint":
             taken = {"checkpoint": event["id"]}
         elif kind == "complete":
-            taken = {"complete": event["url"]}
+            taken = {"complete": event["url"], "step": event["step"], "total": event["step"]}
+        elif kind == "final":
+            taken = {name: value for name, value in event["metrics"].items() if name.startswith("eval_")}
         elif kind == "restart":
             taken = {"cause": event["message"], "free": event.get("free", False), "phase": "restarting"}
         if taken:

@@ -9,7 +9,10 @@ from pydantic import Field, StringConstraints
 
 from trainyard.spec.model import Int, Part
 
-Word = Annotated[str, StringConstraints(max_length=64)]
+WORD_LENGTH, METRICS, FAULTS = 64, 64, 101
+"""At most: characters of a word, metrics, moments of faults."""
+
+Word = Annotated[str, StringConstraints(max_length=WORD_LENGTH)]
 Line = Annotated[str, StringConstraints(max_length=2048)]
 Time = Annotated[str, StringConstraints(max_length=64)]
 
@@ -84,7 +87,7 @@ class Status(Part):
     """The loss that was logged last."""
     phase: Word | None = None
     """What the training processes are doing: starting, preparing, training, evaluating, exporting, restarting."""
-    metrics: Annotated[list[Metric], Field(max_length=64)] | None = None
+    metrics: Annotated[list[Metric], Field(max_length=METRICS)] | None = None
     """What the newest evaluation measured."""
     checkpoint: Word | None = None
     """The newest committed checkpoint."""
@@ -94,7 +97,7 @@ class Status(Part):
     """The newest attempts, with why the one before each ended and what that cost."""
     restarts: Int | None = None
     """Faults so far after which the job was started again; being asked to leave is none."""
-    restart_times: Annotated[list[Time], Field(max_length=101)] | None = None
+    restart_times: Annotated[list[Time], Field(max_length=FAULTS)] | None = None
     """When the faults of the current window were counted."""
     excused_time: Time | None = None
     """When a pod of the current attempt was asked to leave: what that breaks is no fault."""
@@ -106,8 +109,10 @@ class Status(Part):
     """The newest checkpoint at the last fault."""
     handled: Annotated[list[Word], Field(max_length=64)] | None = None
     """Pods (by uid) whose end has been counted."""
+    active_seconds: Int | None = None
+    """Seconds that it was active before it was suspended, all times together."""
     goodput: Word | None = None
-    """Share of the time since the start that went into steps which counted."""
+    """Share of the active time that went into steps which counted."""
     dashboard: Line | None = None
     """Address of the Ray dashboard inside the cluster; `trainyard dashboard` opens it from outside."""
     result_uri: Line | None = None

@@ -1,44 +1,17 @@
-"""The operator's pure parts: what is rendered, what is said, and what is done next."""
+"""What the operator says of a job, and what it does next."""
 
-import base64
 import json
-import re
-import threading
-import time
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.conftest import manifest
-from trainyard.spec.manifest import validate
+from tests.unit.jobs import NOW, OWNER, SETTINGS, job
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.status import Status
-from trainyard_operator.gangs import KINDS
-from trainyard_operator.observe import Seen, World, invalid, observe
-from trainyard_operator.overlay import overlaid
-from trainyard_operator.progress import Progress
-from trainyard_operator.queue import KeyQueue
-from trainyard_operator.reconcile import accepted
-from trainyard_operator.render import Owner, Settings, objects, pod
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OWNER = Owner("team", "job", "uid-1")
-SETTINGS = Settings("trainer:1", "https://operator:8443", "CA", b"secret")
-
-
-def job(**changes: Any) -> TrainerJob:
-    spec = {
-        "model": {"source": "s3://m/bert"},
-        "data": {"train": {"source": "s3://m/d.jsonl"}},
-        "storage": {"uri": "s3://runs", "secret": "s3"},
-        "workers": {"count": 2},
-    }
-    made, problems = validate(manifest(**{**spec, **changes}))
-    assert made is not None, problems
-    return made
+from trainyard_operator.observe import Seen, invalid, observe
+from trainyard_operator.render import objects, pod
+from trainyard_operator.world import World
 
 
 def real(index: int, phase: str = "Running", **status: Any) -> dict[str, Any]:
@@ -266,6 +239,32 @@ def test_goodput_is_the_share_of_steps_that_counted() -> None:
     assert look([real(0), real(1)], before, progress=told, now=NOW + timedelta(seconds=60)).status["goodput"] == "50%"
 
 
+def test_time_in_which_a_job_was_suspended_is_not_lost() -> None:
+    told = {"step": 30, "total": 120, "step_seconds": 1.0, "phase": "training"}
+    ran = look([real(0), real(1)]).status
+    stopped = look([], ran, job(suspend=True), progress=told, now=NOW + timedelta(seconds=40)).status
+    again = look([], stopped, job(suspend=True), progress=told, now=NOW + timedelta(seconds=80)).status
+    assert again == stopped
+    resumed = look([], stopped, now=NOW + timedelta(seconds=1000)).status
+    after = look([real(0), real(1)], resumed, progress=told, now=NOW + timedelta(seconds=1020)).status
+    assert after["goodput"] == "50%"
+
+
+def test_why_a_job_that_ran_lacks_a_pod_is_told() -> None:
+    told = {"step": 3, "total": 9, "phase": "training"}
+    ran = look([real(0), real(1)], progress=told).status
+    leaving = real(1)
+    leaving["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 10}
+    asked = look([real(0), leaving], ran, progress=told)
+    assert state(asked) == ("Restarting", "Evicted")
+    assert "job-1 was asked to go" in asked.status["message"]
+    assert look([real(0), leaving], asked.status, progress=told).status == asked.status
+    gone = look([real(0)], ran, progress=told)
+    assert state(gone) == ("Restarting", "PodLost")
+    assert state(look([real(0), real(1, "Pending")], gone.status, progress=told)) == ("Starting", "Starting")
+    assert state(look([], look([]).status)) == ("Starting", "Starting"), "it never ran"
+
+
 def test_spares_are_pods_that_nobody_waits_for() -> None:
     made = job(workers={"count": 2, "spares": 1})
     told = {"step": 3, "total": 9, "phase": "training"}
@@ -343,36 +342,6 @@ def test_a_job_that_is_made_invalid_says_whether_its_pods_run() -> None:
         status = invalid(4, before, "bad", World(pods, {}, now=NOW))
         assert {each["type"]: each["status"] for each in status["conditions"]} == {"Accepted": "False", "Running": runs}
         assert (status["state"], status["message"]) == ("Invalid", "bad")
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "None"])
-def test_gangs_are_rendered_as_their_schedulers_read_them(kind: Any) -> None:
-    made = job(
-        queue="team-a",
-        priorityClassName="high",
-        workers={"count": 4, "spares": 1, "gpus": 1, "resources": {"cpu": "2"}},
-    )
-    settings = replace(SETTINGS, gang=kind)
-    meta, spec = (rendered := pod(made, OWNER, settings, 1))["metadata"], rendered["spec"]
-    groups = [obj for obj in objects(made, OWNER, settings) if obj["kind"] == "PodGroup"]
-    names = {**meta["labels"], **meta["annotations"]}
-    assert spec["priorityClassName"] == "high"
-    expected: dict[str, tuple[dict[str, str], str | None, dict[str, Any] | None]] = {
-        "Kueue": ({"kueue.x-k8s.io/queue-name": "team-a", "kueue.x-k8s.io/pod-group-name": OWNER.child, "kueue.x-k8s.io/pod-group-total-count": "5"}, None, None),
-        "Volcano": ({"scheduling.k8s.io/group-name": OWNER.child}, "volcano", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
-        "YuniKorn": ({
-            "yunikorn.apache.org/app-id": "job-uid-1", "yunikorn.apache.org/queue": "team-a", "yunikorn.apache.org/task-group-name": "workers",
-            "yunikorn.apache.org/task-groups": '[{"name": "workers", "minMember": 4, "minResource": {"cpu": "2", "nvidia.com/gpu": "1"}}]',
-        }, "yunikorn", None),
-        "KAI": ({"kai.scheduler/queue": "team-a", "pod-group-name": OWNER.child, "kai.scheduler/skip-podgrouper": "true"}, "kai-scheduler", {"minMember": 4, "queue": "team-a", "priorityClassName": "high"}),
-        "Coscheduling": ({"scheduling.x-k8s.io/pod-group": OWNER.child}, None, {"minMember": 4}),
-    }  # fmt: skip
-    marks, scheduler, group = expected[kind]
-    assert marks.items() <= names.items()
-    assert spec.get("schedulerName") == scheduler
-    assert [found["spec"] for found in groups] == ([group] if group else [])
-    assert all(found["metadata"]["ownerReferences"] == [OWNER.reference] for found in groups)
-    assert pod(job(schedulerName="mine"), OWNER, settings, 0)["spec"]["schedulerName"] == "mine"
 
 
 def test_a_complete_job_stays_complete() -> None:
@@ -453,8 +422,9 @@ def test_a_lost_node_is_no_fault_of_the_job() -> None:
         ({"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]}, "Unschedulable", "nvidia.com/gpu"),
         ({"containerStatuses": [{"image": "x:9", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}]}, "ImageCannotBePulled", "x:9"),
         ({"containerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}}}]}, "SecretOrConfigMissing", '"s3"'),
+        ({"initContainerStatuses": [{"image": "y:1", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}]}, "ImageCannotBePulled", "y:1"),
     ],
-    ids=["gpu", "image", "secret"],
+    ids=["gpu", "image", "secret", "init image"],
 )  # fmt: skip
 def test_why_a_job_waits_is_told(status: dict[str, Any], reason: str, words: str) -> None:
     seen = look([real(0, "Pending", **status), real(1)])
@@ -462,32 +432,23 @@ def test_why_a_job_waits_is_told(status: dict[str, Any], reason: str, words: str
     assert words in seen.status["message"]
 
 
-def test_rendering_is_deterministic_and_restricted() -> None:
-    assert objects(job(), OWNER, SETTINGS) == objects(job(), OWNER, SETTINGS)
-    spec = pod(job(), OWNER, SETTINGS, 1)["spec"]
-    assert spec["automountServiceAccountToken"] is False
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    secret = objects(job(), OWNER, SETTINGS)[0]
-    texts = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
-    assert "secret" not in texts["job.json"].replace('"secret": "s3', "")
-    assert texts["token"] not in (texts["job.json"] + texts["ca.crt"])
-    assert texts["token"] not in json.dumps(spec)
+def test_what_holds_a_pod_back_is_told() -> None:
+    held = real(0, "Pending", conditions=[{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}])
+    held["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    seen = look([held, real(1, "Pending")])
+    assert state(seen) == ("Pending", "SchedulingGated")
+    assert "kueue.x-k8s.io/admission" in seen.status["message"]
 
 
-def test_the_image_tells_the_agent_and_ray_where_the_operator_mounts_what_they_read() -> None:
-    dockerfile = (Path(__file__).parents[2] / "jobs/Dockerfile").read_text()
-    variables = re.findall(r"([A-Z_]+)=(/\S+)", dockerfile)
-    mounts = {
-        mount["mountPath"]: mount["name"]
-        for mount in pod(job(), OWNER, SETTINGS, 0)["spec"]["containers"][0]["volumeMounts"]
-    }
-    secret = objects(job(), OWNER, SETTINGS)[0]["data"]
-    told = {name: path.rpartition("/") for name, path in variables if path.rpartition("/")[0] in mounts}
-    from_secret = {name: file for name, (folder, _, file) in told.items() if mounts[folder] == "job"}
-    assert set(from_secret) == {"TRAINYARD_MANIFEST", "RAY_AUTH_TOKEN_PATH", "KUBEFLOW_TRAINER_SERVER_CA_CERT"}
-    assert set(from_secret.values()) == set(secret)
-    assert mounts[told["KUBEFLOW_TRAINER_SERVER_TOKEN"][0]] == "token"
+def test_an_init_container_that_failed_is_told() -> None:
+    ended_with = {"terminated": {"exitCode": 3, "reason": "Error", "message": "no route to the mirror\n"}}
+    waits = {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}
+    failed = real(
+        1, "Failed", initContainerStatuses=[{"name": "fetch", "state": ended_with}], containerStatuses=[waits]
+    )
+    seen = look([real(0), failed])
+    assert state(seen) == ("Restarting", "Restarting")
+    assert "init container fetch failed: no route to the mirror" in seen.status["message"]
 
 
 def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() -> None:
@@ -501,90 +462,3 @@ def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() 
     for gone in ([], [real(0, "Failed", podIP="10.0.0.7")]):
         assert "dashboard" not in look(gone, {"dashboard": "http://10.0.0.7:8265"}, alone).status
     assert look(pods).status["dashboard"].startswith(f"http://job-0.{OWNER.child}.")
-
-
-@pytest.mark.parametrize(("cpu", "processes", "threads"), [("500m", 1, "1"), ("8", 2, "4"), ("7500m", 2, "3")])
-def test_processes_take_the_threads_that_are_their_share(cpu: str, processes: int, threads: str) -> None:
-    made = job(workers={"resources": {"cpu": cpu}, "processesPerWorker": processes})
-    env = pod(made, OWNER, SETTINGS, 0)["spec"]["containers"][0]["env"]
-    assert {"name": "OMP_NUM_THREADS", "value": threads} in env
-
-
-def test_a_jobs_overlay_changes_how_its_pods_run_and_never_whose_they_are() -> None:
-    template = {
-        "metadata": {"labels": {"team": "a", "trainyard.dev/job-name": "other"}},
-        "spec": {
-            "nodeSelector": {"gpu": "h100"},
-            "containers": [{"name": "trainer", "env": [{"name": "X", "value": "1"}]}, {"name": "side"}],
-        },
-    }
-    made = pod(job(workers={"template": template}), OWNER, SETTINGS, 0)
-    assert made["metadata"]["labels"]["team"] == "a"
-    assert made["metadata"]["labels"]["trainyard.dev/job-name"] == "job"
-    assert made["spec"]["nodeSelector"] == {"gpu": "h100"}
-    trainer, side = made["spec"]["containers"]
-    assert trainer["image"] == "trainer:1"
-    assert {"name": "X", "value": "1"} in trainer["env"]
-    assert side == {"name": "side"}
-
-
-def test_an_overlay_without_labels_and_annotations_leaves_whose_pod_it_is() -> None:
-    made = pod(job(workers={"template": {"metadata": {"labels": None, "annotations": None}}}), OWNER, SETTINGS, 0)
-    assert made["metadata"]["labels"]["trainyard.dev/job-name"] == "job"
-    assert made["metadata"]["annotations"]
-
-
-def test_an_overlay_takes_away_with_null() -> None:
-    assert overlaid({"a": 1, "b": {"c": 2}}, {"a": None, "b": {"d": 3}}) == {"b": {"c": 2, "d": 3}}
-
-
-def test_a_local_path_is_not_accepted() -> None:
-    found = manifest(model={"source": "./bert"}, storage={"uri": "./runs"})
-    made, problems = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}})
-    assert made is None
-    assert {".".join(map(str, problem.path)) for problem in problems} >= {"spec.model.source", "spec.storage.uri"}
-
-
-@pytest.mark.parametrize(("uri", "taken"), [("s3//x", False), ("runs", False), ("s3://x", True), ("/mnt/runs", True)])
-def test_storage_is_a_uri_or_a_mounted_path(uri: str, taken: bool) -> None:
-    found = manifest(model={"source": "org/m"}, data={"train": {"source": "org/d"}}, storage={"uri": uri})
-    made, _ = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}})
-    assert (made is not None) == taken
-
-
-def test_a_key_is_worked_on_once_at_a_time_and_again_when_it_changed_meanwhile() -> None:
-    queue = KeyQueue()
-    for _ in range(3):
-        queue.add("a")
-    assert queue.take() == "a"
-    queue.add("a")
-    queue.add("b")
-    assert queue.take() == "b", "a is being worked on"
-    queue.done("a")
-    assert queue.take() == "a"
-
-
-def test_a_failed_key_comes_again_later_and_a_closed_queue_lets_go() -> None:
-    queue = KeyQueue()
-    queue.add("a")
-    start = time.monotonic()
-    assert queue.take() == "a"
-    queue.done("a", failed=True)
-    assert queue.take() == "a"
-    assert time.monotonic() - start >= 0.4
-    taken: list[str | None] = []
-    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
-    waiting.start()
-    queue.close()
-    waiting.join(5)
-    assert taken == [None]
-
-
-def test_a_report_of_an_attempt_that_is_over_or_of_a_job_that_was_before_is_not_taken() -> None:
-    progress = Progress(lambda _: None)
-    progress.take("team/job", "first", {"trainyard": {"attempt": 2, "phase": "restarting"}})
-    progress.take("team/job", "first", {"trainyard": {"attempt": 1, "phase": "training", "step": 9}})
-    assert progress.get("team/job", "first")["phase"] == "restarting"
-    progress.take("team/job", "second", {"trainyard": {"attempt": 1, "phase": "starting"}})
-    assert progress.get("team/job", "first") == {}
-    assert progress.get("team/job", "second")["attempt"] == 1

@@ -1,0 +1,49 @@
+"""Conditions in the making: pure."""
+
+from datetime import datetime
+
+from trainyard_operator.api import Object
+from trainyard_operator.times import text_of
+
+
+class Conditions:
+    """Conditions in the making: the time of a change is kept when nothing changed."""
+
+    def __init__(self, status: Object, before: Object, generation: int, now: datetime) -> None:
+        self.status, self.generation, self.now = status, generation, text_of(now)
+        self.known = {condition["type"]: condition for condition in before.get("conditions", [])}
+        self.ended = False
+
+    def set(self, kind: str, value: bool, reason: str, message: str) -> None:
+        """Say of one thing whether it holds."""
+        text = "True" if value else "False"
+        old = self.known.get(kind, {})
+        since = old.get("lastTransitionTime") if old.get("status") == text else self.now
+        self.known[kind] = {
+            "type": kind, "status": text, "reason": reason, "message": message[:2000],
+            "lastTransitionTime": since, "observedGeneration": self.generation,
+        }  # fmt: skip
+
+    def end(self, kind: str, reason: str, message: str) -> None:
+        """The job is over: Complete or Failed, and Finished either way."""
+        self.set("Running", False, reason, message)
+        self.set(kind, True, reason, message)
+        self.set("Finished", True, reason, message)
+        self.status["completionTime"] = self.now
+        self.status.pop("eta", None)
+        self.say(kind, reason, message)
+        self.ended = True
+
+    def halt(self, state: str, reason: str, message: str) -> None:
+        """No steps are made, and why."""
+        self.set("Running", False, reason, message)
+        self.say(state, reason, message)
+
+    def say(self, state: str, reason: str, message: str) -> None:
+        """The one word for people, and why."""
+        self.status |= {"state": state, "reason": reason, "message": message[:2000]}
+
+    def done(self) -> Object:
+        """The status with its conditions."""
+        self.status["conditions"] = [self.known[kind] for kind in sorted(self.known)]
+        return self.status
