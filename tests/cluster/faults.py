@@ -1,6 +1,7 @@
 """Faults for a job on the bed, and what they cost: done for real, measured on the job's own status and storage."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -28,11 +29,18 @@ for pid in found:
     os.kill(int(pid), signal.Signals[sys.argv[3]])
 """
 
+_KILLED_TOO = 137
+"""What kubectl exec ends with when the pod ends, and the one that kills with it."""
+
 
 def kill_in(namespace: str, pod: str, text: str, whose: str = "self", signal: str = "SIGKILL") -> None:
     """A signal to the processes of a pod with a text in their command line, or in their parent's (`parent`)."""
     python = ["/opt/trainyard/bin/python", "-c", _KILL, text, whose, signal]
-    kubectl("--namespace", namespace, "exec", pod, "--", *python)
+    try:
+        kubectl("--namespace", namespace, "exec", pod, "--", *python)
+    except subprocess.CalledProcessError as error:
+        if error.returncode != _KILLED_TOO:
+            raise
 
 
 def measure(namespace: str, fault: str, inflict: Callable[[], None], seconds: float = 150) -> Cost:

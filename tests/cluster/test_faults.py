@@ -51,6 +51,7 @@ def test_a_job_survives_what_happens_to_clusters(
         "raylet killed": lambda: kill_in(namespace, "job-1", "raylet/raylet"),
         "driver's controller killed": lambda: kill_in(namespace, "job-0", "ray::TrainController"),
         "training process killed": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm", "parent"),
+        "warm process killed": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm"),
         "training process hangs": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm", "parent", "SIGSTOP"),
         "operator killed with a worker pod": operator_and_worker,
         "node lost": node2.stop,
