@@ -51,9 +51,7 @@ def place(inputs: Path) -> Iterator[Place]:
     was_up = bed.is_up()
     bed.up()
     bed.build()
-    for archive in (images.trainer(), images.operator()):
-        for node in bed.NODES:
-            node.load(archive)
+    chart.load(images.TRAINER, images.OPERATOR)
     server, name = s3.up(), f"bench-{secrets.token_hex(3)}"
     with contextlib.ExitStack() as stack:
         if not was_up:

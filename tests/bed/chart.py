@@ -27,7 +27,11 @@ def uninstall() -> None:
 
 def load(*names: str) -> None:
     """Build images of this checkout, and bring them onto both nodes of the bed's cluster. Raises BedError."""
-    builders = {images.OPERATOR: images.operator, images.WHOLE_TRAINER: images.whole_trainer}
+    builders = {
+        images.OPERATOR: images.operator,
+        images.TRAINER: images.trainer,
+        images.WHOLE_TRAINER: images.whole_trainer,
+    }
     for name in names:
         archive = builders[name]()
         for node in cluster.NODES:

@@ -74,9 +74,7 @@ def environment(cluster: None) -> Path:
     if foreign():
         pytest.skip("its pods mount this machine's folders, and KUBECONFIG names another cluster")
     bed.build()
-    archive = images.trainer()
-    for node in bed.NODES:
-        node.load(archive)
+    chart.load(images.TRAINER)
     return images.environment()
 
 

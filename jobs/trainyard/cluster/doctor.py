@@ -10,9 +10,9 @@ from typing import Any
 
 from trainyard.cluster.jobs import condition
 from trainyard.cluster.kubectl import JOB, ClusterError, Kubectl, TimedOutError
-from trainyard.cluster.lifecycle import delete
+from trainyard.cluster.lifecycle import delete, wait
 from trainyard.cluster.upload import placed, upload
-from trainyard.errors import NotFoundError, TrainyardError
+from trainyard.errors import ManifestError, NotFoundError, TrainyardError
 from trainyard.spec.manifest import as_manifest, validate
 from trainyard.spec.model import TrainerJob
 
@@ -37,6 +37,8 @@ assert total.item() == int(os.environ["WORLD_SIZE"]), "the workers cannot reach 
 dist.destroy_process_group()
 print("the workers reach each other")
 """
+
+_PROBE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -144,16 +146,16 @@ def _probe(kubectl: Kubectl, job: TrainerJob, tell: Callable[[str], None]) -> Fi
     there = Kubectl(namespace, kubectl.context)
     there.apply(manifest)
     try:
-        there.run("wait", f"{JOB}/{name}", "--for=condition=Finished", "--timeout=600s", timeout=False)
+        failed = condition(wait(there, name, "Finished", _PROBE_SECONDS), "Failed")
     except TimedOutError:
         status = there.job(name).get("status", {})
-        return Finding(what, False, f"not done after 600 s: {status.get('reason')}: {status.get('message')}")
+        told = f"not done after {_PROBE_SECONDS} s: {status.get('reason')}: {status.get('message')}"
+        return Finding(what, False, told)
+    except ManifestError as error:
+        return Finding(what, False, str(error))
     else:
-        ended = there.job(name)
-        failed = condition(ended, "Failed")
-        return Finding(
-            what, failed is None, failed["message"] if failed else "its workers met, and storage took its run"
-        )
+        told = failed["message"] if failed else "its workers met, and storage took its run"
+        return Finding(what, failed is None, told)
     finally:
         delete(there, name)
 
@@ -167,6 +169,6 @@ def _manifest_of_probe(manifest: dict[str, Any], code: str, namespace: str) -> d
         "spec": {
             **{name: spec[name] for name in kept if name in spec},
             "code": code, "script": {"path": "probe.py"}, "restart": {"maxRestarts": 0},
-            "pendingDeadlineSeconds": 300, "ttlSecondsAfterFinished": 600,
+            "pendingDeadlineSeconds": _PROBE_SECONDS // 2, "ttlSecondsAfterFinished": _PROBE_SECONDS,
         },
     }  # fmt: skip

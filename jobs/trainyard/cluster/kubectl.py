@@ -44,9 +44,9 @@ class Kubectl:
     namespace: str | None = None
     context: str | None = None
 
-    def run(self, *arguments: str, stdin: str | None = None, timeout: bool = True) -> str:
-        """What kubectl prints. Raises ClusterError, NotFoundError, ManifestError or TimedOutError."""
-        command = self.command(*arguments, *([_REQUEST_TIMEOUT] if timeout else []))
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """What kubectl prints. Raises ClusterError, NotFoundError or ManifestError."""
+        command = self.command(*arguments, _REQUEST_TIMEOUT)
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             _fail(done.stderr)
@@ -129,8 +129,6 @@ def _fail(said: str) -> NoReturn:
         raise NotFoundError(text.partition("(NotFound): ")[2] or text)
     if "(Invalid)" in text or " is invalid: " in text or "(BadRequest)" in text or "strict decoding error" in text:
         raise ManifestError(text)
-    if "timed out waiting" in text:
-        raise TimedOutError(text.splitlines()[-1])
     if "the server doesn't have a resource type" in text or "no matches for kind" in text:
         raise ClusterError(
             "the cluster knows no TrainerJob: install the chart (helm install trainyard charts/trainyard …), "
