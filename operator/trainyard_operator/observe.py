@@ -269,10 +269,8 @@ def _gone(note: Conditions, world: World, count: int) -> tuple[str, str] | None:
     ran = note.status.get("state") == "Running"
     for pod in world.pods:
         if is_asked_to_leave(pod) and (ran or note.status.get("reason") == reasons.EVICTED):
-            return (
-                reasons.EVICTED,
-                f"{pod['metadata']['name']} was asked to go: it saves, and a new one takes its place",
-            )
+            name = pod["metadata"]["name"]
+            return reasons.EVICTED, f"{name} was asked to go: it saves, and a new one takes its place"
     there = {int(pod["metadata"]["labels"][INDEX_LABEL]) for pod in world.pods if not is_leaving(pod)}
     missing = [index for index in range(count) if index not in there]
     if not ran or not missing:

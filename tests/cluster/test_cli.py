@@ -59,6 +59,8 @@ def test_a_script_is_submitted_followed_and_looked_at(
     assert "would upload spec.code" in done.stderr
     planned = verb("plan", "job.yaml", "--cluster")
     assert "pod/script-0, pod/script-1" in planned.stdout, planned.stderr
+    planned = verb("plan", "job.yaml", "--cluster", "-o", "json")
+    assert json.loads(planned.stdout)["cluster"]["uploads"][0]["field"] == "spec.code", planned.stderr
     done = verb("submit", "job.yaml", "--follow")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[rank 0] said by the script" in done.stdout
@@ -75,6 +77,7 @@ def test_a_script_is_submitted_followed_and_looked_at(
     assert "Attempts:" in told.stdout
     assert "CheckpointCommitted" in verb("events", "script").stdout
     assert verb("wait", "script", "--timeout", "10s").returncode == 0
+    assert status["checkpoint"] in verb("ckpt", "ls", "script").stdout
     kubectl("--namespace", namespace, "delete", "pods", "--all", "--grace-period=1")
     assert "[rank 0] said by the script" in verb("logs", "script").stdout, "from storage, once the pods are gone"
     again = verb("submit", "job.yaml")
