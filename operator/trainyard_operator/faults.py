@@ -53,7 +53,7 @@ def _charge(job: TrainerJob, status: Object, now: datetime) -> None:
     status["restarts"] = status.get("restarts", 0) + 1
 
 
-def count(job: TrainerJob, note: Conditions, failures: list[Failure], world: World) -> float | None:
+def count_failures(job: TrainerJob, note: Conditions, failures: list[Failure], world: World) -> float | None:
     """Count failures that are new; seconds until their pods are replaced, or None for at once.
 
     Counted by the pods' uids, so that a look that is repeated after a crash counts nothing twice.

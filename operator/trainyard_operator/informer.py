@@ -79,10 +79,12 @@ class Informer(threading.Thread):
             obj["metadata"].pop(name, None)
         key = key_of(obj)
         with self._lock:
-            before = self.objects.pop(key, None)
+            before = self.objects.get(key)
             if before is not None:  # by its own index: under its name something else may be there by now
                 self._unindex(key, before)
-            if not gone:
+            if gone:
+                self.objects.pop(key, None)
+            else:  # in place: others read without the lock, and must not find it gone for a moment
                 self.objects[key] = obj
                 if self._index and (value := self._index(obj)) is not None:
                     self._by_index.setdefault(value, {})[key] = obj

@@ -8,7 +8,7 @@ from trainyard.spec.status import METRICS, WORD_LENGTH
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.conditions import Conditions
-from trainyard_operator.faults import count, note_attempt
+from trainyard_operator.faults import count_failures, note_attempt
 from trainyard_operator.podstate import (
     Deletion,
     Failure,
@@ -77,7 +77,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     if final := next((found for found in failures if found.final), None):
         note.end("Failed", final.reason, final.message)
         return _over(job, note, world)
-    wait = count(job, note, failures, world)
+    wait = count_failures(job, note, failures, world)
     _say(job, note, world, failures, wait)
     deadline = _deadline(job, note, world)
     if note.ended:
