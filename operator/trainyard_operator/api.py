@@ -88,9 +88,10 @@ class Api:
             raise
 
     def create(self, collection: str, body: Object) -> bool:
-        """Create an object in a collection; False if there is one of that name. Raises ApiError."""
+        """Create an object in a collection; False if there is one of that name. Raises ApiError, also for a typo."""
         try:
-            self.request("POST", collection, body, query={"fieldManager": FIELD_MANAGER})
+            query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+            self.request("POST", collection, body, query=query)
         except ApiError as error:
             if error.reason != "AlreadyExists":  # a quota's 409 is another
                 raise

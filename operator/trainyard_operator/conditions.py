@@ -43,6 +43,10 @@ class Conditions:
         """The one word for people, and why."""
         self.status |= {"state": state, "reason": reason, "message": message[:2000]}
 
+    def blame(self, fault: str) -> None:
+        """Keep what has cost the job a pod, for when something is said of what follows from it."""
+        self.status["fault"] = fault[:2000]
+
     def done(self) -> Object:
         """The status with its conditions."""
         self.status["conditions"] = [self.known[kind] for kind in sorted(self.known)]

@@ -34,7 +34,9 @@ def note_attempt(job: TrainerJob, status: Object, before: Object, world: World) 
     if resumed:
         attempt["resumedFrom"] = resumed[:WORD_LENGTH]
     if number > 1:
-        attempt["cause"] = str(told.get("cause") or "the pod that drives was replaced")[:2000]
+        otherwise = "the pod that drives was replaced" if known else "the run that is in storage goes on"
+        # What Ray tells the driver of a pod that is gone names neither pod nor cause.
+        attempt["cause"] = str(status.pop("fault", None) or told.get("cause") or otherwise)[:2000]
         done = int(str(before.get("step", "0")).partition("/")[0])
         attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
@@ -70,6 +72,7 @@ def count_failures(job: TrainerJob, note: Conditions, failures: list[Failure], w
         status["restartedFrom"] = status.get("checkpoint", "")
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** (status["stuck"] - 2)) if status["stuck"] > 1 else 0.0
         status["retryTime"] = text_of(world.now + timedelta(seconds=delay))
+        note.blame(f"{new[0].pod['metadata']['name']}: {new[0].message}")
         status["handled"] = [*known, *(found.pod["metadata"]["uid"] for found in new)][-64:]
         restart = job.spec.restart
         if counted and len(status["restartTimes"]) > restart.max_restarts:

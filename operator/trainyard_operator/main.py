@@ -4,19 +4,17 @@ import json
 import logging
 import os
 import signal
-import ssl
 import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import prometheus_client
-from cheroot.ssl.builtin import BuiltinSSLAdapter
-from cheroot.wsgi import Server as WsgiServer
 
 from trainyard_operator.api import Api, ApiError, Object
 from trainyard_operator.gangs import KINDS, GangKind
+from trainyard_operator.https import serve
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.leader import Leader
 from trainyard_operator.progress import Progress, Server, owner_uid
@@ -29,6 +27,7 @@ log = logging.getLogger("trainyard_operator")
 _WORKERS = 4
 _PASSES = prometheus_client.Counter("trainyard_reconciles_total", "Passes over a job.", ["outcome"])
 _SECONDS = prometheus_client.Histogram("trainyard_reconcile_seconds", "Seconds of a pass over a job.")
+_METRICS_APP = prometheus_client.make_wsgi_app()
 
 
 class Operator:
@@ -103,15 +102,25 @@ def main() -> None:
     api = Api.connect()
     tls = Path(os.environ.get("TRAINYARD_TLS", "/etc/trainyard-tls"))
     operator = Operator(api, _settings(tls))
-    prometheus_client.start_http_server(int(os.environ.get("TRAINYARD_METRICS_PORT", "8080")))
     operator.start_watching()
-    server = _serve(operator.server, tls)
+    # Health and metrics apart from the reports: whatever comes from pods must not make the operator look dead.
+    watched = serve(_watched, int(os.environ.get("TRAINYARD_METRICS_PORT", "8080")))
+    server = serve(operator.server, int(os.environ.get("TRAINYARD_PROGRESS_PORT", "8443")), tls)
     leader = Leader(api, os.environ.get("POD_NAMESPACE", "default"))
     threading.Thread(target=_lead, args=(leader, operator, stopped), name="leader", daemon=True).start()
     stopped.wait()
     operator.queue.close()
     leader.release()
     server.stop()
+    watched.stop()
+
+
+def _watched(environ: dict[str, Any], start: Any) -> Any:
+    """A WSGI application: /healthz, and the metrics everywhere else."""
+    if environ["PATH_INFO"] == "/healthz":
+        start("200 OK", [("Content-Length", "0")])
+        return []
+    return _METRICS_APP(environ, start)
 
 
 def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
@@ -120,15 +129,6 @@ def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
     operator.leads.set()
     for number in range(_WORKERS):
         threading.Thread(target=operator.work, name=f"worker {number}", daemon=True).start()
-
-
-def _serve(app: Server, tls: Path) -> WsgiServer:
-    port = int(os.environ.get("TRAINYARD_PROGRESS_PORT", "8443"))
-    server = WsgiServer(("0.0.0.0", port), app, numthreads=8, request_queue_size=256)  # noqa: S104 - a pod's own address
-    server.ssl_adapter = BuiltinSSLAdapter(str(tls / "tls.crt"), str(tls / "tls.key"))
-    server.ssl_adapter.context.minimum_version = ssl.TLSVersion.TLSv1_2
-    threading.Thread(target=server.safe_start, name="progress server", daemon=True).start()
-    return server
 
 
 def _settings(tls: Path) -> Settings:

@@ -17,8 +17,9 @@ from trainyard_operator.podstate import (
     failure_of,
     is_asked_to_leave,
     is_leaving,
-    mounting_since,
     phase_of,
+    silent_since,
+    why_silent,
     why_waiting,
 )
 from trainyard_operator.render import DASHBOARD_PORT, INDEX_LABEL, SPEC_ANNOTATION, Owner, run_uri, spec_digest
@@ -28,8 +29,10 @@ from trainyard_operator.world import World
 _AT_WORK = ("training", "evaluating", "exporting")
 _LINGER = 180
 """Seconds that the first pod of a complete job has to end by itself: its log is copied to the storage at last."""
-_MOUNT_AFTER = 20.0
-"""Seconds that a pod on a node may take to begin: then something that it mounts may not be there."""
+_SILENT_AFTER = 20.0
+"""Seconds that a pod may take to begin: then what it waits for may not be there."""
+_TOLD_LATE = 3.0
+"""Seconds by which a report may come after what it tells: their interval, and Kubernetes tells whole seconds."""
 _FORCE_AFTER = 10.0
 """Seconds after which a pod on a lost node is taken for dead. The lineage of attempts makes that safe."""
 
@@ -87,8 +90,8 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     create = [index for index in range(wanted) if index not in alive]
     surplus = [deletion_of(pod) for index, pod in alive.items() if index >= wanted and not is_leaving(pod)]
     doubtful = any(world.lost_since(pod) for pod in world.pods)
-    late = world.mounting is not None and world.mounting >= _MOUNT_AFTER
-    look = None if world.mounting is None else _MOUNT_AFTER if late else _MOUNT_AFTER - world.mounting
+    late = world.silent is not None and world.silent >= _SILENT_AFTER
+    look = None if world.silent is None else _SILENT_AFTER if late else _SILENT_AFTER - world.silent
     again = [wait, deadline, 1.0 if doubtful and not lost else None, look]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
     return Seen(note.done(), tuple(create), (*gone, *lost, *surplus), again=soonest, ensure=late)
@@ -121,7 +124,7 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
         status["dashboard"] = f"http://{host}:{DASHBOARD_PORT}"
     told = world.progress
     note_attempt(job, status, before, world)
-    if told.get("step_seconds") and "startTime" in before:
+    if told.get("step_seconds") and "step" in told and "startTime" in before:
         elapsed = _active_seconds(before, world.now)
         if elapsed > 0:
             status["goodput"] = f"{min(100.0, 100 * told['step'] * told['step_seconds'] / elapsed):.0f}%"
@@ -176,7 +179,9 @@ def _suspend(note: Conditions, world: World) -> Seen:
         # As of batch/v1: deadlines count from the resume.
         for name in ("startTime", "pendingSince"):
             note.status.pop(name, None)
-        note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true")
+        for name in ("phase", "dashboard", "fault"):  # of pods that are gone
+            note.status.pop(name, None)
+        note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true: trainyard resume lets it go on")
     return Seen(note.done(), delete=_let_go(world, world.pods))
 
 
@@ -235,36 +240,40 @@ def _say(job: TrainerJob, note: Conditions, world: World, failures: list[Failure
         note.halt("Restarting", reason, message)
         return
     if lost := _lost_words(world):
-        note.halt("Restarting", reasons.NODE_LOST, lost)
+        note.blame(lost)
+        message = f"{lost}; its pods are replaced when it has been so for {_FORCE_AFTER:.0f} s"
+        note.halt("Restarting", reasons.NODE_LOST, message)
         return
     count = job.spec.workers.count
     running = min(count, sum(phase_of(pod) == "Running" and not is_leaving(pod) for pod in world.pods))
-    workers = f"{running} of {count} workers run"
+    workers, fault = f"{running} of {count} workers run", note.status.get("fault")
     # An operator that was just started has no report yet: what ran before is not said to start.
     phase = world.progress.get("phase")
     ran = note.status.get("state") == "Running"
     steps = (phase in _AT_WORK and (ran or _is_news(world))) or (ran and not world.progress)
     if running == count and phase == "restarting":
-        cause = str(world.progress.get("cause") or "the training processes are started again")
+        cause = str(fault or world.progress.get("cause") or "the training processes are started again")
         note.halt("Restarting", reasons.RESTARTING, cause)
         return
     waiting = next((found for pod in world.pods if (found := why_waiting(pod))), None)
     if waiting is None and world.refused and running < count:
         waiting = reasons.REFUSED, world.refused
-    elif waiting is None and (world.mounting or 0.0) >= _MOUNT_AFTER:
-        waiting = reasons.CREATING, _creating_words(world)
+    elif waiting is None and (world.silent or 0.0) >= _SILENT_AFTER:
+        waiting = reasons.CREATING, next(why_silent(pod) for pod in world.pods if silent_since(pod))
     if running == count and steps:
+        note.status.pop("fault", None)
         note.set("Running", True, reasons.RUNNING, workers)
         note.say("Running", reasons.RUNNING, f"a spare waits: {waiting[1]}" if waiting else "")
     elif waiting:
         note.halt("Pending", *waiting)
-    elif gone := _gone(note, world, count):
+    elif gone := _gone(job, note, world):
+        note.blame(gone[1])
         note.halt("Restarting", *gone)
     else:
-        note.halt("Starting", reasons.STARTING, workers)
+        note.halt("Starting", reasons.STARTING, f"{workers}; before: {fault}" if fault else workers)
 
 
-def _gone(note: Conditions, world: World, count: int) -> tuple[str, str] | None:
+def _gone(job: TrainerJob, note: Conditions, world: World) -> tuple[str, str] | None:
     """Why a job that ran has too few workers, as a reason and a message: a pod was asked to go, or is gone."""
     ran = note.status.get("state") == "Running"
     for pod in world.pods:
@@ -272,17 +281,10 @@ def _gone(note: Conditions, world: World, count: int) -> tuple[str, str] | None:
             name = pod["metadata"]["name"]
             return reasons.EVICTED, f"{name} was asked to go: it saves, and a new one takes its place"
     there = {int(pod["metadata"]["labels"][INDEX_LABEL]) for pod in world.pods if not is_leaving(pod)}
-    missing = [index for index in range(count) if index not in there]
+    missing = [index for index in range(job.spec.workers.count) if index not in there]
     if not ran or not missing:
         return None
-    return reasons.POD_LOST, f"pod {missing[0]} was deleted; a new one takes its place"
-
-
-def _creating_words(world: World) -> str:
-    name = next(pod["metadata"]["name"] for pod in world.pods if mounting_since(pod))
-    return (
-        f"{name} waits for its image, or for a volume, Secret or ConfigMap: kubectl describe pod {name} says for which"
-    )
+    return reasons.POD_LOST, f"{job.name}-{missing[0]} was deleted; a new one takes its place"
 
 
 def _lost_words(world: World) -> str | None:
@@ -291,15 +293,15 @@ def _lost_words(world: World) -> str | None:
         since = world.lost_since(pod)
         if since and world.progress.get("reported", 0.0) <= since.timestamp():
             name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
-            return f"{name}: node {node} is not ready; the pod is replaced when it has been so for {_FORCE_AFTER:.0f} s"
+            return f"{name}: node {node} is not ready"
     return None
 
 
 def _is_news(world: World) -> bool:
-    """Whether rank 0 has reported since the newest pod began: what the processes before it told is over."""
+    """Whether there was a step, or an attempt, since the newest pod began: what was told before is over."""
     begun = [moment_of(pod["status"]["startTime"]) for pod in world.pods if pod.get("status", {}).get("startTime")]
-    # Kubernetes cuts fractions of a second off.
-    return not begun or world.progress.get("reported", 0.0) > max(begun).timestamp() + 1.0
+    # The last step of what died may be told when its pod is replaced already.
+    return not begun or world.progress.get("moved", 0.0) > max(begun).timestamp() + _TOLD_LATE
 
 
 def _lost(world: World) -> list[Deletion]:

@@ -11,6 +11,7 @@ _RETRY, _STOPPED, _FAILED = 75, 143, 5
 """Exit codes of `trainyard agent` (README.md)."""
 _KILLED = 137
 """128 and SIGKILL."""
+_NOT_BEGUN = ("ContainerCreating", "PodInitializing")
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,6 @@ def failure_of(pod: Object) -> Failure | None:
 
 def end_of(pod: Object) -> Object:
     """How the pod's container ended: exit code and reason, with the agent's own words where it left any."""
-    for container in pod["status"].get("initContainerStatuses", []):
-        ended = container.get("state", {}).get("terminated")
-        if ended and ended.get("exitCode"):  # of the overlay's making; the trainer has not begun
-            words = (ended.get("message") or ended.get("reason") or "").strip()
-            return {**ended, "message": f"init container {container['name']} failed: {words}"[:1000]}
     for container in pod["status"].get("containerStatuses", []):
         ended = container.get("state", {}).get("terminated")
         if ended and container.get("name", _CONTAINER) == _CONTAINER:
@@ -70,6 +66,17 @@ def end_of(pod: Object) -> Object:
             if not isinstance(told, dict):  # died without a word of its own: the last line of its log
                 told = {"message": (ended.get("message") or "").strip().rpartition("\n")[2][:1000]}
             return {"exitCode": ended.get("exitCode"), "reason": ended.get("reason", ""), **told}
+    return _end_before(pod)
+
+
+def _end_before(pod: Object) -> Object:
+    """How an init container of the job's overlay ended a pod whose trainer never began."""
+    for container in pod["status"].get("initContainerStatuses", []):
+        ended, name = container.get("state", {}).get("terminated"), container["name"]
+        if ended and ended.get("exitCode"):
+            words = (ended.get("message") or ended.get("reason") or "").strip()[:1000]
+            look = f"kubectl logs {pod['metadata']['name']} -c {name}"
+            return {"exitCode": ended["exitCode"], "message": f"init container {name} failed: {words} ({look})"}
     return {}
 
 
@@ -83,7 +90,7 @@ def why_waiting(pod: Object) -> tuple[str, str] | None:
             if gates := ", ".join(gate["name"] for gate in pod["spec"].get("schedulingGates", [])):
                 return reasons.GATED, f"{name} is not to be scheduled before its gates are removed: {gates}"
             return reasons.UNSCHEDULABLE, f"{name}: {condition.get('message', '')}"
-    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+    for container in containers_of(pod):
         waiting = container.get("state", {}).get("waiting", {})
         reason = waiting.get("reason", "")
         if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
@@ -93,15 +100,35 @@ def why_waiting(pod: Object) -> tuple[str, str] | None:
     return None
 
 
-def mounting_since(pod: Object) -> str | None:
-    """Since when a pod is on a node without a container that was made, as Kubernetes writes a time; None when not."""
+def silent_since(pod: Object) -> str | None:
+    """Since when nobody has said why a pod does not begin, as Kubernetes writes a time; None for any other pod.
+
+    No scheduler has looked at it, or its node has not made a container yet.
+    """
     status = pod.get("status", {})
-    states = [status.get("state", {}) for status in status.get("containerStatuses", [])]
-    begun = any(state.get("waiting", {}).get("reason") != "ContainerCreating" for state in states)
-    if phase_of(pod) != "Pending" or begun or is_leaving(pod):
+    states = [each.get("state", {}) for each in containers_of(pod)]
+    begun = any(state.get("waiting", {}).get("reason") not in _NOT_BEGUN for state in states)
+    if phase_of(pod) != "Pending" or begun or is_leaving(pod) or why_waiting(pod):
         return None
-    since: str | None = status.get("startTime")  # set by the kubelet when it takes the pod
+    # The first is set by the kubelet when it takes the pod.
+    since: str | None = status.get("startTime") or pod["metadata"].get("creationTimestamp")
     return since
+
+
+def why_silent(pod: Object) -> str:
+    """What a pod that nobody says anything of may wait for, and where that stands."""
+    name = pod["metadata"]["name"]
+    if not pod["spec"].get("nodeName"):
+        scheduler = pod["spec"].get("schedulerName", "default-scheduler")
+        return f"no scheduler has looked at {name}: does one run that is called {scheduler}?"
+    what = "its image, or for a volume, Secret or ConfigMap"
+    return f"{name} waits for {what}: kubectl describe pod {name} says for which"
+
+
+def containers_of(pod: Object) -> list[Object]:
+    """The states of all containers of a pod, init containers first."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
 
 
 def deletion_of(pod: Object, grace_seconds: int | None = None) -> Deletion:

@@ -27,10 +27,13 @@ _STRANGER_SECONDS = 1.0
 """For so long an address whose token was refused is not listened to: each review is a request to the API server."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("step", "total", "attempt"), int),
+    "free": bool,
     **dict.fromkeys(("loss", "step_seconds"), (int, float)),
     **dict.fromkeys(("checkpoint", "phase", "resumed", "cause", "complete"), (str, type(None))),
 }
 """What the parts of a report are that the operator works with."""
+_OUR_OWN = ("eta", "reported", "moved")
+"""What the operator finds out itself, whatever a Trainer calls its metrics."""
 
 Wsgi = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -65,6 +68,8 @@ class Progress:
     def take(self, key: str, uid: str, report: Object) -> None:
         """Keep a report, in Kubeflow's words or with ours beside them."""
         values = _checked(report.get("trainyard") or _from_kubeflow(report.get("trainerStatus", {})))
+        for ours in _OUR_OWN:
+            values.pop(ours, None)
         known = self.get(key, uid)
         if not known:
             self.forget(key)
@@ -81,12 +86,15 @@ class Progress:
                 values.pop("eta", None)
             elif step > first:
                 values["eta"] = _duration((time.monotonic() - start) / (step - first) * (total - step))
-        self._reports[key] = (uid, {**values, "reported": time.time()})
+        now, place = time.time(), [values.get(name) for name in ("attempt", "step")]
+        if not known or place != [known.get(name) for name in ("attempt", "step")]:
+            values["moved"] = now
+        self._reports[key] = (uid, {**values, "reported": now})
         self._changed(key)
 
 
 class Server:
-    """A WSGI application: reports, and /healthz."""
+    """A WSGI application that takes the reports."""
 
     def __init__(self, api: Api, pods: Informer, progress: Progress, leads: threading.Event) -> None:
         self._api, self._pods, self._progress, self._leads = api, pods, progress, leads
@@ -100,8 +108,7 @@ class Server:
         """Answer a request."""
         status = "200 OK"
         try:
-            if environ["PATH_INFO"] not in ("/healthz", "/readyz"):
-                self._report(environ)
+            self._report(environ)
         except RefusedError as error:
             status = error.status
         except ApiError:
@@ -137,7 +144,7 @@ class Server:
             self._last[speaker] = now
         try:
             self._progress.take(key, owner_uid(pod) or "", json.loads(body))
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise RefusedError("400 Bad Request") from error
 
     def _pod_of(self, header: str, address: str) -> tuple[str, str]:

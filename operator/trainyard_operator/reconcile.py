@@ -13,9 +13,12 @@ from trainyard.spec.model import API_VERSION, KIND, Spec, TrainerJob
 from trainyard.spec.yamltext import Problem
 from trainyard_operator import render
 from trainyard_operator.api import FIELD_MANAGER, Api, ApiError, Object
+from trainyard_operator.gangs import GangKind
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.observe import Seen, invalid, observe
-from trainyard_operator.progress import Progress
+from trainyard_operator.podstate import is_leaving
+from trainyard_operator.progress import Progress, owner_uid
+from trainyard_operator.times import moment_of, text_of
 from trainyard_operator.world import World
 
 log = logging.getLogger(__name__)
@@ -55,7 +58,7 @@ class Reconciler:
             self._forget(key)
             return None
         meta, before = found["metadata"], self._known_status(key, found)
-        job, problems = accepted(found)
+        job, problems = accepted(found, self._settings.gang)
         if job is None:
             lines = "; ".join(f"{'.'.join(map(str, problem.path))}: {problem.message}" for problem in problems)
             world = World(self._pods.indexed(meta["uid"]), {})
@@ -70,13 +73,9 @@ class Reconciler:
         try:
             blocked = self._act(job, owner, seen)
         except ApiError as error:
-            if 400 <= error.status < 500:  # the next pass tells, unless it is over by then
-                self._refused.setdefault(key, (time.monotonic(), str(error)))
+            self._note_refusal(key, str(error) if 400 <= error.status < 500 else None)
             raise
-        if blocked:
-            self._refused.setdefault(key, (time.monotonic(), blocked))
-        else:
-            self._refused.pop(key, None)
+        self._note_refusal(key, blocked)
         if seen.expired:
             self._api.delete(
                 f"/apis/{API_VERSION}/namespaces/{owner.namespace}/trainerjobs/{owner.name}", uid=owner.uid
@@ -94,15 +93,27 @@ class Reconciler:
                 self._ensure(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
             path, made = _PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index)
-            if not self._api.create(path, made) and not self._is_there(owner, index):
-                name = owner.pod(index)
-                blocked = f"a pod {name} is there that is not this job's: kubectl delete pod {name}"
+            if not self._api.create(path, made):
+                blocked = self._in_the_way(path, owner, owner.pod(index)) or blocked
         return blocked
 
-    def _is_there(self, owner: render.Owner, index: int) -> bool:
-        """Whether the informer knows a pod as this job's: it may lag behind what was created."""
-        name = owner.pod(index)
-        return any(pod["metadata"]["name"] == name for pod in self._pods.indexed(owner.uid))
+    def _in_the_way(self, path: str, owner: render.Owner, name: str) -> str | None:
+        """What has a pod's name already; None when it is the job's own, which the informer does not know yet."""
+        # Asked for as a list: the operator may not get pods. It is seldom.
+        found = self._api.request("GET", path, query={"fieldSelector": f"metadata.name={name}"})["items"]
+        if not found or owner_uid(found[0]) == owner.uid:
+            return None
+        if is_leaving(found[0]):
+            return f"the pod {name} of another job is still saving and going"
+        return f"a pod {name} is there that is not this job's: kubectl delete pod {name}"
+
+    def _note_refusal(self, key: str, words: str | None) -> None:
+        """Keep why pods cannot be made now, and since when that is so."""
+        if words is None:
+            self._refused.pop(key, None)
+            return
+        since, _ = self._refused.get(key, (time.monotonic(), ""))
+        self._refused[key] = since, words
 
     def _ensure(self, key: str, obj: Object) -> None:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
@@ -167,7 +178,7 @@ class Reconciler:
         for reason, message in told:
             log.info("%s: %s %s", key_of(found), reason, message)
             bad = status.get("state") in ("Failed", "Invalid", "Restarting", "Pending")
-            now = datetime.now(UTC)
+            now = text_of(datetime.now(UTC))
             event = {
                 "apiVersion": "v1", "kind": "Event",
                 "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
@@ -178,8 +189,7 @@ class Reconciler:
                 "type": "Warning" if bad and reason != "CheckpointCommitted" else "Normal",
                 "reason": reason, "message": message[:1000] or reason,
                 "source": {"component": FIELD_MANAGER}, "count": 1,
-                "firstTimestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-                "lastTimestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "firstTimestamp": now, "lastTimestamp": now,
             }  # fmt: skip
             try:
                 self._api.request("POST", f"/api/v1/namespaces/{meta['namespace']}/events", event)
@@ -191,7 +201,7 @@ class Reconciler:
         for name in {pod["spec"].get("nodeName", "") for pod in pods}:
             for condition in self._nodes.objects.get(name, {}).get("status", {}).get("conditions", []):
                 if condition["type"] == "Ready" and condition["status"] != "True":
-                    lost[name] = datetime.fromisoformat(condition["lastTransitionTime"])
+                    lost[name] = moment_of(condition["lastTransitionTime"])
         return lost
 
     def _forget(self, key: str) -> None:
@@ -201,14 +211,17 @@ class Reconciler:
         self._progress.forget(key)
 
 
-def accepted(found: Object) -> tuple[TrainerJob | None, list[Problem]]:
-    """The job of an object of the API server, or what is wrong with it."""
+def accepted(found: Object, gang: GangKind) -> tuple[TrainerJob | None, list[Problem]]:
+    """The job of an object of the API server, or what is wrong with it on a cluster with such a queue."""
     keep = ("name", "namespace", "labels", "annotations")
     meta = {name: value for name, value in found["metadata"].items() if name in keep}
     meta.pop("annotations", None)
     job, problems = validate({**{k: found[k] for k in ("apiVersion", "kind", "spec")}, "metadata": meta})
     if job is not None:
         problems = [*check(job.spec), *_local(job.spec)]
+        if job.spec.queue and gang == "None":  # a job that passes its queue by is worse than one that waits
+            fix = "The operator knows none: install it with --set scheduling.gang=Kueue (or another), or remove queue"
+            problems.append(Problem(("spec", "queue"), f"{job.spec.queue}: no such queue. {fix}"))
     return (job, []) if job is not None and not problems else (None, problems)
 
 

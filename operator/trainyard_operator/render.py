@@ -87,43 +87,7 @@ def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
 
 def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
     """The pod of an index, the user's overlay on top."""
-    workers, storage = job.spec.workers, job.spec.storage
-    # What is the same for every job stands in the image (jobs/Dockerfile): each field of a pod costs the API server at
-    # every change of it.
-    env: list[Object] = [
-        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        *_plain({
-            "TRAINYARD_INDEX": str(index),
-            "TRAINYARD_HEAD": owner.head,
-            "TRAINYARD_RUN_URI": run_uri(job, owner),
-            "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
-            **_threads(job),
-        }),
-    ]  # fmt: skip
-    quantities = {"cpu": workers.resources.cpu, "memory": workers.resources.memory}
-    resources: Object = {"requests": {name: value for name, value in quantities.items() if value}}
-    limits = {"memory": workers.resources.memory} if workers.resources.memory else {}
-    resources["limits"] = {**limits, **({"nvidia.com/gpu": str(workers.gpus)} if workers.gpus else {})}
-    container: Object = {
-        "name": "trainer",
-        "image": settings.image,
-        "command": ["/opt/trainyard/bin/python", "-m", "trainyard.cli.main", "agent"],
-        "env": env,
-        "envFrom": [{"secretRef": {"name": storage.secret}}] if storage.secret else [],
-        "resources": resources,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
-            {"name": "job", "mountPath": _CONFIG, "readOnly": True},
-            {"name": "token", "mountPath": _TOKEN, "readOnly": True},
-        ],
-    }
+    workers = job.spec.workers
     team = gang(settings.gang, job, owner.child)
     scheduler, priority = job.spec.scheduler_name or team.scheduler, job.spec.priority_class_name
     template: Object = {
@@ -145,7 +109,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             **({"topologySpreadConstraints": [_apart(owner)]} if workers.pods > 1 else {}),
-            "containers": [container],
+            "containers": [_container(job, owner, settings, index)],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
@@ -164,6 +128,46 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
         "annotations": {**meta.get("annotations", {}), SPEC_ANNOTATION: spec_digest(job)},
     }  # fmt: skip
     return {"apiVersion": "v1", "kind": "Pod", **merged, "metadata": meta}
+
+
+def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
+    workers, storage = job.spec.workers, job.spec.storage
+    # What is the same for every job stands in the image (jobs/Dockerfile): each field of a pod costs the API server at
+    # every change of it.
+    env: list[Object] = [
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        *_plain({
+            "TRAINYARD_INDEX": str(index),
+            "TRAINYARD_HEAD": owner.head,
+            "TRAINYARD_RUN_URI": run_uri(job, owner),
+            "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
+            **_threads(job),
+        }),
+    ]  # fmt: skip
+    quantities = {"cpu": workers.resources.cpu, "memory": workers.resources.memory}
+    resources: Object = {"requests": {name: value for name, value in quantities.items() if value}}
+    limits = {"memory": workers.resources.memory} if workers.resources.memory else {}
+    resources["limits"] = {**limits, **({"nvidia.com/gpu": str(workers.gpus)} if workers.gpus else {})}
+    return {
+        "name": "trainer",
+        "image": settings.image,
+        "command": ["/opt/trainyard/bin/python", "-m", "trainyard.cli.main", "agent"],
+        "env": env,
+        "envFrom": [{"secretRef": {"name": storage.secret}}] if storage.secret else [],
+        "resources": resources,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            {"name": "job", "mountPath": _CONFIG, "readOnly": True},
+            {"name": "token", "mountPath": _TOKEN, "readOnly": True},
+        ],
+    }
 
 
 def _apart(owner: Owner) -> Object:

@@ -1,4 +1,4 @@
-"""What is there, beside the job itself: what observe() looks at."""
+"""What observe() looks at."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from trainyard_operator.api import Object
-from trainyard_operator.podstate import mounting_since
+from trainyard_operator.podstate import silent_since
 from trainyard_operator.render import INDEX_LABEL
 from trainyard_operator.times import moment_of
 
@@ -35,7 +35,7 @@ class World:
         return self.lost_nodes.get(pod["spec"].get("nodeName", ""))
 
     @cached_property
-    def mounting(self) -> float | None:
-        """Seconds that a pod has waited on its node for what it mounts; None without one."""
-        since = [moment for pod in self.pods if (moment := mounting_since(pod))]
+    def silent(self) -> float | None:
+        """For how many seconds nobody has said why a pod does not begin; None when there is none such."""
+        since = [moment for pod in self.pods if (moment := silent_since(pod))]
         return (self.now - min(map(moment_of, since))).total_seconds() if since else None

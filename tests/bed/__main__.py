@@ -1,4 +1,4 @@
-"""A real Kubernetes on this machine: python -m tests.bed up | down | status | env | node."""
+"""A real Kubernetes on this machine: python -m tests.bed --help."""
 
 import os
 import shlex
@@ -66,8 +66,10 @@ def image() -> None:
 def install() -> None:
     """Install the operator on the cluster, with both images of this checkout."""
     cluster.up()
-    print("cluster: building the images (the trainer's takes minutes and 7 GB a node, once)", file=sys.stderr)
-    chart.load(images.OPERATOR, images.WHOLE_TRAINER)
+    print(
+        "cluster: the trainer's image takes minutes and 7 GB a node, once for each state of the code", file=sys.stderr
+    )
+    chart.load(images.OPERATOR, images.WHOLE_TRAINER, tell=lambda text: print(f"cluster: {text}", file=sys.stderr))
     chart.install(images.WHOLE_TRAINER)
     print(kubectl("get", "deployments", f"--namespace={chart.NAMESPACE}"), end="")
 

@@ -1,6 +1,7 @@
 """The operator on a cluster: installed by its chart, with images of this checkout."""
 
 import subprocess
+from collections.abc import Callable
 
 from tests.bed import cluster, images, programs
 from tests.bed.home import ROOT, BedError
@@ -11,7 +12,10 @@ NAMESPACE = "trainyard-system"
 
 
 def install(trainer: str) -> None:
-    """Install it, in place of what a run that was cut off may have left. `trainer` is the image of training pods."""
+    """Install it, in place of what a run that was cut off may have left. `trainer` is the image of training pods.
+
+    Raises BedError with helm's words.
+    """
     helm("uninstall", "trainyard", "--ignore-not-found", "--wait", "--timeout=60s")
     values = {"operator.image": images.OPERATOR, "trainer.image": trainer, "trainer.graceSeconds": "30"}
     given = [f"--set={name}={value}" for name, value in values.items()]
@@ -19,13 +23,13 @@ def install(trainer: str) -> None:
 
 
 def uninstall() -> None:
-    """Take away what install() has made, the CRD and its jobs too."""
-    helm("uninstall", "trainyard", "--wait", "--timeout=60s")
-    kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", timeout=120)
-    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    """Take away what install() has made and is still there, the CRD and its jobs too. Raises BedError."""
+    helm("uninstall", "trainyard", "--ignore-not-found", "--wait", "--timeout=60s")
+    kubectl("delete", "customresourcedefinition", "trainerjobs.trainyard.dev", "--ignore-not-found", timeout=120)
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
 
 
-def load(*names: str) -> None:
+def load(*names: str, tell: Callable[[str], None] = lambda _: None) -> None:
     """Build images of this checkout, and bring them onto both nodes of the bed's cluster. Raises BedError."""
     builders = {
         images.OPERATOR: images.operator,
@@ -33,8 +37,10 @@ def load(*names: str) -> None:
         images.WHOLE_TRAINER: images.whole_trainer,
     }
     for name in names:
+        tell(f"building {name}")
         archive = builders[name]()
         for node in cluster.NODES:
+            tell(f"{name} onto {node.name}")
             node.load(archive)
 
 

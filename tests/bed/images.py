@@ -65,17 +65,13 @@ def trainer() -> Path:
 
 def operator() -> Path:
     """Archive of the operator's image."""
-    sources = [
-        ROOT / name for name in ("operator/Dockerfile", "jobs/environment.sh", "requirements.lock", "pyproject.toml")
-    ]
-    for package in ("operator", "jobs/trainyard"):
-        sources += sorted((ROOT / package).rglob("*.py"))
+    sources = _files("operator", "jobs/environment.sh", "jobs/trainyard", "requirements.lock", "pyproject.toml")
     return _built("operator/Dockerfile", OPERATOR, None, sources)
 
 
 def whole_trainer() -> Path:
     """Archive of the trainer's image as it is released, environment and all: some 7 GB."""
-    sources = [ROOT / "requirements.lock", ROOT / "pyproject.toml", *sorted((ROOT / "jobs").rglob("*.py"))]
+    sources = _files("jobs", "requirements.lock", "pyproject.toml")
     archive = _built("jobs/Dockerfile", WHOLE_TRAINER, None, sources)
     for older in set(BUILDS.glob("trainyard-trainer-*.tar")) - {archive}:
         older.unlink()  # each is 7 GB, and there is one for each change of the code
@@ -129,6 +125,14 @@ def _built(dockerfile: str, name: str, target: str | None, sources: list[Path]) 
         finally:
             shutil.rmtree(storage, ignore_errors=True)
     return archive
+
+
+def _files(*names: str) -> list[Path]:
+    """The files of the checkout of these names, and below these folders, but for what running them leaves there."""
+    found = [
+        path for name in names for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+    ]
+    return sorted(path for path in found if path.is_file() and path.parent.name != "__pycache__")
 
 
 def _pack(root: Path, name: str, archive: Path, config: dict[str, object]) -> None:

@@ -93,6 +93,7 @@ def up() -> S3Server:
     server, command = configured(folder, HOST, [PORT, *range(first, first + 2 * len(_PARTS) - 1)])
     daemons.start("s3", command)
     daemons.wait("s3", "S3 server", server.ready)
+    obstore.put(server.store("runs"), "ready", b"")  # a bucket is made with its first object
     return server
 
 

@@ -13,14 +13,16 @@ OWNER = Owner("team", "job", "uid-1")
 SETTINGS = Settings("trainer:1", "https://operator:8443", "CA", b"secret")
 
 
+SPEC: dict[str, Any] = {
+    "model": {"source": "s3://m/bert"},
+    "data": {"train": {"source": "s3://m/d.jsonl"}},
+    "storage": {"uri": "s3://runs", "secret": "s3"},
+    "workers": {"count": 2},
+}
+
+
 def job(**changes: Any) -> TrainerJob:
     """A job of two workers, with parts of its spec replaced."""
-    spec = {
-        "model": {"source": "s3://m/bert"},
-        "data": {"train": {"source": "s3://m/d.jsonl"}},
-        "storage": {"uri": "s3://runs", "secret": "s3"},
-        "workers": {"count": 2},
-    }
-    made, problems = validate(manifest(**{**spec, **changes}))
+    made, problems = validate(manifest(**{**SPEC, **changes}))
     assert made is not None, problems
     return made

@@ -224,14 +224,32 @@ def test_a_pod_of_the_name_that_is_not_the_jobs_is_told_after_a_while(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile_module, "_REFUSED_SECONDS", 0.1)
-    server.writes = {"POST pods": [409, 409]}
+    server.writes, server.lists = {"POST pods": [409, 409]}, [listing("job-0")]
     one = reconciler(server)
-    assert one.reconcile("team/job") == 0.1, "our own, which the informer does not know yet, may be in the way"
+    assert one.reconcile("team/job") == 0.1
     assert said(server)["reason"] == "Starting"
     time.sleep(0.11)  # time itself is what it waits for
     one.reconcile("team/job")
     assert said(server)["reason"] == "PodsRefused"
     assert "kubectl delete pod job-0" in said(server)["message"]
+
+
+def test_a_pod_of_the_name_that_is_ours_or_goes_is_not_to_be_deleted(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_module, "_REFUSED_SECONDS", 0.0)
+
+    def there(**meta: Any) -> Callable[[Answer], None]:
+        items = [{"metadata": {**pod("job-0")["metadata"], **meta}}]
+        return lambda answer: answer.say(200, {"items": items, "metadata": {"resourceVersion": "7"}})
+
+    server.writes = {"POST pods": [409, 409, 409]}
+    server.lists = [there(ownerReferences=[{"uid": "1", "controller": True}]), there(deletionTimestamp="now")]
+    one = reconciler(server)
+    assert one.reconcile("team/job") is None, "our own, which the informer does not know yet"
+    one.reconcile("team/job")
+    one.reconcile("team/job")
+    assert "still saving and going" in said(server)["message"]
 
 
 def said(server: Server) -> dict[str, Any]:
@@ -242,13 +260,16 @@ def said(server: Server) -> dict[str, Any]:
 
 def test_why_the_api_server_refuses_a_pod_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile_module, "_REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(reconcile_module, "_STATUS_SECONDS", 0.0)
     server.writes = {"POST pods": [403, 403]}
     one = reconciler(server)
     for _ in range(2):
         with pytest.raises(ApiError):
             one.reconcile("team/job")
     assert (said(server)["reason"], said(server)["message"]) == ("PodsRefused", "as scripted")
+    one._note_refusal("team/job", "another quota")
     one.reconcile("team/job")
+    assert said(server)["message"] == "another quota", "the newest reason, since the first"
     assert one.reconcile("team/job") is None, "it was made"
 
 

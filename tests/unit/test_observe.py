@@ -86,10 +86,10 @@ def test_a_job_is_complete_when_its_driver_says_so_and_the_first_pod_ends_by_its
 
 
 def test_what_was_reported_before_the_newest_pod_began_is_not_running() -> None:
-    told = {"step": 30, "total": 120, "phase": "training", "reported": NOW.timestamp()}
+    told = {"step": 30, "total": 120, "phase": "training", "moved": NOW.timestamp()}
     pods = [real(0), real(1, startTime="2026-01-01T00:00:05Z")]
     assert state(look(pods, {"state": "Starting"}, progress=told))[0] == "Starting"
-    assert state(look(pods, {"state": "Starting"}, progress={**told, "reported": NOW.timestamp() + 9}))[0] == "Running"
+    assert state(look(pods, {"state": "Starting"}, progress={**told, "moved": NOW.timestamp() + 9}))[0] == "Running"
     assert state(look(pods, {"state": "Running"}, progress=told))[0] == "Running", "a spare that came later"
 
 
@@ -261,7 +261,14 @@ def test_why_a_job_that_ran_lacks_a_pod_is_told() -> None:
     assert look([real(0), leaving], asked.status, progress=told).status == asked.status
     gone = look([real(0)], ran, progress=told)
     assert state(gone) == ("Restarting", "PodLost")
-    assert state(look([real(0), real(1, "Pending")], gone.status, progress=told)) == ("Starting", "Starting")
+    assert "job-1 was deleted" in gone.status["message"]
+    again = look([real(0), real(1, "Pending")], gone.status, progress=told)
+    assert state(again) == ("Starting", "Starting")
+    assert "before: job-1 was deleted" in again.status["message"]
+    told |= {"attempt": 2, "cause": "the actor's node was terminated unexpectedly"}
+    after = look([real(0), real(1)], again.status, progress=told).status
+    assert after["attempts"][-1]["cause"].startswith("job-1 was deleted"), "not in Ray's words"
+    assert "fault" not in after
     assert state(look([], look([]).status)) == ("Starting", "Starting"), "it never ran"
 
 
@@ -412,7 +419,7 @@ def test_a_lost_node_is_no_fault_of_the_job() -> None:
     lost = look([real(0), real(1)], before, lost_nodes={"node-1": NOW}, now=NOW + timedelta(seconds=5))
     told = {"attempt": 2, "cause": "the actor's node was terminated", "phase": "training"}
     after = look([real(0), real(1)], lost.status, progress=told, now=NOW + timedelta(seconds=30))
-    assert after.status["attempts"][-1]["cause"] == "the actor's node was terminated"
+    assert after.status["attempts"][-1]["cause"] == "job-1: node node-1 is not ready"
     assert after.status["restarts"] == 0
 
 
@@ -448,7 +455,38 @@ def test_an_init_container_that_failed_is_told() -> None:
     )
     seen = look([real(0), failed])
     assert state(seen) == ("Restarting", "Restarting")
-    assert "init container fetch failed: no route to the mirror" in seen.status["message"]
+    assert "init container fetch failed: no route to the mirror (kubectl logs job-1 -c fetch)" in seen.status["message"]
+
+
+def test_a_sidecar_that_was_killed_after_the_trainer_is_not_why_the_pod_ended() -> None:
+    failed = ended(0, 5, outcome="UserError", message="no such model")
+    failed["status"]["initContainerStatuses"] = [{"name": "proxy", "state": {"terminated": {"exitCode": 143}}}]
+    seen = look([failed, real(1)])
+    assert state(seen) == ("Failed", "JobFailed")
+    assert seen.status["message"] == "no such model"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"startTime": "2026-01-01T00:00:00Z", "containerStatuses": [{"state": {"waiting": {"reason": "PodInitializing"}}}],
+          "initContainerStatuses": [{"state": {"waiting": {"reason": "PodInitializing"}}}]}, "kubectl describe pod job-1"),
+        ({}, "no scheduler has looked at job-1: does one run that is called mine?"),
+    ],
+    ids=["a volume, before an init container", "an unknown scheduler"],
+)  # fmt: skip
+def test_a_pod_of_which_nobody_says_anything_is_told_after_a_while(status: dict[str, Any], words: str) -> None:
+    silent = real(1, "Pending", **status)
+    silent["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    silent["spec"]["schedulerName"] = "mine"
+    if not status:
+        del silent["spec"]["nodeName"]
+    soon = look([real(0), silent], now=NOW + timedelta(seconds=5))
+    assert (state(soon), soon.again) == (("Starting", "Starting"), 15.0)
+    seen = look([real(0), silent], now=NOW + timedelta(seconds=20))
+    assert state(seen) == ("Pending", "ContainerCreating")
+    assert words in seen.status["message"]
+    assert seen.ensure
 
 
 def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() -> None:

@@ -18,6 +18,25 @@ def test_a_report_of_an_attempt_that_is_over_or_of_a_job_that_was_before_is_not_
     assert progress.get("team/job", "second")["attempt"] == 1
 
 
+def test_what_the_operator_finds_out_itself_is_not_taken_from_a_report() -> None:
+    progress = Progress(lambda _: None)
+    progress.take("team/job", "1", {"trainyard": {"eta": {"a": 1}, "step_seconds": 1, "moved": "soon", "free": 3}})
+    known = progress.get("team/job", "1")
+    assert "eta" not in known
+    assert "free" not in known
+    assert isinstance(known["moved"], float)
+
+
+def test_what_no_step_came_of_has_not_moved() -> None:
+    progress = Progress(lambda _: None)
+    progress.take("team/job", "1", {"trainyard": {"attempt": 1, "step": 9}})
+    moved = progress.get("team/job", "1")["moved"]
+    progress.take("team/job", "1", {"trainyard": {"attempt": 1, "step": 9, "phase": "training"}})
+    assert progress.get("team/job", "1")["moved"] == moved
+    progress.take("team/job", "1", {"trainyard": {"attempt": 2}})
+    assert progress.get("team/job", "1")["moved"] > moved
+
+
 class Reviews:
     """An API server that takes no token, and counts how often it was asked."""
 

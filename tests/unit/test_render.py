@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import manifest
-from tests.unit.jobs import OWNER, SETTINGS, job
+from tests.unit.jobs import OWNER, SETTINGS, SPEC, job
 from trainyard_operator.gangs import KINDS
 from trainyard_operator.overlay import overlaid
 from trainyard_operator.reconcile import accepted
@@ -112,13 +112,22 @@ def test_an_overlay_takes_away_with_null() -> None:
 
 def test_a_local_path_is_not_accepted() -> None:
     found = manifest(model={"source": "./bert"}, storage={"uri": "./runs"})
-    made, problems = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}})
+    made, problems = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}}, "None")
     assert made is None
     assert {".".join(map(str, problem.path)) for problem in problems} >= {"spec.model.source", "spec.storage.uri"}
+
+
+def test_a_queue_that_the_operator_does_not_know_is_not_passed_by() -> None:
+    found = manifest(**{**SPEC, "queue": "team-a"})
+    found["metadata"] = {"name": "job", "namespace": "team", "uid": "1"}
+    assert accepted(found, "Kueue")[1] == []
+    made, problems = accepted(found, "None")
+    assert made is None
+    assert [problem.path for problem in problems] == [("spec", "queue")]
 
 
 @pytest.mark.parametrize(("uri", "taken"), [("s3//x", False), ("runs", False), ("s3://x", True), ("/mnt/runs", True)])
 def test_storage_is_a_uri_or_a_mounted_path(uri: str, taken: bool) -> None:
     found = manifest(model={"source": "org/m"}, data={"train": {"source": "org/d"}}, storage={"uri": uri})
-    made, _ = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}})
+    made, _ = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}}, "None")
     assert (made is not None) == taken

@@ -67,7 +67,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", prog_name="trainyard")
 def trainyard() -> None:
-    r"""Train Hugging Face models on a Kubernetes cluster, or on this machine, from one manifest.
+    """Train Hugging Face models on a Kubernetes cluster, or on this machine, from one manifest.
 
     \b
     trainyard init text-classification > job.yaml
@@ -75,7 +75,7 @@ def trainyard() -> None:
 
     Exit codes: 0 ok, 1 unexpected, 2 usage, 3 invalid manifest, 4 not found, 5 job failed, 6 timed out,
     7 cluster or storage unreachable, 130 interrupted.
-    """
+    """  # noqa: D301 - the character itself is click's mark of lines that stay as they are
 
 
 def main() -> None:

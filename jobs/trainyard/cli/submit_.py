@@ -48,5 +48,7 @@ def command(kubectl: Kubectl, file: str, overrides: tuple[str, ...], follow: boo
     click.echo(there.apply(manifest))
     if follow:
         show(there, name, 0)
+    elif loaded.job.spec.suspend:
+        click.echo(f"it is suspended: trainyard resume {name} -n {namespace} starts it", err=True)
     else:
         click.echo(f"follow it: trainyard logs -f {name} -n {namespace}", err=True)

@@ -149,7 +149,7 @@ class Driver:
         return None
 
     def _fit(self, manifest: Manifest) -> dict[str, Any]:
-        """The arguments that change for a checkpoint of another number of processes. Raises JobError."""
+        """The arguments by which this job's processes go on with the batch of a checkpoint. Raises JobError."""
         if manifest.strategy != self.plan.strategy.value:
             raise JobError(
                 f"checkpoint {manifest.id} was written with {manifest.strategy} and this job uses "
@@ -157,12 +157,6 @@ class Driver:
             )
         if self.plan.batch is None or manifest.global_batch_size == self.plan.batch.global_size:
             return {}
-        if manifest.world_size == self.plan.world_size.value:
-            raise JobError(
-                f"checkpoint {manifest.id} was written with a global batch of {manifest.global_batch_size} and this "
-                f"job has {self.plan.batch.global_size}, so it would see other samples than the unbroken run: set the "
-                "batch size back, or resume: Never to start anew"
-            )
         kept = keep_global(self.plan.batch, manifest.global_batch_size)
         if kept is None:
             sizes = ", ".join(map(str, divisors(manifest.global_batch_size)))
@@ -171,10 +165,11 @@ class Driver:
                 f"{self.plan.batch.world_size} processes cannot share equally; these can: {sizes}"
             )
         per_device, accumulation = kept
-        self.tell(
-            {"event": "note", "text": f"{manifest.world_size} processes became {self.plan.batch.world_size}: the batch "
-             f"stays {manifest.global_batch_size} samples, {per_device} a process × {accumulation} accumulation"}
-        )  # fmt: skip
+        text = (
+            f"a step stays {manifest.global_batch_size} samples, as before: {per_device} a process × {accumulation} "
+            f"accumulation × {self.plan.batch.world_size} processes (resume: Never starts anew, with another batch)"
+        )
+        self.tell({"event": "note", "text": text})
         return {"per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation}
 
     def _progressed(self, work: Work) -> bool:

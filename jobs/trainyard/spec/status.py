@@ -101,6 +101,8 @@ class Status(Part):
     """When the faults of the current window were counted."""
     excused_time: Time | None = None
     """When a pod of the current attempt was asked to leave: what that breaks is no fault."""
+    fault: Line | None = None
+    """What has cost it a pod, until it runs again."""
     retry_time: Time | None = None
     """When lost pods are replaced, while that waits."""
     stuck: Int | None = None

@@ -29,7 +29,8 @@ _PATIENT_RETRIES = {"max_retries": 1000, "retry_timeout": timedelta(minutes=5), 
 _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 """Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
 _HINTS = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and check spec.storage.uri and endpoint",
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for pods in the Secret that spec.storage.secret names), "
+    "and check spec.storage.uri and endpoint",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS, and check spec.storage.uri",
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, and check spec.storage.uri",
     "file": "check that the folder exists and can be written",
@@ -175,6 +176,8 @@ class Store:
         if "No space left" in reason:
             return errors.StorageFullError(f"cannot {verb} {where}: the disk is full; free space there, then run again")
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
+        if _is_missing_bucket(error):
+            return errors.StorageError(f"cannot {verb} {where}: there is no such bucket. Fix: create it")
         what = "access denied" if denied else reason
         return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {_HINTS[self.scheme]}")
 

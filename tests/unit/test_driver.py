@@ -1,0 +1,45 @@
+"""What the driver decides before an attempt."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.jobs import job
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.errors import JobError
+from trainyard.launch.driver import Driver
+from trainyard.launch.node import Node
+from trainyard.plan.facts import Facts
+from trainyard.plan.plan import plan
+from trainyard.storage.store import open_store
+
+
+@pytest.mark.parametrize(
+    ("workers", "per_device", "written_by", "changes"),
+    [
+        (2, 4, 2, {}),
+        (1, 4, 2, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}),
+        (1, 4, 1, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}),
+        (2, 2, 2, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    ],
+    ids=["as it was", "fewer workers", "fewer workers, once more", "a smaller batch a process"],
+)
+def test_a_step_stays_as_many_samples_as_it_was(
+    tmp_path: Path, workers: int, per_device: int, written_by: int, changes: dict[str, Any]
+) -> None:
+    assert driver(tmp_path, workers, per_device)._fit(checkpoint(written_by)) == changes
+
+
+def test_processes_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="these can: 1, 2, 4, 8"):
+        driver(tmp_path, 3, 4)._fit(checkpoint(2))
+
+
+def driver(folder: Path, workers: int, per_device: int) -> Driver:
+    made = job(workers={"count": workers}, trainingArguments={"per_device_train_batch_size": per_device})
+    return Driver(made, plan(made, Facts()), open_store(str(folder)), Node(folder, folder), {}, lambda _: None)
+
+
+def checkpoint(world_size: int) -> Manifest:
+    return Manifest(10, 1, world_size, "ddp", 8, ())
