@@ -77,11 +77,11 @@ def installed() -> Iterator[None]:
         chart.uninstall()
 
 
-def seconds_until(what: Callable[[], bool], limit: float = 180.0) -> float:
-    """Seconds until something holds. Raises TimeoutError."""
+def seconds_until(what: Callable[[], bool], limit: float = 180.0, pause: float = 0.05) -> float:
+    """Seconds until something holds, asked for with a pause between. Raises TimeoutError."""
     start = time.monotonic()
     while not what():
         if time.monotonic() - start > limit:
             raise TimeoutError(f"not within {limit:.0f} s")
-        time.sleep(0.05)
+        time.sleep(pause)
     return time.monotonic() - start

@@ -51,11 +51,12 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
     attempt = status_of(where.namespace, name)["attempt"]
     claim = json.loads(_read(where, name, f"attempts/{attempt:05d}.json"))
     claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
-    seconds_until(lambda: bool(_steps(where, name, claimed)))
-    total = _steps(where, name, claimed)[0] - wall
-    seconds_until(lambda: bool(_begun(where, name, wall)))
-    form = max(_begun(where, name, wall)[0] - wall, replace)
     seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
+    # Not before and not often: to read all rows takes longer from loss to loss, and a core from what is measured.
+    seconds_until(lambda: bool(_steps(where, name, claimed)), pause=1.0)
+    total = _steps(where, name, claimed)[0] - wall
+    seconds_until(lambda: bool(_begun(where, name, wall)), pause=1.0)
+    form = max(_begun(where, name, wall)[0] - wall, replace)
     seconds_until(lambda: status_of(where.namespace, name).get("checkpoint", "") > before["checkpoint"])
     seconds_until(lambda: time.time() > claimed + _SETTLED)
     return {
