@@ -101,9 +101,9 @@ class Reconciler:
         """What has a pod's name already; None when it is the job's own, which the informer does not know yet."""
         # Asked for as a list: the operator may not get pods. It is seldom.
         found = self._api.request("GET", path, query={"fieldSelector": f"metadata.name={name}"})["items"]
-        if not found or owner_uid(found[0]) == owner.uid:
+        if found and owner_uid(found[0]) == owner.uid:
             return None
-        if is_leaving(found[0]):
+        if not found or is_leaving(found[0]):
             return f"the pod {name} of another job is still saving and going"
         return f"a pod {name} is there that is not this job's: kubectl delete pod {name}"
 
