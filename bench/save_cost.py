@@ -1,6 +1,8 @@
 """What a save costs training: 1 GB of state, a sink of 100 MB/s, with a core to spare and without.
 
-    python -m bench.save_cost [saves [runs]]
+    python -m bench.save_cost [saves [runs [threads]]]
+
+With threads only one of the two settings: 1 leaves one of two cores to spare, 2 keep both busy.
 
 Blocked: seconds for which training stands still at a save, between two steps or waiting within one. Lost: (seconds of a
 run − those of as many steps of the run without saves beside it) ÷ saves, from the first steady save on; what works in
@@ -29,6 +31,8 @@ EVERY = {"none": 66, "ours": 66, "memory": 12, "disk": 12, "dcp-thread": 24, "dc
 
 An upload takes 10 seconds, and 16 on full cores; a write 3.
 """
+SETTINGS = {"a core to spare": 1, "all cores busy": 2}
+"""Threads that train, of two cores."""
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
 
 
@@ -105,16 +109,18 @@ def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
     return [*lines, f"blocked {ratio:,.0f}× less than stock (goal 1,000); lost {ours:.3f} s, {told} less than stock"]
 
 
-def main(saves: int = 7, runs: int = 3) -> None:
+def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
     """Print the tables and save the numbers."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6)) as sink:
         os.environ.update(sink.environment)
-        for cores, threads in (("a core to spare", 1), ("all cores busy", 2)):
+        for cores, busy in SETTINGS.items():
+            if threads and busy not in threads:
+                continue
             rows = found.setdefault(cores, {mode: [] for mode in EVERY})
             for number in range(runs):
                 for mode in EVERY:
-                    rows[mode].append(run(mode, saves, threads, Path(temporary)))
+                    rows[mode].append(run(mode, saves, busy, Path(temporary)))
                     told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
                     print(f"  {cores}, {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
             save("save_cost", found)
