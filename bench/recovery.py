@@ -50,7 +50,8 @@ def lose(where: Place, name: str, pod: str, inflict: Callable[[], None], replace
     seconds_until(lambda: status_of(where.namespace, name).get("attempt", 0) > before["attempt"])
     attempt = status_of(where.namespace, name)["attempt"]
     claim = json.loads(_read(where, name, f"attempts/{attempt:05d}.json"))
-    claimed = datetime.fromisoformat(claim["started_at"]).timestamp()
+    # The claim tells whole seconds, and the attempt before may have made its last step within this one.
+    claimed = datetime.fromisoformat(claim["started_at"]).timestamp() + 1.0
     seconds_until(lambda: status_of(where.namespace, name)["state"] == "Running")
     # Not before and not often: to read all rows takes longer from loss to loss, and a core from what is measured.
     seconds_until(lambda: bool(_steps(where, name, claimed)), pause=1.0)
