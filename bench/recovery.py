@@ -132,8 +132,11 @@ def main(kills: int = 10) -> None:
         parts = " | ".join(f"{statistics.median(row[part] for row in rows):.1f}" for part in PARTS[:-1])
         print(f"{name:<18}{spread([row['total'] for row in rows]):>22}   {parts}   ({len(rows)} losses)")
     worker = [row["total"] for row in taken["worker"]]
+    half = len(worker) // 2
+    later = statistics.median(worker[half:]) / statistics.median(worker[:half] or worker)
     print(
-        f"the last worker loss took {worker[-1] / worker[0]:.2f}× the first; goals: worker ≤ 15, head ≤ 25, spare ≤ 8"
+        f"worker: the last loss took {worker[-1] / worker[0]:.2f}× the first, the later half {later:.2f}× the earlier; "
+        "goals: worker ≤ 15, head ≤ 25, spare ≤ 8"
     )
 
 
