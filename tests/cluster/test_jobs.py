@@ -126,23 +126,6 @@ def test_a_job_outlives_its_operator(job: Job, namespace: str) -> None:
     assert after <= before, "nothing was started again"
 
 
-@pytest.mark.slow
-def test_what_is_asked_to_go_while_the_operator_is_away_is_no_fault(job: Job, namespace: str) -> None:
-    apply(job(trainingArguments={**ARGUMENTS, "max_steps": 100_000, "save_steps": 50_000}))
-    until(namespace, "{.status.state}=Running")
-    kubectl("--namespace", OPERATOR, "scale", "deployment/trainyard-operator", "--replicas=0")
-    try:
-        kubectl("--namespace", OPERATOR, "wait", "pod", "--all", "--for=delete", "--timeout=60s", timeout=65)
-        kubectl("--namespace", namespace, "delete", "pod/job-1", timeout=65)
-    finally:
-        kubectl("--namespace", OPERATOR, "scale", "deployment/trainyard-operator", "--replicas=1")
-    until(namespace, "{.status.attempt}=2")
-    until(namespace, "{.status.state}=Running")
-    status = status_of(namespace)
-    assert status["restarts"] == 0, status["attempts"]
-    assert (status["attempts"][-1]["lostSteps"], status["attempts"][-1]["resumedFrom"]) == (0, status["checkpoint"])
-
-
 def test_a_change_rolls_out_with_a_save_and_what_pods_read_is_made_again(job: Job, namespace: str) -> None:
     made = job(trainingArguments={**ARGUMENTS, "max_steps": 100_000, "save_steps": 50_000})
     apply(made)

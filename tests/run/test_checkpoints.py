@@ -52,7 +52,7 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     newest = json.loads(cli("ckpt", "ls", str(file), "-o", "json").stdout)[-1]
     steps = newest["step"] + 3
     again = start(file, "--set", f"trainingArguments.max_steps={steps}", "--set", "workers.count=1")
-    assert "stays 8 samples, 4 a process × 2 accumulation" in again.wait_for("2 processes became 1")
+    assert "4 a process × 2 accumulation × 1 processes" in again.wait_for("a step stays 8 samples")
     code, _, told = again.end()
     assert code == 0, told
     assert max(losses(run)) == steps

@@ -48,7 +48,6 @@ EXIT_CODES = {
 }
 _NODE_FOLDER = Path("/tmp/trainyard-node")  # noqa: S108 - the pod's own
 _RAY_LOG = "ray.log"
-_HEARD_AFTER = 4 * rayenv.POLL_SECONDS
 _HEADLESS_SECONDS = 10.0
 """Without a head for so long, a worker asks the storage whether the job is complete."""
 _MAX_MESSAGE = 3000
@@ -211,8 +210,6 @@ class _Agent:
         if self.stopping.is_set():
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.wait_procs(psutil.Process(self.warm.process.pid).children())
-            # The driver has to hear that they were asked to go: a node that dies, without it, is a fault.
-            time.sleep(_HEARD_AFTER)
 
     def _complete(self) -> bool:
         from trainyard.launch.driver import complete
