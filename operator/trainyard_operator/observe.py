@@ -90,7 +90,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     create = [index for index in range(wanted) if index not in alive]
     surplus = [deletion_of(pod) for index, pod in alive.items() if index >= wanted and not is_leaving(pod)]
     doubtful = any(world.lost_since(pod) for pod in world.pods)
-    late = world.silent is not None and world.silent >= _SILENT_AFTER
+    late = _silent_for_long(world)
     look = None if world.silent is None else _SILENT_AFTER if late else _SILENT_AFTER - world.silent
     again = [wait, deadline, 1.0 if doubtful and not lost else None, look]
     soonest = min((seconds for seconds in again if seconds is not None), default=None)
@@ -258,7 +258,7 @@ def _say(job: TrainerJob, note: Conditions, world: World, failures: list[Failure
     waiting = next((found for pod in world.pods if (found := why_waiting(pod))), None)
     if waiting is None and world.refused and running < count:
         waiting = reasons.REFUSED, world.refused
-    elif waiting is None and (world.silent or 0.0) >= _SILENT_AFTER:
+    elif waiting is None and _silent_for_long(world):
         waiting = reasons.CREATING, next(why_silent(pod) for pod in world.pods if silent_since(pod))
     if running == count and steps:
         note.status.pop("fault", None)
@@ -271,6 +271,11 @@ def _say(job: TrainerJob, note: Conditions, world: World, failures: list[Failure
         note.halt("Restarting", *gone)
     else:
         note.halt("Starting", reasons.STARTING, f"{workers}; before: {fault}" if fault else workers)
+
+
+def _silent_for_long(world: World) -> bool:
+    """Whether nobody has said for a while why a pod does not begin."""
+    return world.silent is not None and world.silent >= _SILENT_AFTER
 
 
 def _gone(job: TrainerJob, note: Conditions, world: World) -> tuple[str, str] | None:

@@ -32,6 +32,17 @@ def ended(index: int, code: int, reason: str = "Error", uid: int = 0, **told: An
     return made
 
 
+FIRST_ATTEMPT = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+"""A report."""
+
+
+def deleted(index: int, grace_seconds: int) -> dict[str, Any]:
+    """A running pod that has been deleted, and has so long to go."""
+    made = real(index)
+    made["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": grace_seconds}
+    return made
+
+
 def look(
     pods: list[dict[str, Any]], before: dict[str, Any] | None = None, made: TrainerJob | None = None, **world: Any
 ) -> Seen:
@@ -182,7 +193,7 @@ def test_faults_outside_the_window_do_not_count_against_the_budget() -> None:
 
 
 def test_an_attempt_is_noted_with_its_cause_and_what_it_cost() -> None:
-    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    told = dict(FIRST_ATTEMPT)
     first = look([real(0), real(1)], progress=told)
     told |= {"attempt": 2, "resumed": "00000004-00001", "cause": "rank 1: killed", "step": 4}
     second = look([real(0), real(1)], first.status, progress=told, now=NOW + timedelta(seconds=60))
@@ -198,10 +209,9 @@ def test_an_attempt_is_noted_with_its_cause_and_what_it_cost() -> None:
 
 
 def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:
-    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    told = dict(FIRST_ATTEMPT)
     first = look([real(0), real(1)], progress=told)
-    leaving = real(1)
-    leaving["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 10}
+    leaving = deleted(1, 10)
     asked = look([real(0), leaving], first.status, progress=told, now=NOW + timedelta(seconds=30))
     same = look([real(0), leaving], asked.status, progress=told, now=NOW + timedelta(seconds=31))
     assert same.status == asked.status, "told once"
@@ -214,10 +224,9 @@ def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:
 
 
 def test_a_pod_that_was_deleted_by_force_was_not_asked() -> None:
-    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    told = dict(FIRST_ATTEMPT)
     first = look([real(0), real(1)], progress=told)
-    gone = real(1)
-    gone["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 0}
+    gone = deleted(1, 0)
     seen = look([real(0), gone], first.status, progress=told, now=NOW + timedelta(seconds=30))
     told |= {"attempt": 2, "cause": "rank 1 went away"}
     second = look([real(0), real(1)], seen.status, progress=told, now=NOW + timedelta(seconds=60))
@@ -225,7 +234,7 @@ def test_a_pod_that_was_deleted_by_force_was_not_asked() -> None:
 
 
 def test_a_fault_that_cost_a_pod_is_counted_once() -> None:
-    told = {"attempt": 1, "resumed": None, "cause": None, "step": 7, "total": 20, "phase": "training"}
+    told = dict(FIRST_ATTEMPT)
     first = look([real(0), real(1)], progress=told)
     lost = look([real(0), ended(1, 137)], first.status, progress=told, now=NOW + timedelta(seconds=30))
     told |= {"attempt": 2, "cause": "rank 1 went away"}
@@ -253,8 +262,7 @@ def test_time_in_which_a_job_was_suspended_is_not_lost() -> None:
 def test_why_a_job_that_ran_lacks_a_pod_is_told() -> None:
     told = {"step": 3, "total": 9, "phase": "training"}
     ran = look([real(0), real(1)], progress=told).status
-    leaving = real(1)
-    leaving["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 10}
+    leaving = deleted(1, 10)
     asked = look([real(0), leaving], ran, progress=told)
     assert state(asked) == ("Restarting", "Evicted")
     assert "job-1 was asked to go" in asked.status["message"]
