@@ -6,10 +6,11 @@ With threads only one of the two settings: 1 leaves one of two cores to spare, 2
 
 Blocked: seconds for which training stands still at a save, between two steps or waiting within one. Lost: (seconds of a
 run − those of as many steps of the run without saves beside it) ÷ saves, from the first steady save on; what works in
-the background counts, however it disturbs. Peers, in the same run: Ray Train's RayTrainReportCallback to the same sink,
-Trainer's own save to disk and to memory, and torch.distributed.checkpoint's async_save to disk in a thread and in a
-process. The first saves of a run, which make their buffers, stand apart. Each saves as often as it can without meeting
-the save before.
+the background counts, however it disturbs. By its own steps: the same against those of the last quarter before a save,
+when nothing works in the background any more; it changes less when the machine is faster in one run than in the next.
+Peers, in the same run: Ray Train's RayTrainReportCallback to the same sink, Trainer's own save to disk and to memory,
+and torch.distributed.checkpoint's async_save to disk in a thread and in a process. The first saves of a run, which make
+their buffers, stand apart. Each saves as often as it can without meeting the save before.
 """
 
 import json
@@ -26,10 +27,10 @@ from bench.sink import Shape, shaped
 
 FRESH = 2
 """Saves at the beginning that make their buffers."""
-EVERY = {"none": 66, "ours": 66, "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12}
+EVERY = {"none": 88, "ours": 88, "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12}
 """By mode: steps between two saves on two cores, a quarter of a second each.
 
-An upload takes 10 seconds, and 16 on full cores; a write 3.
+An upload takes 10 seconds, and 16 on full cores; a write 3. The last quarter is free of them.
 """
 SETTINGS = {"a core to spare": 1, "all cores busy": 2}
 """Threads that train, of two cores."""
@@ -72,7 +73,21 @@ def run(mode: str, saves: int, threads: int, folder: Path) -> dict[str, float]:
         "seconds": ends[-1] - ends[start - 1], "steps": len(ends) - start,
         "blocked": sum(between) / (saves - FRESH), "between": statistics.median(between),
         "first": begins[first] - ends[first - 1] + waited[first], "skipped": document["skipped"],
+        "beside": beside(ends, every, saves),
     }  # fmt: skip
+
+
+def beside(ends: list[float], every: int, saves: int) -> float:
+    """Seconds a steady save takes more than as many of the steps at the end of its window and of the one before."""
+
+    def took(first: int, last: int) -> float:
+        return ends[last - 1] - ends[first - 1]
+
+    quarter, lost = every // 4, []
+    for begin in range((FRESH + 1) * every, saves * every, every):
+        free = took(begin - quarter, begin) + took(begin + every - quarter, begin + every)
+        lost.append(took(begin, begin + every) - every * free / (2 * quarter))
+    return statistics.mean(lost)
 
 
 def _ours(arguments: list[str], threads: int, folder: Path) -> None:
@@ -89,7 +104,8 @@ def _ours(arguments: list[str], threads: int, folder: Path) -> None:
 
 def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
     """The lines of a setting. What is lost is counted against the run without saves of the same round."""
-    steady, lines = saves - FRESH, [f"{'':<14}{'blocked':>26}{'lost':>26}{'first save':>26}"]
+    steady = saves - FRESH
+    lines = [f"{'':<14}{'blocked':>26}{'lost':>26}{'by its own steps':>26}{'first save':>26}"]
     lost, blocked = dict[str, list[float]](), dict[str, list[float]]()
     for mode, each in rows.items():
         pairs = list(zip(each, rows["none"], strict=True))
@@ -97,7 +113,8 @@ def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
         # What lies between any two steps of a run is no save's.
         blocked[mode] = [row["blocked"] - row["steps"] * row["between"] / steady for row in each]
         first = [row["first"] - row["between"] for row in each]
-        lines.append(f"{mode:<14}{spread(blocked[mode]):>26}{spread(lost[mode]):>26}{spread(first):>26}")
+        lines.append(f"{mode:<14}{spread(blocked[mode]):>26}{spread(lost[mode]):>26}"
+                     f"{spread([row['beside'] for row in each]):>26}{spread(first):>26}")  # fmt: skip
     whole = [row["seconds"] for row in rows["none"]]
     noise = (max(whole) - min(whole)) / steady
     ours, stock = statistics.median(lost["ours"]), statistics.median(lost["ray-stock"])
