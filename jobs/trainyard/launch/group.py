@@ -247,18 +247,18 @@ def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = N
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(node.warm_socket))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            for line in connection.makefile():
+                told = json.loads(line)
+                result = Result(**told) if "outcome" in told else result
+                status = told.get("status", status)
+                if watch is not None and "pid" in told:
+                    watch.pid = told["pid"]
         except OSError as error:
             message = (
                 f"the process that starts the training processes is gone (killed; out of memory?): {error.strerror}"
             )
-            return Result("Infrastructure", message)
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        for line in connection.makefile():
-            told = json.loads(line)
-            result = Result(**told) if "outcome" in told else result
-            status = told.get("status", status)
-            if watch is not None and "pid" in told:
-                watch.pid = told["pid"]
+            return result or Result("Infrastructure", message)
     return result if result is not None else status
 
 

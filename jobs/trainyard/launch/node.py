@@ -27,6 +27,8 @@ _MAX_FOLDER = 32
 _MEMORY = "/dev/shm"  # noqa: S108 - likewise
 _SOCKETS_ENV = "TRAINYARD_NODE_SOCKETS"
 _MEMORY_ENV = "TRAINYARD_NODE_MEMORY"
+ASKS = (signal.SIGTERM, signal.SIGUSR2)
+"""What the training processes of a node are asked: to save and stop, and to save."""
 FOLDER_ENV = "TRAINYARD_NODE"
 """Environment variable by which Ray's workers find the folder of the node they are on."""
 
@@ -116,7 +118,7 @@ class Warm:
 
     def __init__(self, node: Node, module: str = "trainyard.launch.warm") -> None:
         self._node, self._module = node, module
-        self._closed, self._lock = False, threading.Lock()
+        self._closed, self._stopping, self._lock = False, False, threading.Lock()
         self.process = self._start()
 
     def keep(self) -> None:
@@ -127,6 +129,8 @@ class Warm:
                     return
                 self._node.warm_socket.unlink()
                 self.process = self._start()
+            if self._stopping:  # the one that was asked to is gone
+                self.save_and_stop()
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {
@@ -140,18 +144,20 @@ class Warm:
         with socket.socket(socket.AF_UNIX) as listener, (self._node.folder / "warm.log").open("ab") as log:
             listener.bind(str(self._node.warm_socket))
             listener.listen()
-            return subprocess.Popen(
-                [sys.executable, "-m", self._module, str(listener.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,
-            )
+            with asks_held():  # inherited: while it imports it cannot answer yet, and must not end
+                return subprocess.Popen(
+                    [sys.executable, "-m", self._module, str(listener.fileno())],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    pass_fds=[listener.fileno()],
+                    start_new_session=True,
+                )
 
     def save_and_stop(self) -> None:
-        """Ask the training processes of this node to save a checkpoint and end."""
+        """Ask the training processes of this node to save a checkpoint and end, and begin no more."""
+        self._stopping = True
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 
@@ -167,6 +173,16 @@ class Warm:
         # Its children asked the kernel to die with it.
         self.process.kill()
         self.process.wait()
+
+
+@contextlib.contextmanager
+def asks_held() -> Iterator[None]:
+    """Signals to stop or save wait meanwhile, for this thread and for the processes that it starts here."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainyard.launch.node import ASKS, asks_held
+
 if TYPE_CHECKING:
     from trainyard.train.work import Result
 
@@ -47,8 +49,7 @@ class _Child:
 
 
 def serve(descriptor: int) -> None:
-    """Import, accept, fork and reap until standard input ends."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # nothing to save yet
+    """Import, accept, fork and reap until standard input ends. ASKS are held until they can be answered."""
     for name in _IMPORTS:
         __import__(name)
     _Server(socket.socket(fileno=descriptor)).run()
@@ -65,17 +66,19 @@ class _Server:
         os.set_blocking(wake_read, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in ASKS:
             signal.signal(number, lambda *_: None)  # forwarded to the children in signalled()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the launcher, which decides
         self.wake = wake_read
         self.selector.register(listener, selectors.EVENT_READ, self.accept)
         self.selector.register(wake_read, selectors.EVENT_READ, self.signalled)
         self.selector.register(sys.stdin, selectors.EVENT_READ, self.finish)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS)
 
     def run(self) -> None:
         while True:
-            for key, _ in self.selector.select():
+            # Signals first: after SIGTERM nothing is begun, though it was asked for at the same time.
+            for key, _ in sorted(self.selector.select(), key=lambda ready: ready[0].fileobj != self.wake):
                 key.data(key.fileobj)
 
     def accept(self, listener: socket.socket) -> None:
@@ -89,9 +92,10 @@ class _Server:
             _tell(connection, {"status": 0})
             connection.close()
             return
-        pid = os.fork()
-        if pid == 0:
-            self.become_training_process(json.loads(request), connection)
+        with asks_held():
+            pid = os.fork()
+            if pid == 0:
+                self.become_training_process(json.loads(request), connection)
         self.children[pid] = _Child(pid, connection)
         self.selector.register(connection, selectors.EVENT_READ, self.client_gone)
         _tell(connection, {"pid": pid})
@@ -107,6 +111,7 @@ class _Server:
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there are steps to save
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             result = train(request)
             _tell(connection, asdict(result))
@@ -129,7 +134,7 @@ class _Server:
     def signalled(self, wake: int) -> None:
         numbers = os.read(wake, 1024)
         self.stopping = self.stopping or signal.SIGTERM in numbers
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in ASKS:
             for child in self.children.values() if number in numbers else ():
                 os.kill(child.pid, number)
         for pid in list(self.children):

@@ -1,0 +1,51 @@
+"""A warm process that is asked to stop at a bad moment."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from trainyard.launch.group import run_process
+from trainyard.launch.node import Node, Warm, open_node
+from trainyard.train.work import Result
+
+NOTHING = Result("Stopped", "stopped before there was a step to save")
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node without a warm process."""
+    with open_node() as opened:
+        yield opened
+
+
+@pytest.fixture
+def warm(node: Node) -> Iterator[Warm]:
+    """One that has hardly begun to import."""
+    started = Warm(node)
+    yield started
+    started.close()
+
+
+def test_asked_while_it_imports_it_begins_nothing_and_does_not_end(node: Node, warm: Warm) -> None:
+    warm.save()
+    warm.save_and_stop()
+    assert run_process(node, {}) == NOTHING
+    assert warm.process.poll() is None
+
+
+def test_one_that_takes_the_place_of_a_killed_one_knows_of_the_stop(node: Node, warm: Warm) -> None:
+    keeping = threading.Thread(target=warm.keep)
+    keeping.start()
+    warm.save_and_stop()
+    first = warm.process.pid
+    os.kill(first, signal.SIGKILL)
+    while (told := run_process(node, {})) != NOTHING:
+        assert isinstance(told, Result), "only the second answers"
+        assert "is gone" in told.message
+    assert warm.process.pid != first
+    warm.close()
+    keeping.join(timeout=10)
+    assert not keeping.is_alive()
