@@ -94,12 +94,22 @@ class HeartbeatCallback(TrainerCallback):
         self._heart.beat(self._next, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """The next step is waited for, unless something comes before it."""
+        """The next step is waited for, unless something comes before it.
+
+        Logging, which comes first, waits for all ranks: for one that hangs, as long as a step would.
+        """
         self._next = Awaited.STEP
-        busy = control.should_save or control.should_evaluate or control.should_training_stop
-        self._heart.beat(Awaited.OTHER if busy else self._next, state.global_step)
+        self._heart.beat(Awaited.STEP if control.should_log else self._after(control), state.global_step)
 
     on_epoch_end = on_step_end
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """All ranks have told their loss, or an evaluation has ended."""
+        self._heart.beat(self._after(control), state.global_step)
+
+    def _after(self, control: TrainerControl) -> Awaited:
+        busy = control.should_save or control.should_evaluate or control.should_training_stop
+        return Awaited.OTHER if busy and self._next is not Awaited.NOTHING else self._next
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
