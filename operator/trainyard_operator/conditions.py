@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from trainyard.spec.status import LINE_LENGTH
 from trainyard_operator.api import Object
 from trainyard_operator.times import text_of
 
@@ -20,7 +21,7 @@ class Conditions:
         old = self.known.get(kind, {})
         since = old.get("lastTransitionTime") if old.get("status") == text else self.now
         self.known[kind] = {
-            "type": kind, "status": text, "reason": reason, "message": message[:2000],
+            "type": kind, "status": text, "reason": reason, "message": message[:LINE_LENGTH],
             "lastTransitionTime": since, "observedGeneration": self.generation,
         }  # fmt: skip
 
@@ -41,11 +42,11 @@ class Conditions:
 
     def say(self, state: str, reason: str, message: str) -> None:
         """The one word for people, and why."""
-        self.status |= {"state": state, "reason": reason, "message": message[:2000]}
+        self.status |= {"state": state, "reason": reason, "message": message[:LINE_LENGTH]}
 
     def blame(self, fault: str) -> None:
         """Keep what has cost the job a pod, for when something is said of what follows from it."""
-        self.status["fault"] = fault[:2000]
+        self.status["fault"] = fault[:LINE_LENGTH]
 
     def done(self) -> Object:
         """The status with its conditions."""

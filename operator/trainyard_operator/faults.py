@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from trainyard.spec.model import TrainerJob
-from trainyard.spec.status import FAULTS, WORD_LENGTH
+from trainyard.spec.status import FAULTS, LINE_LENGTH, WORD_LENGTH
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.conditions import Conditions
@@ -36,7 +36,7 @@ def note_attempt(job: TrainerJob, status: Object, before: Object, world: World) 
     if number > 1:
         otherwise = "the pod that drives was replaced" if known else "the run that is in storage goes on"
         # What Ray tells the driver of a pod that is gone names neither pod nor cause.
-        attempt["cause"] = str(status.pop("fault", None) or told.get("cause") or otherwise)[:2000]
+        attempt["cause"] = str(status.pop("fault", None) or told.get("cause") or otherwise)[:LINE_LENGTH]
         done = int(str(before.get("step", "0")).partition("/")[0])
         attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]

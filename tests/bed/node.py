@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,11 +120,12 @@ class Node:
         return found
 
     def load(self, archive: Path) -> None:
-        """Import an image archive, once."""
+        """Import an image archive, unless its images are there: a kubelet that wants room removes what no pod uses."""
         marker = self.folder / f"{archive.name}.imported"
-        if not marker.exists():
-            self.ctr("images", "import", str(archive))
-            marker.touch()
+        names = set(marker.read_text().split()) if marker.exists() else set()
+        if not names or names - set(self.ctr("images", "ls", "--quiet").stdout.split()):
+            told = self.ctr("images", "import", str(archive)).stdout
+            marker.write_text("\n".join(re.findall(r"^unpacking (\S+)", told, re.MULTILINE)))
 
     def ctr(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """containerd's own client, in the namespace of Kubernetes."""

@@ -112,7 +112,7 @@ def configured(folder: Path, host: str, ports: list[int]) -> tuple[S3Server, lis
     names = [*_PARTS, *(f"{name}.grpc" for name in _PARTS)]
     flags = [f"-{_port_flag(name)}={port}" for name, port in zip(names, ports, strict=True)]
     command = [
-        str(WEED), "server", "-s3", f"-s3.config={config}", f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}",
+        str(WEED), "-logtostderr", "server", "-s3", f"-s3.config={config}", f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=200", *flags,
     ]  # fmt: skip

@@ -52,7 +52,7 @@ class Drive:
         if before is not None:
             runfile.check_same(self.store, before, who, self.job.name)
             if (done := self._done(before["manifest"], manifest)) is not None:
-                return done
+                return self._ended(done)
         runfile.write(self.store, manifest, who, described)
         for warning in self.plan.warnings:
             self.tell({"event": "note", "text": f"warning: {warning}"})
@@ -62,10 +62,12 @@ class Drive:
                 self.job, self.plan, store, self.node, described, self.tell, gathered, self.stopping,
                 self.ranks_here, self.flush,
             )  # fmt: skip
-            result = driver.run()
-            if result.outcome == "Complete":
-                self.tell({"event": "complete", "url": result.message, "step": result.step})
-            return result
+            return self._ended(driver.run())
+
+    def _ended(self, result: Result) -> Result:
+        if result.outcome == "Complete":
+            self.tell({"event": "complete", "url": result.message, "step": result.step})
+        return result
 
     def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:
         from trainyard.launch.driver import complete
@@ -75,7 +77,6 @@ class Drive:
             return None
         self.tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
         self.tell({"event": "final", "url": self.store.url(layout.FINAL), "metrics": final.metrics})
-        self.tell({"event": "complete", "url": self.store.url(layout.FINAL), "step": final.step})
         return Result("Complete", self.store.url(layout.FINAL), final.step)
 
 

@@ -9,11 +9,11 @@ from pydantic import Field, StringConstraints
 
 from trainyard.spec.model import Int, Part
 
-WORD_LENGTH, METRICS, FAULTS = 64, 64, 101
-"""At most: characters of a word, metrics, moments of faults."""
+WORD_LENGTH, LINE_LENGTH, METRICS, FAULTS = 64, 2048, 64, 101
+"""At most: characters of a word and of a line, metrics, moments of faults."""
 
 Word = Annotated[str, StringConstraints(max_length=WORD_LENGTH)]
-Line = Annotated[str, StringConstraints(max_length=2048)]
+Line = Annotated[str, StringConstraints(max_length=LINE_LENGTH)]
 Time = Annotated[str, StringConstraints(max_length=64)]
 
 
