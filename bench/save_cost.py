@@ -42,14 +42,14 @@ def steps_between(steps: int, threads: int) -> int:
     return steps * (threads + 1) // 3
 
 
-def trained(mode: str, saves: int, every: int, threads: int, folder: Path) -> dict[str, Any]:
-    """What save_cost_train.py wrote of a run with so many saves, one every so many steps."""
+def trained(mode: str, saves: int, every: int, threads: int, folder: Path, job: str) -> dict[str, Any]:
+    """What save_cost_train.py wrote of a run with so many saves, one every so many steps; `job`: more of our spec."""
     times = folder / "times.json"
     output = Path("/dev/shm/ty-bench") if mode == "memory" else folder / "output"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     arguments = [mode, str(saves), str(every), str(times), str(output)]
     if mode == "ours":
-        _ours(arguments, threads, folder)
+        _ours(arguments, threads, folder, job)
     else:
         # Under torchrun, as ours: a process group of one makes accelerate wrap the model, and steps take longer.
         start = ["python"] if mode == "ray-stock" else ["torchrun", "--nproc-per-node=1"]
@@ -61,10 +61,9 @@ def trained(mode: str, saves: int, every: int, threads: int, folder: Path) -> di
     return document
 
 
-def run(mode: str, saves: int, threads: int, folder: Path) -> dict[str, float]:
+def run(mode: str, saves: int, every: int, threads: int, folder: Path, job: str) -> dict[str, float]:
     """One run: seconds and steps from the first steady save on, blocked seconds a save, and those of the first."""
-    every = steps_between(EVERY[mode], threads)
-    document = trained(mode, saves, every, threads, folder)
+    document = trained(mode, saves, every, threads, folder, job)
     begins, ends, waited = document["begins"], document["ends"], document["waited"]
     # Two saves make their buffers; what comes after the second is steady.
     first, start = every, FRESH * every + 2
@@ -90,16 +89,20 @@ def beside(ends: list[float], every: int, saves: int) -> float:
     return statistics.mean(lost)
 
 
-def _ours(arguments: list[str], threads: int, folder: Path) -> None:
-    job = folder / "job.yaml"
+def on_sink() -> str:
+    """The part of our job's spec that says where its checkpoints go."""
+    return f"  storage: {{uri: s3://ours/run, endpoint: {os.environ['AWS_ENDPOINT_URL']}}}\n"
+
+
+def _ours(arguments: list[str], threads: int, folder: Path, job: str) -> None:
+    file = folder / "job.yaml"
     listed = json.dumps(arguments)
-    job.write_text(
+    file.write_text(
         "apiVersion: trainyard.dev/v1alpha1\nkind: TrainerJob\nmetadata: {name: ours}\nspec:\n"
         f"  script: {{path: {_SCRIPT.name}, args: {listed}}}\n  code: {_SCRIPT.parent}\n  resume: Never\n"
-        f"  checkpoint: {{staging: Memory}}\n"
-        f"  storage: {{uri: s3://ours/run, endpoint: {os.environ['AWS_ENDPOINT_URL']}}}\n"
+        f"  checkpoint: {{staging: Memory}}\n{job}"
     )
-    timed([str(BIN / "trainyard"), "run", str(job)], folder / "ours.log", threads)
+    timed([str(BIN / "trainyard"), "run", str(file)], folder / "ours.log", threads)
 
 
 def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
@@ -137,7 +140,8 @@ def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
             rows = found.setdefault(cores, {mode: [] for mode in EVERY})
             for number in range(runs):
                 for mode in EVERY:
-                    rows[mode].append(run(mode, saves, busy, Path(temporary)))
+                    every = steps_between(EVERY[mode], busy)
+                    rows[mode].append(run(mode, saves, every, busy, Path(temporary), on_sink()))
                     told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
                     print(f"  {cores}, {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
             save("save_cost", found)

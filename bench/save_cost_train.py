@@ -13,8 +13,13 @@ import torch
 import torch.distributed as dist
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
+GPU = torch.cuda.is_available()
 MODEL = {"n_embd": 1024, "n_layer": 6, "n_head": 8, "vocab_size": 6144, "n_positions": 64}
 """83 M parameters: 1 GB of weights and AdamW's two moments in fp32."""
+TOKENS, BATCH = 32, 1
+if GPU:  # 168 M parameters: 2 GB
+    MODEL = {"n_embd": 1024, "n_layer": 12, "n_head": 16, "vocab_size": 16384, "n_positions": 1024}
+    TOKENS, BATCH = 1024, 16
 
 
 class Times(TrainerCallback):
@@ -39,6 +44,8 @@ class Times(TrainerCallback):
         self.waited.append(0.0)
 
     def on_step_end(self, args, state, control, **kwargs):
+        if GPU:
+            torch.cuda.synchronize()  # a step ends when the device has made it
         self.ends.append(time.monotonic())
 
 
@@ -73,21 +80,22 @@ def train(mode, saves, every, times_file, output):
     """One run; `saves` saves, one every so many steps."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(**MODEL))
-    rows = [{"input_ids": (ids := torch.randint(0, 6144, (32,))), "labels": ids} for _ in range(64)]
+    rows = [{"input_ids": (ids := torch.randint(0, MODEL["vocab_size"], (TOKENS,))), "labels": ids} for _ in range(64)]
     steps = saves * every + every // 2
     by_trainer = mode in ("ours", "disk", "memory", "ray")
+    if mode.startswith("dcp"):
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29511")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if GPU else "gloo", rank=0, world_size=1)
     args = TrainingArguments(
-        output, max_steps=steps, per_device_train_batch_size=1, use_cpu=True, report_to="none", disable_tqdm=True,
+        output, max_steps=steps, per_device_train_batch_size=BATCH, use_cpu=not GPU, bf16=GPU, report_to="none",
+        disable_tqdm=True,
         save_strategy="steps" if by_trainer else "no", save_steps=every, logging_steps=1_000_000,
         save_total_limit=None if mode == "ours" else 1, dataloader_pin_memory=False,
     )  # fmt: skip
     times = Times()
     callbacks = [times]
     if mode.startswith("dcp"):
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29511")
-        if not dist.is_initialized():
-            dist.init_process_group("gloo", rank=0, world_size=1)
         callbacks.append(Dcp(mode.removeprefix("dcp-"), every, output))
     trainer = Trainer(model, args, train_dataset=rows, callbacks=callbacks)
     if mode == "ray":
@@ -105,17 +113,19 @@ def train(mode, saves, every, times_file, output):
 
 
 def ray_train(saves, every, times_file, output):
-    """The stock way: Ray Train's TorchTrainer with RayTrainReportCallback, its storage on the sink."""
+    """The stock way: Ray Train's TorchTrainer with RayTrainReportCallback, its storage on the sink, if there is one."""
     import pyarrow.fs
     import ray
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    endpoint = os.environ["AWS_ENDPOINT_URL"]
-    filesystem = pyarrow.fs.S3FileSystem(
-        access_key=os.environ["AWS_ACCESS_KEY_ID"], secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        endpoint_override=endpoint, allow_bucket_creation=True, region="us-east-1",
-    )  # fmt: skip
+    storage = {"storage_path": f"{output}-stock"}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        filesystem = pyarrow.fs.S3FileSystem(
+            access_key=os.environ["AWS_ACCESS_KEY_ID"], secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+            endpoint_override=endpoint, allow_bucket_creation=True, region="us-east-1",
+        )  # fmt: skip
+        storage = {"storage_path": "stock/run", "storage_filesystem": filesystem}
     folder = str(Path(__file__).parent.parent)
     threads = os.environ["OMP_NUM_THREADS"]
     ray.init(include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": folder, "OMP_NUM_THREADS": threads}})
@@ -129,11 +139,9 @@ def ray_train(saves, every, times_file, output):
     TorchTrainer(
         work,
         train_loop_config={},
-        scaling_config=ray.train.ScalingConfig(num_workers=1),
-        run_config=ray.train.RunConfig(
-            storage_path="stock/run", storage_filesystem=filesystem,
-        ),
-    ).fit()  # fmt: skip
+        scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=GPU),
+        run_config=ray.train.RunConfig(**storage),
+    ).fit()
 
 
 if __name__ == "__main__":

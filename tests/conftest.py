@@ -18,7 +18,11 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 WORDS = ["red", "green", "cat", "dog", "sun", "moon", "river", "stone", "runs", "sleeps", "over", "under"]
 
-os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"})
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+"""The `cli` fixture."""
+
+accelerator = "cuda" if list(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": accelerator})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -44,7 +48,7 @@ def s3_env(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli(tmp_path: Path) -> Cli:
     """The `trainyard` command, run in the test's folder."""
 
     def run(

@@ -2,9 +2,7 @@
 
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -12,10 +10,9 @@ import pytest
 
 from tests.bed.proxy import Fault, FaultyProxy
 from tests.bed.s3 import S3Server
-from tests.conftest import Tiny, losses, tiny_manifest
+from tests.conftest import Cli, Tiny, losses, tiny_manifest
 from tests.run.conftest import Running, Start
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 LONG = {
     "max_steps": 100_000, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 50_000,
     "learning_rate": 1e-3, "lr_scheduler_type": "constant",

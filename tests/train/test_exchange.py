@@ -4,12 +4,11 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import BIN, Tiny, losses
+from tests.conftest import BIN, Cli, Tiny, losses
 from tests.train.conftest import Train
 
 SCRIPT = Path(__file__).with_name("plain_script.py")
@@ -34,7 +33,7 @@ def plain(tiny: Tiny, output: Path, steps: int, strategy: str, checkpoint: Path 
     ["ddp", "zero3", pytest.param("zero2", marks=pytest.mark.slow), pytest.param("fsdp", marks=pytest.mark.slow)],
 )
 def test_checkpoints_go_both_ways(
-    tiny: Tiny, tmp_path: Path, train: Train, train_fsdp: Train, cli: Callable[..., subprocess.CompletedProcess[str]], strategy: str
+    tiny: Tiny, tmp_path: Path, train: Train, train_fsdp: Train, cli: Cli, strategy: str
 ) -> None:  # fmt: skip
     here = train_fsdp if strategy == "fsdp" else train
     unbroken = plain(tiny, tmp_path / "plain", 6, strategy)

@@ -163,6 +163,7 @@ class AgreementCallback(TrainerCallback):
         self._is_busy, self._is_due = is_busy, is_due
         self._stop = self._save = False
         self._numbers = torch.zeros(_NUMBERS)
+        self._group: dist.ProcessGroup | None = None
         self._pending: Any = None
         self._every = 1
         self._start_step, self._start_time = 0, 0.0
@@ -177,7 +178,9 @@ class AgreementCallback(TrainerCallback):
         """From here on SIGTERM means save and stop, and SIGUSR2 save."""
         signal.signal(signal.SIGTERM, self._wanted)
         signal.signal(signal.SIGUSR2, self._wanted)
-        self._numbers = torch.zeros(_NUMBERS, device=args.device)
+        if self._group is None and dist.is_initialized() and "gloo" not in dist.get_backend_config():
+            # On the host: to read numbers back from a GPU would wait for all the steps that are queued on it.
+            self._group = dist.new_group(backend="gloo")
         self._start_step, self._start_time = state.global_step, time.monotonic()
 
     def on_step_end(
@@ -229,7 +232,7 @@ class AgreementCallback(TrainerCallback):
         self._start_step, self._start_time, self._saved = step, now, False
         every = every if dist.get_rank() == 0 else 0
         self._numbers.copy_(torch.tensor([*self._mine(), every], dtype=torch.float32))
-        self._pending = dist.all_reduce(self._numbers, op=dist.ReduceOp.MAX, async_op=True)
+        self._pending = dist.all_reduce(self._numbers, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
 
     def _mine(self) -> tuple[bool, bool, bool, bool]:
         save, self._save = self._save, False  # a signal after this counts for the next time

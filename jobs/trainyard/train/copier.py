@@ -1,17 +1,18 @@
 """Copies of tensors that go on while training does.
 
 Parameters and optimizer state do not change between two optimizer steps, so they can be copied beside the forward and
-backward passes between. A thread of the lowest priority copies them in small pieces; whoever needs the tensors back
-(the next optimizer step) takes the pieces that are left off its hands instead of waiting for it. On a GPU the copies
-are queued on a stream of their own, and the next step waits for them on the device, not on the host.
+backward passes between. A thread of the lowest priority makes the copies piece by piece; whoever needs the tensors back
+(the next optimizer step) takes the pieces that are left off its hands instead of waiting for it. What lies on a GPU is
+queued on a stream of its own, and the next step waits for it on the device, not on the host.
 """
 
 import collections
 import ctypes
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -26,10 +27,10 @@ class Copy:
     source: torch.Tensor
     target: torch.Tensor
 
-    def now(self) -> None:
-        """Make the copy, in this thread."""
+    def now(self, non_blocking: bool = False) -> None:
+        """Make the copy, in this thread. `non_blocking`: of a tensor on a GPU, on the current stream."""
         if self.source.numel():
-            self.target.view(self.source.dtype).view(self.source.shape).copy_(self.source)
+            self.target.view(self.source.dtype).view(self.source.shape).copy_(self.source, non_blocking=non_blocking)
 
 
 @dataclass
@@ -37,19 +38,35 @@ class _Round:
     """The copies of one snapshot."""
 
     copies: list[Copy]
-    versions: list[int]
     then: Callable[[bool], None]
+    stream: torch.cuda.Stream | None
+    """Where the copies of what lies on a GPU are queued; None when there are none."""
+    pieces: collections.deque[Callable[[], object]] = field(default_factory=collections.deque)
     under_way: int = 0
-    changed: bool = False
+    made: torch.cuda.Event | None = None
+    """When the device has made its copies; once all are queued."""
+    through: bool = False
+    """Whether every piece is copied, or queued."""
     intact: bool | None = None
-    event: torch.cuda.Event | None = None
+    """Whether no tensor has changed since the beginning; None while that can still happen."""
+
+    def __post_init__(self) -> None:
+        self._versions = self._now()
+
+    def look(self) -> None:
+        """Find out whether it is intact: when the copies are made, or else before the tensors may change."""
+        if self.intact is None:
+            # Every write in place counts a tensor's version up: one that was written to is half old and half new.
+            self.intact = self._now() == self._versions
+
+    def _now(self) -> list[int]:
+        return [copy.source._version for copy in self.copies]
 
 
 class Copier:
     """Makes copies in the background, one round after the other."""
 
     def __init__(self) -> None:
-        self._pieces: collections.deque[tuple[int, int, int]] = collections.deque()
         self._round: _Round | None = None
         self._changed = threading.Condition()
         self._stream: torch.cuda.Stream | None = None
@@ -61,37 +78,34 @@ class Copier:
         """Begin a round. At its end `then` is called, in the background, with whether no tensor has changed since."""
         self.settle()
         listed = list(copies)
-        made = _Round(listed, _versions(listed), then)
-        pieces = list[tuple[int, int, int]]()
-        if on_device := [copy for copy in listed if copy.source.is_cuda]:
-            made.event = self._queue_on_device(on_device)
+        begun = _Round(listed, then, self._side_stream() if any(copy.source.is_cuda for copy in listed) else None)
         for copy in listed:
             if copy.source.is_cuda:
-                continue
-            if copy.source.is_contiguous():
-                pieces += _pieces(copy)
+                begun.pieces.append(functools.partial(_queue, copy, begun.stream))
+            elif copy.source.is_contiguous():
+                begun.pieces.extend(_pieces(copy))
             else:
                 copy.now()  # element by element, as channels_last weights are
         with self._changed:
-            self._pieces.extend(pieces)
-            self._round = made
-            if not pieces:
-                self._end_copies(made)
+            self._round = begun
+            if not begun.pieces:
+                self._end_pieces(begun)
             self._changed.notify_all()
 
     def release(self) -> None:
-        """Return when the tensors may change: what is left of the copies is made here and now."""
+        """Return when the tensors may change: what is left of the copies is made here and now.
+
+        On a GPU that is said to the current stream: what is queued there after this comes after the copies.
+        """
         self._raise_error()
         current = self._round
         if current is None or current.intact is not None:
             return
-        if current.event is not None:
-            current.changed = current.changed or _versions(current.copies) != current.versions
-            torch.cuda.current_stream().wait_event(current.event)
-        while self._copy_piece(current):
-            pass
+        self._make_pieces(current)
         with self._changed:
-            self._changed.wait_for(lambda: current.intact is not None)
+            current.look()
+        if current.made is not None:
+            torch.cuda.current_stream().wait_event(current.made)
 
     def settle(self) -> None:
         """Return when the round is over, `then` included."""
@@ -105,37 +119,45 @@ class Copier:
         if error is not None:
             raise error
 
-    def _queue_on_device(self, copies: list[Copy]) -> torch.cuda.Event:
-        self._stream = self._stream or torch.cuda.Stream(priority=0)
+    def _side_stream(self) -> torch.cuda.Stream:
+        """The stream of the copies, which from here on waits for all that is queued on the current one."""
+        self._stream = self._stream or torch.cuda.Stream()
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for copy in copies:
-                if copy.source.numel():
-                    target = copy.target.view(copy.source.dtype).view(copy.source.shape)
-                    target.copy_(copy.source, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record(self._stream)
-        return event
+        return self._stream
 
-    def _copy_piece(self, current: _Round) -> bool:
+    def _make_pieces(self, current: _Round) -> None:
+        """Make pieces until none is left, and return when those of the other thread are made, too."""
+        while self._make_piece(current):
+            pass
         with self._changed:
-            if not self._pieces:
+            self._changed.wait_for(lambda: current.through)
+
+    def _make_piece(self, current: _Round) -> bool:
+        with self._changed:
+            if not current.pieces:
                 return False
-            target, source, size = self._pieces.popleft()
+            make = current.pieces.popleft()
             current.under_way += 1
-        ctypes.memmove(target, source, size)  # gives the interpreter's lock away
-        with self._changed:
-            current.under_way -= 1
-            if not self._pieces and not current.under_way:
-                self._end_copies(current)
-                self._changed.notify_all()
+        try:
+            make()
+        except Exception:
+            current.intact = False
+            raise
+        finally:
+            with self._changed:
+                current.under_way -= 1
+                if not current.pieces and not current.under_way:
+                    self._end_pieces(current)
+                    self._changed.notify_all()
         return True
 
-    def _end_copies(self, current: _Round) -> None:
-        # Every write in place counts a tensor's version up: one that was written to is half old and half new. What
-        # the device copies is looked at in release(), before the next step is allowed to write.
-        on_device = current.event is not None
-        current.intact = not current.changed and (on_device or _versions(current.copies) == current.versions)
+    def _end_pieces(self, current: _Round) -> None:
+        current.through = True
+        if current.stream is None:
+            current.look()
+            return
+        current.made = torch.cuda.Event(blocking=True)  # who waits for it sleeps, and takes no core
+        current.made.record(current.stream)
 
     def _work(self) -> None:
         # Of this thread alone, and of what is copied in it.
@@ -154,21 +176,25 @@ class Copier:
                 self._changed.notify_all()
 
     def _finish(self, current: _Round) -> None:
-        while self._copy_piece(current):
-            pass
-        with self._changed:
-            self._changed.wait_for(lambda: current.intact is not None)
-        if current.event is not None:
-            current.event.synchronize()
+        self._make_pieces(current)
+        if current.made is not None:
+            current.made.synchronize()
+            with self._changed:  # the tensors may not be released while they are looked at
+                current.look()
         current.then(bool(current.intact))
 
 
-def _versions(copies: list[Copy]) -> list[int]:
-    return [copy.source._version for copy in copies]
+def _queue(copy: Copy, stream: torch.cuda.Stream) -> None:
+    """Let the device make a copy, after what is on the stream."""
+    with torch.cuda.stream(stream):
+        copy.now(non_blocking=True)
 
 
-def _pieces(copy: Copy) -> list[tuple[int, int, int]]:
-    """(target, source, bytes) of pieces that are quickly copied."""
+def _pieces(copy: Copy) -> list[Callable[[], object]]:
+    """Pieces that are quickly copied."""
     size = copy.source.nbytes
     target, source = copy.target.data_ptr(), copy.source.data_ptr()
-    return [(target + at, source + at, min(_PIECE, size - at)) for at in range(0, size, _PIECE)]
+    return [
+        functools.partial(ctypes.memmove, target + at, source + at, min(_PIECE, size - at))  # without Python's lock
+        for at in range(0, size, _PIECE)
+    ]

@@ -85,13 +85,12 @@ class Totals:
 class Capture:
     """One save: which files it has, and which copies are still to be made."""
 
-    def __init__(self, root: Path, slot: Slot, slots: Slots, volatile: set[int]) -> None:
+    def __init__(self, root: Path, slot: Slot, slots: Slots, volatile: set[int], pinned: bool) -> None:
         self.root, self.slot, self.slots = root, slot, slots
         self.files: list[StagedFile] = []
         self.later: list[Copy] = []
         self._elsewhere = Elsewhere()
-        self._volatile = volatile
-        self._pinned = torch.cuda.is_available()
+        self._volatile, self._pinned = volatile, pinned
 
     @contextlib.contextmanager
     def of_torch_save(self) -> Iterator[None]:
@@ -146,11 +145,14 @@ class Capture:
         target = buffer.bytes
         target[: len(layout.header)].copy_(torch.frombuffer(bytearray(layout.header), dtype=torch.uint8))
         for at, tensor in layout.tensors:
-            copy = Copy(tensor, target[at : at + tensor.nbytes])
-            if tensor.nbytes < _SMALL or tensor.untyped_storage().data_ptr() in self._volatile:
-                copy.now()
+            part = target[at : at + tensor.nbytes]
+            volatile = tensor.untyped_storage().data_ptr() in self._volatile
+            if tensor.is_cuda:  # to bring even a little to the host at once would wait for all that is queued
+                self.later.append(Copy(tensor.clone() if volatile else tensor, part))
+            elif volatile or tensor.nbytes < _SMALL:
+                Copy(tensor, part).now()
             else:
-                self.later.append(copy)
+                self.later.append(Copy(tensor, part))
         self.files.append(StagedFile(path, str(buffer.path), layout.size))
 
     def inside(self, file: Any) -> str | None:
@@ -232,7 +234,7 @@ class Saving:
             shutil.rmtree(folder, ignore_errors=True)  # a run of before may have left files there
         folder.mkdir(parents=True, exist_ok=True)
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
-        self.capture = Capture(folder, slot, self.slots, volatile)
+        self.capture = Capture(folder, slot, self.slots, volatile, pinned=trainer.args.device.type == "cuda")
         try:
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)

@@ -5,6 +5,7 @@ there as the file that is uploaded. A slot holds the buffers of one checkpoint; 
 filled while another is sent off.
 """
 
+import contextlib
 import errno
 import mmap
 import os
@@ -34,7 +35,10 @@ class Buffer:
         self._pinned = False
 
     def fit(self, size: int, pinned: bool) -> None:
-        """Have room for so many bytes. Raises OSError (ENOSPC), now and not at a write to the mapping."""
+        """Have room for so many bytes, which a GPU reaches by itself if `pinned`.
+
+        Raises OSError (ENOSPC), now and not at a write to the mapping.
+        """
         size = max(size, 1)  # an empty file of a checkpoint is a file too
         if size <= len(self.bytes):
             return
@@ -52,6 +56,8 @@ class Buffer:
             failed = int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0))
             self._pinned = not failed
             if failed:
+                with contextlib.suppress(RuntimeError):  # the next kernel tells the error again: not one of training
+                    torch.zeros(1, device="cuda")
                 warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=3)
 
     def drop(self) -> None:
@@ -116,9 +122,12 @@ class Slots:
         return slot
 
     def room(self, slot: Slot, index: int, size: int, pinned: bool) -> Buffer:
-        """A buffer of a slot. Raises StorageFullError when neither memory nor disk has room for it."""
+        """A buffer of a slot, pinned if it can be: not on disk.
+
+        Raises StorageFullError when neither memory nor disk has room for it.
+        """
         try:
-            return slot.buffer(index, size, pinned)
+            return slot.buffer(index, size, pinned and self.folder != self.fallback)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -130,7 +139,7 @@ class Slots:
         self.folder, self.moved = self.fallback, True
         slot.folder = self.fallback / slot.folder.name
         try:
-            return slot.buffer(index, size, pinned)
+            return slot.buffer(index, size, pinned=False)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
