@@ -34,10 +34,20 @@ def foreign() -> bool:
     return bool(named) and Path(named) != FOLDER / "admin.kubeconfig"
 
 
+def ours(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Those of the tests that are of this folder."""
+    return [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first one waits for what is built: ten minutes, where nothing has been built before."""
+    for item in ours(items)[:1]:
+        item.add_marker(pytest.mark.timeout(1800))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what these tests need while others, which come first, wait for their processes."""
-    wanted = any(item.path.is_relative_to(Path(__file__).parent) for item in session.items)
-    if wanted and not foreign() and bed.why_not() is None and not session.config.option.collectonly:
+    if ours(session.items) and not foreign() and bed.why_not() is None and not session.config.option.collectonly:
         command = ["nice", "-n", "19", sys.executable, "-m", "tests.bed", "build"]
         builds.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True))
 
