@@ -36,6 +36,7 @@ def test_a_recipe_runs(cli: Cli, tmp_path: Path, recipe: str) -> None:
         "run", str(RECIPES / f"{recipe}.yaml"), "--set", f"trainingArguments.max_steps={SHORT[recipe]}", "-o", "json"
     )
     assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "ERROR" in line or "WARNING" in line] == []
     told = json.loads(done.stdout)
     assert told["metrics"]["eval_loss"] > 0
     assert Path(told["final"], "model.safetensors").exists()

@@ -168,6 +168,8 @@ class _Session:
 def _ray(job: TrainerJob, node: Node) -> Iterator[Callable[[], None]]:
     import ray
 
+    # It would call it an error that nobody waits for the dashboard (rayenv).
+    logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
     workers = job.spec.workers
     ray.init(
         address="local",
