@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.common import save, spread
-from bench.save_cost import FRESH, steps_between, trained
+from bench.save_cost import FRESH, on_sink, steps_between, trained
 from bench.sink import Shape, shaped
 
 EVERY = 84
@@ -56,7 +56,7 @@ def run(saves: int, threads: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6)) as sink:
         os.environ.update(sink.environment)
         every = steps_between(EVERY, threads)
-        document = trained("ours", saves, every, threads, Path(temporary))
+        document = trained("ours", saves, every, threads, Path(temporary), on_sink())
         kinds = sorted_out(document["begins"], document["ends"], every, uploads(sink.bodies()))
     row: dict[str, float] = {}
     for name, seconds in zip(("upload", "idle"), kinds, strict=True):

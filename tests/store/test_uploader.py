@@ -2,16 +2,22 @@
 
 import dataclasses
 import hashlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.store.tickets import ticket
-from trainyard.checkpoint import attempts, catalogue, restore
+from trainyard.checkpoint import attempts, catalogue, doorbell, restore
 from trainyard.checkpoint.restore import Seats
+from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Receipt, Tickets
 from trainyard.checkpoint.uploader import Uploader
+from trainyard.launch.node import open_node
+from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
 
@@ -65,6 +71,63 @@ def test_a_part_that_never_comes_is_given_up_when_the_next_attempt_begins(store:
     assert receipt is not None
     assert receipt.state == "Abandoned"
     assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+
+
+def test_a_part_that_another_node_gives_up_is_not_waited_for(store: Store, tmp_path: Path) -> None:
+    first, second, told = Tickets(tmp_path / "one"), Tickets(tmp_path / "two"), list[dict[str, object]]()
+    here, there = Uploader(first, told.append), Uploader(second, lambda told: None)
+    first.leave(ticket(store, tmp_path / "a", 0, world=4, local=2))
+    first.leave(ticket(store, tmp_path / "a", 1, world=4, local=2))
+    assert here.work()
+    second.leave(dataclasses.replace(ticket(store, tmp_path / "b", 2, world=4, local=2, node=1), void="it has changed"))
+    assert not there.work(), "its other rank has yet to say that it is ready"
+    assert here.work()
+    second.leave(ticket(store, tmp_path / "b", 3, world=4, local=2, node=1))
+    assert not there.work()
+    assert not here.work()
+    receipts = [tickets.receipt(CheckpointId(10, 1)) for tickets in (first, second)]
+    assert [receipt and receipt.state for receipt in receipts] == ["Abandoned", "Abandoned"]
+    assert "node 1 gave up its part: it has changed" in str(told[-1]["text"])
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+
+
+def test_an_object_of_another_node_that_is_gone_delays_the_commit_and_is_not_sent_again_from_here(
+    store: Store, tmp_path: Path
+) -> None:
+    first, second, told = Tickets(tmp_path / "one"), Tickets(tmp_path / "two"), list[dict[str, object]]()
+    second.leave(ticket(store, tmp_path / "b", 1, world=2, local=1, node=1))
+    assert not Uploader(second, lambda told: None).work()
+    stored = tmp_path / "store/checkpoints/00000010-00001/rng_state_1.pth"
+    content = stored.read_bytes()
+    stored.unlink()
+    first.leave(ticket(store, tmp_path / "a", 0, world=2, local=1))
+    here = Uploader(first, told.append)
+    own = tmp_path / "store/checkpoints/00000010-00001/rng_state_0.pth"
+    assert here.work()
+    written = own.stat().st_mtime_ns
+    assert here.work()
+    assert (own.stat().st_mtime_ns, told) == (written, [])
+    stored.write_bytes(content)
+    assert not here.work()
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
+
+
+def test_an_attempt_that_wakes_up_late_leaves_the_curves_and_the_checkpoints_of_the_next_alone(
+    store: Store, tmp_path: Path
+) -> None:
+    tickets, late = Tickets(tmp_path / "tickets"), ticket(store, tmp_path / "a", step=900)
+    attempts.claim(store, None, 1, after=1)
+    tickets.leave(ticket(store, tmp_path / "a", step=5, attempt=2))
+    tickets.leave(ticket(store, tmp_path / "a", step=6, attempt=2))
+    Uploader(tickets, lambda told: None).work()
+    store.put(layout.METRICS, b"of attempt 2")
+    (tmp_path / "metrics.jsonl").write_text("of attempt 1")
+    assert late.commit is not None
+    frugal = dataclasses.replace(late.commit, metrics_file=str(tmp_path / "metrics.jsonl"), retention=Retention(1, 0, None, False))  # fmt: skip
+    tickets.leave(dataclasses.replace(late, commit=frugal))
+    Uploader(tickets, lambda told: None).work()
+    assert store.get(layout.METRICS) == b"of attempt 2"
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(6, 2), CheckpointId(5, 2)]
 
 
 def test_what_is_still_staged_is_not_downloaded_and_what_was_overwritten_is(store: Store, tmp_path: Path) -> None:
@@ -156,6 +219,33 @@ def test_clocks_that_differ_by_an_hour_change_no_order(
     Uploader(second, lambda told: None).work()
     found = catalogue.committed(catalogue.list_checkpoints(store))
     assert found == [CheckpointId(20, 2), CheckpointId(10, 1)]
+
+
+OWNER = """
+import time
+from trainyard.launch.node import open_node
+from trainyard.launch.uploads import Uploads
+
+with open_node() as node:
+    print(Uploads(node).process.pid, node.folder, node.bell, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_owner_has_left_is_not_swept_while_its_uploader_is_at_it() -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout
+    pid, folder, bell = owner.stdout.readline().split()
+    doorbell.flush(Path(bell), timeout=60)
+    uploader = psutil.Process(int(pid))
+    uploader.suspend()
+    owner.kill()
+    owner.wait()
+    with open_node():  # the next run, which looks for what others have left
+        assert Path(folder).exists()
+    uploader.resume()
+    uploader.wait(60)
+    assert not Path(folder).exists()
 
 
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:

@@ -69,6 +69,37 @@ def test_a_script_that_fails_is_told_with_its_words(train: Train, own: str, text
     assert words in done.result.message
 
 
+TWICE = """
+import sys
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+rows = Dataset.from_list([{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 8)
+args = TrainingArguments(
+    "out", max_steps=3, save_steps=3, logging_steps=1, per_device_train_batch_size=1, report_to="none", use_cpu=True,
+    disable_tqdm=True, dataloader_pin_memory=False,
+)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+Trainer(model, args, train_dataset=rows).train()
+other = Trainer(model, args, train_dataset=rows, eval_dataset=rows)
+other.evaluate()
+if "twice" in sys.argv:
+    other.train()
+"""
+
+
+def test_a_script_may_evaluate_what_it_trained_with_a_second_trainer_and_not_train_it(
+    train: Train, own: str, tiny: Tiny
+) -> None:
+    (Path(own) / "train.py").write_text(TWICE)
+    once = train(name="once", code=own, script={"path": "train.py", "args": [tiny.model("gpt2")]})
+    assert once.result.outcome == "Complete", once.log
+    assert set(losses(once.run)) == {1, 2, 3}, "the rows of the first stay"
+    twice = train(name="twice", code=own, script={"path": "train.py", "args": [tiny.model("gpt2"), "twice"]})
+    assert twice.result.outcome == "UserError"
+    assert "Make each training a job of its own" in twice.result.message
+
+
 def test_a_script_that_ends_without_a_trainer_is_complete(train: Train, own: str) -> None:
     (Path(own) / "train.py").write_text("import json, sys\njson.dump(sys.argv, open('seen.json', 'w'))\n")
     done = train(code=own, script={"path": "train.py", "args": ["--steps", "3"]})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from trainyard.checkpoint import attempts, catalogue, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.launch import savenow
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.retry import Ended, decide
 from trainyard.spec.model import Restart
+from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
 from trainyard.train.heartbeat import Awaited, Beat
@@ -107,6 +110,45 @@ def test_leftovers_of_dead_attempts_are_swept_and_a_save_in_progress_is_not(tmp_
         "00000150-00002",
         "00000250-00002",
     ]
+
+
+def test_the_best_is_the_best_number_whatever_is_none() -> None:
+    loss = {10: 0.3, 20: math.nan, 30: 0.2, 40: 0.5}
+    manifests = [Manifest(step, 1, 2, "ddp", 8, (), {"eval_loss": value}) for step, value in loss.items()]
+    expired = retain.expired(manifests, retain.Retention(1, 1, "eval_loss", greater_is_better=False))
+    assert [identity.step for identity in expired] == [10, 20]
+
+
+def test_a_listing_that_is_late_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No store here lists late; what one that did would leave out is left out in its place."""
+    store, keep = open_store(str(tmp_path)), retain.Retention(2, 0, None, greater_is_better=False)
+    attempts.claim(store, None, 2, after=0)
+    first = commit(store, 100, 1)
+    attempts.claim(store, first, 2, after=1)
+    second = commit(store, 150, 2)
+    attempts.claim(store, second, 2, after=2)
+    third = [commit(store, step, 3) for step in (200, 250)]
+    hidden, listed = {layout.attempt_path(3)}, Store.list
+    monkeypatch.setattr(
+        Store, "list", lambda self, prefix="": [each for each in listed(self, prefix) if each.path not in hidden]
+    )
+    assert retain.retain(store, keep, [second, third[1]]) == []
+    hidden = {f"{first.folder}/manifest.json"}
+    assert retain.retain(store, keep, [third[1]]) == [second]
+    hidden = set()
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [third[1], third[0], first]
+
+
+def test_a_save_that_was_under_way_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+
+    def ask() -> None:
+        commit(store, 1000, 1)
+        requested = Manifest(1010, 1, 2, "ddp", 8, (FileEntry("model.safetensors", 1, ""),), requested=True)
+        store.put("checkpoints/00001010-00001/manifest.json", requested.to_json())
+
+    assert savenow.saved(store, 1.0, ask) == CheckpointId(1010, 1)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}', json.dumps({"format": 2}).encode()], ids=repr)

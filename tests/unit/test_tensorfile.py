@@ -1,7 +1,10 @@
 """Files of torch.save's content without a pickle: everything comes back as it was, and nothing runs."""
 
 import collections
+import io
 import random
+import weakref
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainyard.checkpoint.staging import Tickets
 from trainyard.train import tensorfile
 from trainyard.train.copier import Copier, Copy
+from trainyard.train.saving import Capture
+from trainyard.train.slots import Slots
 from trainyard.train.tensorfile import Elsewhere, Layout, UnsupportedError
 
 
@@ -107,6 +113,28 @@ def test_copies_go_on_beside_and_are_whole_when_the_tensors_are_taken_back() -> 
             assert torch.equal(target.view(source.dtype), torch.full_like(source, turn))
     copier.settle()
     assert ends == [True] * 20
+
+
+def test_a_round_that_is_over_holds_no_tensor() -> None:
+    copier, source = Copier(), torch.zeros(100_000)
+    copier.start([Copy(source, torch.zeros(source.nbytes, dtype=torch.uint8))], lambda intact: None)
+    copier.settle()
+    known = weakref.ref(source)
+    del source
+    assert known() is None
+
+
+def test_what_no_such_file_can_hold_is_taken_as_torch_saves_it(tmp_path: Path) -> None:
+    slots = Slots(tmp_path / "buffers", tmp_path / "buffers", Tickets(tmp_path / "tickets"), rank=1)
+    slot = slots.take()
+    assert slot is not None
+    capture, item = Capture(tmp_path / "root", slot, slots, set(), pinned=False), {"since": Fraction(1, 3)}
+    with capture.of_torch_save():
+        torch.save(item, tmp_path / "root/optimizer_1.pt")
+    (file,) = capture.files
+    assert file.path == "optimizer_1.pt"
+    with Path(file.source).open("rb") as stream:
+        assert torch.load(io.BytesIO(stream.read(file.size)), weights_only=False) == item
 
 
 def test_a_tensor_that_changes_while_it_is_copied_is_noticed() -> None:

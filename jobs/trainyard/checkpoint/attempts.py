@@ -51,6 +51,11 @@ def list_attempts(store: Store) -> list[Attempt]:
     return [_read(store, number, path) for number, path in sorted((n, p) for n, p in numbered if n is not None)]
 
 
+def newest_number(store: Store) -> int:
+    """The number of the newest attempt, 0 when there is none: list_attempts without reading what each holds."""
+    return max((layout.attempt_number(entry.path) or 0 for entry in store.list(layout.ATTEMPTS)), default=0)
+
+
 def claim(
     store: Store, resumed_from: CheckpointId | None, world_size: int, after: int, anew: bool = False
 ) -> Attempt | None:

@@ -7,8 +7,9 @@ checkpoint is settled. An uploader that has died is started again and finds ever
 import json
 import socket
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from trainyard.checkpoint.staging import Receipt, Run, Tickets
 from trainyard.storage.layout import CheckpointId
@@ -16,9 +17,27 @@ from trainyard.storage.layout import CheckpointId
 _PAUSE = 0.1
 
 
-def ring(bell: Path, metrics: Path | None = None, run: Run | None = None) -> None:
-    """Say that there is something new; where metrics.jsonl is kept on this node, too. Silent when nobody hears it."""
-    told = {"metrics": str(metrics), "run": asdict(run)} if metrics is not None and run is not None else {}
+@dataclass(frozen=True)
+class Metrics:
+    """Where an attempt keeps metrics.jsonl on this node, and whose it is."""
+
+    file: Path
+    run: Run
+    attempt: int
+
+    def told(self) -> dict[str, object]:
+        """As it goes over the socket."""
+        return {"metrics": str(self.file), "run": asdict(self.run), "attempt": self.attempt}
+
+    @classmethod
+    def from_told(cls, told: dict[str, Any]) -> "Metrics":
+        """What came over the socket. Raises KeyError when it says nothing of metrics."""
+        return cls(Path(told["metrics"]), Run(**told["run"]), told["attempt"])
+
+
+def ring(bell: Path, metrics: Metrics | None = None) -> None:
+    """Say that there is something new. Silent when nobody hears it."""
+    told = metrics.told() if metrics is not None else {}
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)
@@ -35,11 +54,9 @@ def settled(bell: Path, tickets: Tickets, identity: CheckpointId) -> Receipt:
     return receipt
 
 
-def flush(bell: Path, metrics: Path | None = None, run: Run | None = None, timeout: float = 120.0) -> None:
+def flush(bell: Path, metrics: Metrics | None = None, timeout: float = 120.0) -> None:
     """Wait until nothing is left that can be uploaded and committed now, for as many seconds at most."""
-    told: dict[str, object] = {"settle": None}
-    if metrics is not None and run is not None:
-        told |= {"metrics": str(metrics), "run": asdict(run)}
+    told = {"settle": None, **(metrics.told() if metrics is not None else {})}
     until = time.monotonic() + timeout
     while (left := until - time.monotonic()) > 0 and not _ask(bell, told, left):
         pass

@@ -24,6 +24,8 @@ class Parts:
 
     node: int
     entries: tuple[FileEntry, ...]
+    given_up: str = ""
+    """Why this node's part will not come."""
 
     def to_json(self) -> bytes:
         """The text of parts/<node>.json."""
@@ -33,7 +35,8 @@ class Parts:
     def from_json(cls, data: bytes) -> "Parts":
         """The parts of a text."""
         document = json.loads(data)
-        return cls(document["node"], tuple(FileEntry(**entry) for entry in document["entries"]))
+        entries = tuple(FileEntry(**entry) for entry in document["entries"])
+        return cls(document["node"], entries, document.get("given_up", ""))
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Manifest:
     goodput: dict[str, float] = field(default_factory=dict)
     """Where the attempt's time had gone, in seconds (train/goodput)."""
     created_at: str = ""
+    requested: bool = False
+    """Whether somebody asked for this save (`trainyard ckpt save`)."""
 
     @property
     def id(self) -> CheckpointId:

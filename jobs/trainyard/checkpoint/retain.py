@@ -1,12 +1,13 @@
 """Which checkpoints are kept, and how the others are deleted."""
 
+import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainyard import errors
 from trainyard.checkpoint.attempts import list_attempts, series
-from trainyard.checkpoint.catalogue import list_checkpoints, read_manifest
+from trainyard.checkpoint.catalogue import Checkpoint, list_checkpoints, read_manifest
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -33,15 +34,22 @@ def expired(manifests: list[Manifest], keep: Retention, in_use: Iterable[Checkpo
     metric = keep.metric
     if metric:
         sign = -1.0 if keep.greater_is_better else 1.0
-        rated = [manifest for manifest in manifests if metric in manifest.metrics]
+        rated = [manifest for manifest in manifests if math.isfinite(manifest.metrics.get(metric, math.nan))]
         rated.sort(key=lambda manifest: (sign * manifest.metrics[metric], manifest.id))
         kept |= {manifest.id for manifest in rated[: keep.keep_best]}
     return sorted(manifest.id for manifest in manifests if manifest.id not in kept)
 
 
 def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -> list[CheckpointId]:
-    """Delete what need not be kept, and what dead attempts left behind. Returns what was deleted."""
-    checkpoints, used = list_checkpoints(store), set(in_use)
+    """Delete what need not be kept, and what dead attempts left behind. Returns what was deleted.
+
+    A listing may be late. What it shows of attempts decides what is a leftover, so nothing is deleted by one that does
+    not show an attempt whose checkpoint is in use.
+    """
+    attempts, checkpoints, used = list_attempts(store), list_checkpoints(store), set(in_use)
+    listed = max((attempt.number for attempt in attempts), default=0)
+    if any(identity.attempt > listed for identity in used):
+        return []
     manifests = []
     for checkpoint in checkpoints:
         if checkpoint.state == "Committed":
@@ -49,17 +57,17 @@ def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -
                 manifests.append(read_manifest(store, checkpoint.id))
             except (errors.NotFoundError, ValueError):
                 continue
-    first = series(list_attempts(store))
+    first = series(attempts)
     newest = max((manifest.attempt for manifest in manifests), default=0)
-    # An incomplete folder of the newest attempt may be a save in progress; of an older one it is a leftover.
-    leftovers = [
-        each.id
-        for each in checkpoints
-        if each.id not in used
-        and each.id.attempt >= first
-        and (each.state == "Superseded" or (each.state == "Incomplete" and each.id.attempt < newest))
-    ]
-    doomed = [*leftovers, *expired(manifests, keep, used)]
+
+    def is_leftover(each: Checkpoint) -> bool:
+        if each.id in used or not first <= each.id.attempt <= listed:
+            return False
+        # An incomplete folder of the newest attempt may be a save in progress; of an older one it is a leftover.
+        dead = each.state == "Incomplete" and each.id.attempt < newest
+        return each.state == "Superseded" or (dead and not store.exists(f"{each.id.folder}/{layout.MANIFEST}"))
+
+    doomed = [*(each.id for each in checkpoints if is_leftover(each)), *expired(manifests, keep, used)]
     for identity in doomed:
         remove(store, identity)
     return doomed

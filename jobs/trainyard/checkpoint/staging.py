@@ -25,7 +25,7 @@ _KEPT_RECEIPTS = 64
 
 State = Literal["Committed", "Failed", "Abandoned"]
 """Committed: this node's part is sent, and on the node of rank 0 the whole is committed. Failed: trying again does not
-mend it. Abandoned: another node's part, or a staged file, will not come any more."""
+mend it. Abandoned: a part is void, or will not come any more."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,13 @@ class Commit:
     """What metrics.jsonl holds up to this step: it is in storage before the checkpoint is."""
     goodput: dict[str, float] = field(default_factory=dict)
     """Where the attempt's time has gone, in seconds."""
+    requested: bool = False
+    """Whether somebody asked for it."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """One rank's part of a checkpoint, whole on this node."""
+    """One rank's part of a checkpoint: what of it is on this node."""
 
     step: int
     attempt: int
@@ -87,6 +89,8 @@ class Ticket:
     """Only rank 0 has one."""
     final: bool = False
     """Whether someone waits for it to end: it is then given up after one try, not kept for better times."""
+    void: str = ""
+    """Why this part must not be used; the whole checkpoint is given up then."""
 
     @property
     def id(self) -> CheckpointId:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard import errors
-from trainyard.checkpoint.attempts import list_attempts, now
-from trainyard.checkpoint.catalogue import newest_attempt
+from trainyard.checkpoint.attempts import newest_number, now
 from trainyard.checkpoint.manifest import FileEntry, Manifest, Parts
 from trainyard.checkpoint.retain import retain
 from trainyard.checkpoint.staging import Commit, Receipt, Run, Ticket, Tickets
@@ -29,7 +28,13 @@ _FIRST = ("trainer_state.json", "model", "optimizer", "global_step", "pytorch_mo
 """Beginnings of the files that resuming needs, in this order; the rest (tokenizer, templates) comes after them."""
 _HURRIED = 3.0
 """Seconds that rank 0's node waits for the parts of the others when the next attempt waits for the answer."""
+_LATE = 60.0
+"""Seconds in which an object that another node has put shows in a listing."""
 _MAX_PAUSE = 60.0
+
+
+class _GivenUpError(Exception):
+    """A checkpoint that nobody can complete any more."""
 
 
 @dataclass
@@ -39,6 +44,8 @@ class _Sent:
     tickets: list[Ticket]
     entries: list[FileEntry]
     since: float
+    missing_since: float = 0.0
+    """When an object of another node, which says that it is there, was not found first; 0 when none was missed."""
 
 
 @dataclass
@@ -75,24 +82,39 @@ class Uploader:
         if time.monotonic() < self._retry_at:
             return False
         ticket = group[0]
-        store = self._store(ticket.run)
+        try:
+            entries = self._upload(self._store(ticket.run), group)
+        except errors.StorageError as error:
+            return self._failed(group, error)
+        if entries is None:
+            return True
+        self._pause, self._at_once = 0.5, min(AT_ONCE, 2 * self._at_once)
+        self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
+        return True
+
+    def _upload(self, store: Store, group: list[Ticket]) -> list[FileEntry] | None:
+        """Upload a part and let the other nodes know; None when it is given up. Raises StorageError."""
+        ticket = group[0]
         files = sorted((file for each in group for file in each.files), key=lambda file: _order(file.path))
         try:
+            if void := next((each.void for each in group if each.void), ""):
+                raise _GivenUpError(void)
+            if _superseded(store, ticket):
+                raise _GivenUpError("a newer attempt has begun, and goes on from another one")
             metrics = ticket.commit.metrics_file if ticket.commit is not None else None
             if metrics is not None:
                 store.put_file(layout.METRICS, Path(metrics))
             entries = upload(store, ticket.id.folder, files, self._at_once)
             if ticket.nodes > 1:
-                store.put(layout.parts_path(ticket.id, ticket.node), Parts(ticket.node, tuple(entries)).to_json())
-        except errors.StorageError as error:
-            return self._failed(group, error)
-        except (errors.NotFoundError, OSError) as error:
-            # Its buffers are gone: the attempt was swept. Somebody else goes on from another checkpoint.
+                _check(store, ticket.id, entries)
+                _put_parts(store, ticket, Parts(ticket.node, tuple(entries)))
+        except (_GivenUpError, errors.NotFoundError, OSError) as error:
+            # Or its buffers are gone: the attempt was swept. Somebody else goes on from another checkpoint.
+            if ticket.nodes > 1:
+                _put_parts(store, ticket, Parts(ticket.node, (), given_up=str(error)))
             self._abandon(ticket, str(error))
-            return True
-        self._pause, self._at_once = 0.5, min(AT_ONCE, 2 * self._at_once)
-        self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
-        return True
+            return None
+        return entries
 
     def _failed(self, group: list[Ticket], error: errors.StorageError) -> bool:
         """Whether to give up: where trying again cannot help, or somebody waits for an answer."""
@@ -124,10 +146,12 @@ class Uploader:
                     late = self.hurry and time.monotonic() > sent.since + _HURRIED
                     if not late and not _superseded(store, ticket):
                         return False
-                    del self._sent[identity]
-                    self._abandon(ticket, "the parts of other nodes did not come")
-                    return True
+                    raise _GivenUpError("the parts of other nodes did not come")
                 _write_manifest(store, ticket, entries)
+        except _GivenUpError as error:
+            del self._sent[identity]
+            self._abandon(ticket, str(error))
+            return True
         except errors.StorageError as error:
             del self._sent[identity]  # and send it again
             return self._failed(sent.tickets, error)
@@ -140,20 +164,26 @@ class Uploader:
         return True
 
     def _all_entries(self, store: Store, ticket: Ticket, sent: _Sent) -> list[FileEntry] | None:
-        """The entries of all nodes' files; None as long as some are missing."""
+        """The entries of all nodes' files; None as long as some are missing. Raises _GivenUpError."""
         entries = {entry.path: entry for entry in sent.entries}
         if ticket.nodes > 1:
             listed = store.list(f"{ticket.id.folder}/{layout.PARTS}")
-            if len(listed) < ticket.nodes:
+            parts = [Parts.from_json(store.get(each.path)) for each in listed]
+            for part in parts:
+                if part.given_up:
+                    raise _GivenUpError(f"node {part.node} gave up its part: {part.given_up}")
+                entries |= {entry.path: entry for entry in part.entries}
+            if len(parts) < ticket.nodes:
                 return None
-            for each in listed:
-                entries |= {entry.path: entry for entry in Parts.from_json(store.get(each.path)).entries}
-        there = {each.path: each.size for each in store.list(ticket.id.folder)}
-        for entry in entries.values():
-            # A server may answer well and keep nothing (S3 says 200 with an error in its body).
-            if (size := there.get(f"{ticket.id.folder}/{entry.path}")) != entry.size:
-                what = "is not there" if size is None else f"has {size:,} bytes"
-                raise errors.StorageError(f"{store.url(ticket.id.folder)}/{entry.path} {what} after its upload")
+        try:
+            _check(store, ticket.id, list(entries.values()))
+        except errors.StorageError as error:
+            own = {entry.path for entry in sent.entries}
+            _check(store, ticket.id, [entry for entry in entries.values() if entry.path in own])
+            sent.missing_since = sent.missing_since or time.monotonic()
+            if time.monotonic() > sent.missing_since + _LATE:
+                raise _GivenUpError(str(error)) from error
+            return None
         return [entries[path] for path in sorted(entries)]
 
     def _committed(self, store: Store, ticket: Ticket, commit: Commit, seconds: float) -> None:
@@ -161,7 +191,8 @@ class Uploader:
         self.tell({"event": "checkpoint", **told})
         in_use = [found for name in commit.in_use if (found := CheckpointId.parse(name)) is not None]
         with contextlib.suppress(errors.TrainyardError):  # the next commit tries again
-            retain(store, commit.retention, [*in_use, ticket.id])
+            if not _superseded(store, ticket):  # else the newer one says what is kept
+                retain(store, commit.retention, [*in_use, ticket.id])
 
     def _store(self, run: Run) -> Store:
         if run not in self._stores:
@@ -172,7 +203,23 @@ class Uploader:
 
 def _superseded(store: Store, ticket: Ticket) -> bool:
     """Whether a newer attempt has begun: it has chosen what to go on from."""
-    return newest_attempt(list_attempts(store)) > ticket.attempt
+    return newest_number(store) > ticket.attempt
+
+
+def _check(store: Store, identity: CheckpointId, entries: list[FileEntry]) -> None:
+    """Raises StorageError for an object that is not there as it was sent.
+
+    A server may answer well and keep nothing (S3 says 200 with an error in its body).
+    """
+    there = {each.path: each.size for each in store.list(identity.folder)}
+    for entry in entries:
+        if (size := there.get(f"{identity.folder}/{entry.path}")) != entry.size:
+            what = "is not there" if size is None else f"has {size:,} bytes"
+            raise errors.StorageError(f"{store.url(identity.folder)}/{entry.path} {what} after its upload")
+
+
+def _put_parts(store: Store, ticket: Ticket, parts: Parts) -> None:
+    store.put(layout.parts_path(ticket.id, ticket.node), parts.to_json())
 
 
 def _write_manifest(store: Store, ticket: Ticket, entries: list[FileEntry]) -> None:
@@ -189,6 +236,7 @@ def _write_manifest(store: Store, ticket: Ticket, entries: list[FileEntry]) -> N
         goodput=commit.goodput,
         versions=commit.versions,
         created_at=now(),
+        requested=commit.requested,
     )
     store.put(f"{ticket.id.folder}/{layout.MANIFEST}", manifest.to_json())
 

@@ -21,7 +21,8 @@ from trainyard.storage.layout import CheckpointId
 
 _PREFIX = "trainyard-"
 _SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own
-_LOCK = "lock"
+_LOCK, _UPLOADS = "lock", "uploads.lock"
+"""In a node's folder: held by who owns it, and by its uploader, which may outlive the owner."""
 _MAX_FOLDER = 32
 """Characters: Ray's sockets below the folder must keep within the 108 bytes that the kernel takes."""
 _MEMORY = "/dev/shm"  # noqa: S108 - likewise
@@ -215,10 +216,10 @@ def _folder(fixed: Path | None = None, parent: str | None = None) -> Iterator[Pa
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def hold(folder: Path) -> bool:
+def hold(folder: Path, as_uploader: bool = False) -> bool:
     """Hold a node's folder for the rest of this process; False when another process does."""
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+        descriptor = os.open(folder / (_UPLOADS if as_uploader else _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
@@ -276,5 +277,5 @@ def _sweep() -> None:
         found for place in (tempfile.gettempdir(), _SHORT, _MEMORY) for found in Path(place).glob(f"{_PREFIX}*")
     }:
         if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
-            with contextlib.suppress(OSError), _locked(folder / _LOCK):
+            with contextlib.suppress(OSError), _locked(folder / _LOCK), _locked(folder / _UPLOADS):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from trainyard.checkpoint.catalogue import committed, list_checkpoints
+from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest
 from trainyard.cluster.kubectl import Kubectl, TimedOutError
 from trainyard.errors import NotFoundError
 from trainyard.launch.node import runner
@@ -23,21 +23,24 @@ def ask_here(store: Store, timeout: float) -> CheckpointId:
     pid = runner(store.uri)
     if pid is None:
         raise NotFoundError(f"{store.url()} is not being run by a process of this machine")
-    return _saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2))
+    return saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2))
 
 
 def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> CheckpointId:
     """Have a job on a cluster save: its first pod is asked, and its ranks agree with all others."""
     ask = ("exec", f"pod/{job}-0", "--container=trainer", "--", "sh", "-c", "kill -USR2 1")
-    return _saved(store, timeout, lambda: kubectl.run(*ask))
+    return saved(store, timeout, lambda: kubectl.run(*ask))
 
 
-def _saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
+def saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
+    """Ask for a save; returns it when it is committed. Raises TimedOutError after so many seconds."""
     before = set(committed(list_checkpoints(store)))
     ask()
     until = time.monotonic() + timeout
     while time.monotonic() < until:
-        if new := [each for each in committed(list_checkpoints(store)) if each not in before]:
-            return new[0]
+        # A regular save that was under way already holds less than what was asked for.
+        new = [each for each in committed(list_checkpoints(store)) if each not in before]
+        if asked := [each for each in new if read_manifest(store, each).requested]:
+            return asked[0]
         time.sleep(_LOOK_SECONDS)
     raise TimedOutError(f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s")

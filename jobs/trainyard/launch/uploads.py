@@ -21,7 +21,8 @@ from pathlib import Path
 
 from trainyard import errors
 from trainyard.checkpoint import doorbell
-from trainyard.checkpoint.staging import Run, Tickets
+from trainyard.checkpoint.attempts import newest_number
+from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.launch import priority
 from trainyard.launch.node import Node, hold
@@ -90,8 +91,7 @@ class Uploads:
 class _Metrics:
     """metrics.jsonl of the attempt under way: a file that grows on this node, and is copied now and then."""
 
-    file: Path
-    run: Run
+    kept: doorbell.Metrics
     size: int = -1
     due: float = 0.0
 
@@ -109,7 +109,7 @@ class _Server:
         left = self.uploader.work()
         while self.owned or (left and time.monotonic() < self.deadline):
             watched = [self.listener, sys.stdin] if self.owned else [self.listener]
-            due = self.metrics is not None and self.metrics.file.exists() and self._grown()
+            due = self.metrics is not None and self.metrics.kept.file.exists() and self._grown()
             ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN if left or due else None)
             if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1024):
                 self.owned, self.deadline = False, time.monotonic() + _LAST_SECONDS
@@ -129,8 +129,7 @@ class _Server:
 
         An owner that ends in order still holds them, and removes them itself.
         """
-        node = Node.here()
-        self.inherited = [folder for folder in (node.folder, node.memory) if folder is not None and hold(folder)]
+        self.inherited = [folder for folder in _folders() if hold(folder)]
 
     def _hear(self) -> None:
         connection, _ = self.listener.accept()
@@ -140,9 +139,9 @@ class _Server:
         except (OSError, ValueError):
             told = {}
         if "metrics" in told:
-            file, run = Path(told["metrics"]), Run(**told["run"])
-            if self.metrics is None or self.metrics.file != file:
-                self.metrics = _Metrics(file, run)
+            kept = doorbell.Metrics.from_told(told)
+            if self.metrics is None or self.metrics.kept != kept:
+                self.metrics = _Metrics(kept)
         if "settle" in told:
             identity = CheckpointId.parse(told["settle"]) if told["settle"] else None
             self.uploader.hurry = self.uploader.hurry or identity is None
@@ -162,20 +161,27 @@ class _Server:
 
     def _grown(self) -> bool:
         assert self.metrics is not None
-        return self.metrics.file.stat().st_size != self.metrics.size
+        return self.metrics.kept.file.stat().st_size != self.metrics.size
 
     def _copy_metrics(self, now: bool) -> None:
         """Object stores cannot append: the file is copied whole, not more often than every few seconds."""
         known = self.metrics
-        if known is None or not known.file.exists() or not self._grown():
+        if known is None or not known.kept.file.exists() or not self._grown():
             return
         if time.monotonic() < known.due and not now:
             return
         with contextlib.suppress(errors.TrainyardError, OSError):  # curves can wait; checkpoints tell of the storage
-            size = known.file.stat().st_size
-            known.run.store.put_file(layout.METRICS, known.file)
+            size, store = known.kept.file.stat().st_size, known.kept.run.store
+            if newest_number(store) <= known.kept.attempt:  # else the rows are a newer attempt's to write
+                store.put_file(layout.METRICS, known.kept.file)
             known.size = size
         known.due = time.monotonic() + _METRICS_INTERVAL
+
+
+def _folders() -> list[Path]:
+    """Those of this node that hold what is staged."""
+    node = Node.here()
+    return [folder for folder in (node.folder, node.memory) if folder is not None]
 
 
 def _gone(connection: socket.socket) -> bool:
@@ -191,6 +197,8 @@ def _gone(connection: socket.socket) -> bool:
 def main(descriptor: str, tickets: str, events: str) -> None:
     """Serve until the owner has gone and nothing is left."""
     priority.lower(os.getpid(), priority.LOWEST)
+    for folder in _folders():  # from the first moment: an owner that is killed is noticed only between two uploads
+        hold(folder, as_uploader=True)
     _Server(socket.socket(fileno=int(descriptor)), Tickets(Path(tickets)), Events(events)).serve()
 
 

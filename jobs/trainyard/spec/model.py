@@ -346,7 +346,7 @@ class Spec(Part):
     """A folder with code of your own (a script, a Trainer), or its object-store URI. It is where a script runs, and
     where its modules are found. `trainyard submit` uploads a local one."""
     script: Script | None = None
-    """A training script of your own, instead of task, model and data."""
+    """A training script of your own, instead of task, model and data. It trains one Trainer, once."""
     trainer: CustomTrainer | None = None
     """How the Trainer is built, where transformers' own is not enough."""
     training_arguments: Foreign = {}

@@ -1,5 +1,6 @@
 """What happens beside the training steps: progress, checkpoints, and stopping when asked."""
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -246,5 +247,5 @@ def metrics_at(state: TrainerState) -> dict[str, float]:
         name: float(value)
         for row in rows
         for name, value in row.items()
-        if name not in ("step", "epoch") and isinstance(value, int | float)
+        if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value)
     }

@@ -23,6 +23,7 @@ def callbacks(work: Work, args: TrainingArguments, events: Events) -> tuple[Agre
     agreement = AgreementCallback(lambda: not saving.slots.free(), _due(work, saving))
     skips = work.job.spec.checkpoint.backlog == "Skip" and not args.load_best_model_at_end
     saving.may_skip = lambda: skips and agreement.busy and not agreement.urgent
+    saving.requested = lambda: agreement.urgent
     return agreement, CheckpointCallback(saving)
 
 

@@ -56,7 +56,8 @@ class _Round:
     def look(self) -> None:
         """Find out whether it is intact: when the copies are made, or else before the tensors may change."""
         if self.intact is None:
-            # Every write in place counts a tensor's version up: one that was written to is half old and half new.
+            # A write in place counts a tensor's version up: one that was written to is half old and half new. Only what
+            # is written through `.data` nobody can see.
             self.intact = self._now() == self._versions
 
     def _now(self) -> list[int]:
@@ -163,17 +164,21 @@ class Copier:
         # Of this thread alone, and of what is copied in it.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._round is not None)
-                current = self._round
-            assert current is not None
-            try:
-                self._finish(current)
-            except Exception as error:  # noqa: BLE001 - a full disk, say: the training thread raises it
-                self._error = error
-            with self._changed:
-                self._round = None
-                self._changed.notify_all()
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """One round. Nothing of it is held afterwards: its tensors may be a whole model that nobody wants any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._round is not None)
+            current = self._round
+        assert current is not None
+        try:
+            self._finish(current)
+        except Exception as error:  # noqa: BLE001 - a full disk, say: the training thread raises it
+            self._error = error
+        with self._changed:
+            self._round = None
+            self._changed.notify_all()
 
     def _finish(self, current: _Round) -> None:
         self._make_pieces(current)

@@ -62,7 +62,7 @@ def _save_rng_state(trainer: Trainer, original: Callable[..., None], output_dir:
     """Beside the RNG state, keep what a checkpoint between two logs has summed up of the loss."""
     original(trainer, output_dir)
     state = {
-        "sum": trainer._tr_loss.item(),
+        "sum": trainer._tr_loss.detach().clone(),  # its number would have to wait for the device
         "total": trainer._total_loss_scalar,
         "since": trainer._globalstep_last_logged,
     }

@@ -12,7 +12,6 @@ from typing import Any
 
 from trainyard import errors
 from trainyard.checkpoint import doorbell
-from trainyard.checkpoint.staging import Run
 from trainyard.storage import layout
 from trainyard.storage.store import Store
 
@@ -22,8 +21,9 @@ _MIN_INTERVAL = 1.0
 class MetricsLog:
     """The rows of metrics.jsonl on this node."""
 
-    def __init__(self, store: Store, run: Run, file: Path, bell: Path, resumed_step: int) -> None:
-        self.file, self._run, self._bell = file, run, bell
+    def __init__(self, store: Store, kept: doorbell.Metrics, bell: Path, resumed_step: int) -> None:
+        self._kept, self._bell = kept, bell
+        self.file = file = kept.file
         self._next_ring = 0.0
         file.parent.mkdir(parents=True, exist_ok=True)
         rows = _read(store)
@@ -37,12 +37,12 @@ class MetricsLog:
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(_line(row))
         if time.monotonic() >= self._next_ring:
-            doorbell.ring(self._bell, self.file, self._run)
+            doorbell.ring(self._bell, self._kept)
             self._next_ring = time.monotonic() + _MIN_INTERVAL
 
     def flush(self) -> None:
         """Return when everything is in storage, if it can be reached."""
-        doorbell.flush(self._bell, self.file, self._run)
+        doorbell.flush(self._bell, self._kept)
 
 
 def _line(row: dict[str, Any]) -> str:

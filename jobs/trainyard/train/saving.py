@@ -7,13 +7,14 @@ When the last piece is in its place, before the next optimizer step, a ticket is
 """
 
 import contextlib
+import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerState
@@ -102,7 +103,7 @@ class Capture:
             if path is None:
                 original(item, file, *args, **kwargs)
             elif path not in PICKLES:
-                self.put(path, item, lambda: original(item, file, *args, **kwargs))
+                self.put(path, item, lambda target: original(item, target, *args, **kwargs))
 
         torch.save = save  # type: ignore[assignment]
         try:
@@ -110,13 +111,14 @@ class Capture:
         finally:
             torch.save = original
 
-    def put(self, path: str, item: Any, otherwise: Callable[[], None]) -> None:
-        """Take what torch.save was given for a path; what such a file cannot hold is saved as it would have been."""
+    def put(self, path: str, item: Any, otherwise: Callable[[io.BytesIO], None]) -> None:
+        """Take what torch.save was given for a path, as it would have saved it where such a file cannot hold it."""
         try:
             layout = tensorfile.lay_out(path, item, self._elsewhere)
         except tensorfile.UnsupportedError:
-            Path(self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            otherwise()
+            stream = io.BytesIO()
+            otherwise(stream)
+            self._take(path, stream)
             return
         self._place(path + tensorfile.SUFFIX, layout)
 
@@ -134,11 +136,16 @@ class Capture:
         for file in folder_files(self.root):
             if file.path in PICKLES or file.path in taken:
                 continue
-            buffer = self.slots.room(self.slot, len(self.files), file.size, self._pinned)
             with Path(file.source).open("rb") as stream:
-                if stream.readinto(memoryview(buffer.bytes.numpy())[: file.size]) != file.size:
-                    raise OSError(f"{file.source} has changed while it was read")
-            self.files.append(StagedFile(file.path, str(buffer.path), file.size))
+                self._take(file.path, stream)
+
+    def _take(self, path: str, stream: BinaryIO) -> None:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        buffer = self.slots.room(self.slot, len(self.files), size, self._pinned)
+        if stream.readinto(memoryview(buffer.bytes.numpy())[:size]) != size:  # type: ignore[attr-defined]
+            raise OSError(f"{path} has changed while it was read")
+        self.files.append(StagedFile(path, str(buffer.path), size))
 
     def _place(self, path: str, layout: Layout) -> None:
         buffer = self.slots.room(self.slot, len(self.files), layout.size, self._pinned)
@@ -185,6 +192,8 @@ class Saving:
     """Has the best checkpoint where Trainer loads it; False when there is none."""
     may_skip: Callable[[], bool] = lambda: False
     """Whether the ranks have agreed that the save at this step may be left out: some of them has no free slot."""
+    requested: Callable[[], bool] = lambda: False
+    """Whether somebody asked for the save at this step."""
     goodput: Callable[[], dict[str, float]] = dict
     """Where the attempt's time has gone."""
     totals: Totals = field(default_factory=Totals)
@@ -323,7 +332,7 @@ class Saving:
     def _ticket(self, state: TrainerState, pending: "_Pending") -> Ticket:
         capture, commit = pending.capture, None
         if self.commit is not None:
-            commit = replace(self.commit(state), goodput=self.goodput())
+            commit = replace(self.commit(state), goodput=self.goodput(), requested=self.requested())
             capture.take_written()
         taken = {file.path for file in capture.files}
         files = [*capture.files, *(file for file in self.static if file.path not in taken)]
@@ -335,13 +344,8 @@ class Saving:
 
     def _staged(self, ticket: Ticket, intact: bool) -> None:
         """In the copier's thread, when the last byte is in its place."""
-        if not intact:
-            self.config.tickets.give_receipt(ticket.id, Receipt("Abandoned", "weights changed while they were copied"))
-            self.events.send(
-                "note", text=f"checkpoint {ticket.id} is left out: weights changed outside of the optimizer"
-            )
-            return
-        self.config.tickets.leave(ticket)
+        void = "" if intact else "weights changed outside of the optimizer, while they were copied"
+        self.config.tickets.leave(replace(ticket, void=void))
         doorbell.ring(self.config.bell)
 
     def _free(self, trainer: Trainer, newest: Path) -> None:

@@ -20,24 +20,33 @@ from trainyard.errors import JobError
 from trainyard.train import export, mend, trainer
 from trainyard.train.callbacks import AgreementCallback
 from trainyard.train.events import Events
+from trainyard.train.metrics import MetricsLog
 from trainyard.train.work import Result, Work
 
 
 class _Watched:
-    """The Trainers of a script: the last that was trained is the job's."""
+    """The Trainers of a script: the one that is trained is the job's, others may evaluate."""
 
     def __init__(self, work: Work, events: Events) -> None:
         self.work, self.events = work, events
         self.trained: Trainer | None = None
+        self.log: MetricsLog | None = None
         self.stops: dict[Trainer, AgreementCallback] = {}
 
     def init(self, built: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         original(built, *args, **kwargs)
-        made, self.stops[built] = trainer.callbacks(self.work, built.args, self.events)
+        # One for all: a Trainer that is made to evaluate what another has trained adds to its rows.
+        self.log = self.log or trainer.metrics_log(self.work, built.args)
+        made, self.stops[built] = trainer.callbacks(self.work, built.args, self.events, self.log)
         for callback in made:
             built.add_callback(callback)
 
     def train(self, built: Trainer, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.trained is not None:
+            raise JobError(
+                "the script trains a second time, and its checkpoints would pass for those of the first. Make each "
+                "training a job of its own; the second one's model is the final/ of the first"
+            )
         self.trained = built
         if self.work.resume_folder is not None:
             args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": self.work.resume_folder}

@@ -109,7 +109,7 @@ class Slots:
     def take(self) -> Slot | None:
         """A slot for a new checkpoint: a fresh one, or that with the oldest checkpoint; None when all are busy."""
         if self._may_grow():
-            # A script may train several Trainers: each has slots of its own.
+            # A script may make several Trainers: each has slots of its own.
             self.slots.append(Slot(self.folder / f"rank-{self.rank}-{id(self):x}-{len(self.slots)}"))
             return self.slots[-1]
         free = [slot for slot in self.slots if self._is_free(slot)]

@@ -17,6 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from trainyard.checkpoint.doorbell import Metrics
 from trainyard.errors import JobError
 from trainyard.train import best, checkpointing, code, heartbeat, mend
 from trainyard.train.arguments import global_batch_size, metrics_file
@@ -62,16 +63,21 @@ class DivergenceCallback(TrainerCallback):
             )
 
 
+def metrics_log(work: Work, args: TrainingArguments) -> MetricsLog | None:
+    """The attempt's metrics.jsonl, begun with what the attempts before have left; None on ranks that keep none."""
+    if args.process_index:
+        return None
+    kept = Metrics(metrics_file(work), work.run, work.attempt)
+    return MetricsLog(work.store, kept, Path(work.bell), work.resumed.step if work.resumed else 0)
+
+
 def callbacks(
-    work: Work, args: TrainingArguments, events: Events, tokens: float | None = None
+    work: Work, args: TrainingArguments, events: Events, log: MetricsLog | None, tokens: float | None = None
 ) -> tuple[list[TrainerCallback], AgreementCallback]:
     """What goes along with every Trainer: stopping when asked, checkpoints, progress; and the first of them."""
     stop, checkpoints = checkpointing.callbacks(work, args, events)
     made: list[TrainerCallback] = [stop]
-    if args.process_index == 0:
-        log = MetricsLog(
-            work.store, work.run, metrics_file(work), Path(work.bell), work.resumed.step if work.resumed else 0
-        )
+    if log is not None:
         goodput = GoodputCallback(checkpoints.saving, log, work.attempt)
         checkpoints.saving.goodput = goodput.split
         made += [goodput, ProgressCallback(events, log, global_batch_size(args), tokens)]
@@ -81,7 +87,7 @@ def callbacks(
 
 def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, AgreementCallback]:
     """The Trainer of a job, and the callback that knows whether it was asked to stop. Raises JobError."""
-    along, stop = callbacks(work, args, events, tokens_per_sample(parts.train))
+    along, stop = callbacks(work, args, events, metrics_log(work, args), tokens_per_sample(parts.train))
     if not hasattr(parts.model, "accepts_loss_kwargs"):
         parts.model.accepts_loss_kwargs = _divides_its_loss(parts.model, parts.labels)
     mend.apply()
