@@ -13,6 +13,7 @@ and torch.distributed.checkpoint's async_save to disk in a thread and in a proce
 their buffers, stand apart. Each saves as often as it can without meeting the save before.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -27,19 +28,25 @@ from bench.sink import Shape, shaped
 
 FRESH = 2
 """Saves at the beginning that make their buffers."""
-EVERY = {"none": 88, "ours": 88, "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12}
-"""By mode: steps between two saves on two cores, a quarter of a second each.
+SECONDS = {"none": 15, "ours": 15, "memory": 3, "disk": 3, "dcp-thread": 6, "dcp-process": 6, "ray-stock": 3}
+"""By mode: of training between two saves, with a core to spare; half as long again without.
 
-An upload takes 10 seconds, and 16 on full cores; a write 3. The last quarter is free of them.
+An upload takes 10 seconds, and on full cores what is left of them: 16. A write takes 3. The last quarter is free.
 """
 SETTINGS = {"a core to spare": 1, "all cores busy": 2}
 """Threads that train, of two cores."""
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
 
 
-def steps_between(steps: int, threads: int) -> int:
-    """Steps between two saves: with one thread a step takes half as long again as with two."""
-    return steps * (threads + 1) // 3
+def step_seconds(threads: int, folder: Path) -> float:
+    """Seconds of a step, by a short run: machines differ, and the same one by the hour."""
+    ends = trained("none", 1, 20, threads, folder, "")["ends"]
+    return statistics.median(after - before for before, after in itertools.pairwise(ends))
+
+
+def steps_in(seconds: float, threads: int, step: float) -> int:
+    """How many steps of so many seconds lie between two saves."""
+    return max(8, round(seconds * (threads + 1) / 2 / step))
 
 
 def trained(mode: str, saves: int, every: int, threads: int, folder: Path, job: str) -> dict[str, Any]:
@@ -137,10 +144,11 @@ def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
         for cores, busy in SETTINGS.items():
             if threads and busy not in threads:
                 continue
-            rows = found.setdefault(cores, {mode: [] for mode in EVERY})
+            rows = found.setdefault(cores, {mode: [] for mode in SECONDS})
+            step = step_seconds(busy, Path(temporary))
+            steps = {mode: steps_in(seconds, busy, step) for mode, seconds in SECONDS.items()}
             for number in range(runs):
-                for mode in EVERY:
-                    every = steps_between(EVERY[mode], busy)
+                for mode, every in steps.items():
                     rows[mode].append(run(mode, saves, every, busy, Path(temporary), on_sink()))
                     told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
                     print(f"  {cores}, {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)

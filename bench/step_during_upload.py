@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.common import save, spread
-from bench.save_cost import FRESH, on_sink, steps_between, trained
+from bench.save_cost import FRESH, on_sink, step_seconds, steps_in, trained
 from bench.sink import Shape, shaped
 
-EVERY = 84
-"""Steps between two saves on two cores, a quarter of a second each: twice the time of an upload."""
+SECONDS = 21.0
+"""Of training between two saves, with a core to spare: twice the time of an upload."""
 _COPYING = 2
 """Steps after a save in which its copies are made."""
 _GAP = 0.5
@@ -55,7 +55,7 @@ def run(saves: int, threads: int) -> dict[str, float]:
     """One run: how many steps there were of each kind, and their median and 99th percentile in seconds."""
     with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6)) as sink:
         os.environ.update(sink.environment)
-        every = steps_between(EVERY, threads)
+        every = steps_in(SECONDS, threads, step_seconds(threads, Path(temporary)))
         document = trained("ours", saves, every, threads, Path(temporary), on_sink())
         kinds = sorted_out(document["begins"], document["ends"], every, uploads(sink.bodies()))
     row: dict[str, float] = {}
