@@ -181,6 +181,8 @@ class Copier:
             self._changed.notify_all()
 
     def _finish(self, current: _Round) -> None:
+        if current.stream is not None:  # a thread begins on the first GPU, and would take memory there for nothing
+            torch.cuda.set_device(current.stream.device)
         self._make_pieces(current)
         if current.made is not None:
             current.made.synchronize()
