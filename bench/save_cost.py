@@ -116,20 +116,25 @@ def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
     """The lines of a setting. What is lost is counted against the run without saves of the same round."""
     steady = saves - FRESH
     lines = [f"{'':<14}{'blocked':>26}{'lost':>26}{'by its own steps':>26}{'first save':>26}"]
-    lost, blocked = dict[str, list[float]](), dict[str, list[float]]()
+    lost, blocked, own = dict[str, list[float]](), dict[str, list[float]](), dict[str, list[float]]()
     for mode, each in rows.items():
         pairs = list(zip(each, rows["none"], strict=True))
         lost[mode] = [(row["seconds"] - row["steps"] * none["seconds"] / none["steps"]) / steady for row, none in pairs]
         # What lies between any two steps of a run is no save's.
         blocked[mode] = [row["blocked"] - row["steps"] * row["between"] / steady for row in each]
+        own[mode] = [row["beside"] for row in each]
         first = [row["first"] - row["between"] for row in each]
         lines.append(f"{mode:<14}{spread(blocked[mode]):>26}{spread(lost[mode]):>26}"
-                     f"{spread([row['beside'] for row in each]):>26}{spread(first):>26}")  # fmt: skip
+                     f"{spread(own[mode]):>26}{spread(first):>26}")  # fmt: skip
     whole = [row["seconds"] for row in rows["none"]]
-    noise = (max(whole) - min(whole)) / steady
-    ours, stock = statistics.median(lost["ours"]), statistics.median(lost["ray-stock"])
+    drift = (max(whole) - min(whole)) / steady
+    noise = max(map(abs, own["none"]))
+    ours, stock = statistics.median(own["ours"]), statistics.median(own["ray-stock"])
     ratio = statistics.median(blocked["ray-stock"]) / statistics.median(blocked["ours"])
-    lines.append(f"runs without saves differ by {noise:.3f} s for each save that others make in that time")
+    lines.append(
+        f"runs without saves differ by {drift:.3f} s for each save that others make in that time, and by their"
+    )
+    lines.append(f"own steps lose up to {noise:.3f} s: so much is noise")
     told = (
         f"{stock / ours:.0f}×" if ours > noise else f"at least {stock / noise:.0f}×: what is lost is below the noise,"
     )
