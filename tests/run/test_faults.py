@@ -236,7 +236,7 @@ def test_a_full_storage_disk_is_told_and_loses_nothing(
         tmp_path,
         storage={"uri": str(small_disk)},
         trainingArguments=arguments,
-        checkpoint={"keepLast": 100},
+        checkpoint={"keepLast": 100, "backlog": "Wait"},
         restart={"maxRestarts": 1},
     )
     code, _, told = start(file).end()
