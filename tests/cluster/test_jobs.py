@@ -141,6 +141,7 @@ def test_a_change_rolls_out_with_a_save_and_what_pods_read_is_made_again(job: Jo
     uid = get("trainerjob", "job", "--namespace", namespace)["metadata"]["uid"]
     kubectl("--namespace", namespace, "delete", "secret", f"job-{uid[:8]}")
     kubectl("--namespace", namespace, "delete", "pod/job-0", "--force", "--grace-period=0")
+    kubectl("--namespace", namespace, "wait", "pod/job-0", "--for=create", "--timeout=60s", timeout=65)
     kubectl("--namespace", namespace, "wait", "pod/job-0", "--for=condition=Ready", "--timeout=60s", timeout=65)
     until(namespace, "{.status.state}=Running")
     assert status_of(namespace)["attempt"] > status["attempt"], "with the batch of two workers, once more"
