@@ -23,7 +23,8 @@ def adopt() -> None:
 
 def end() -> None:
     """Kill and reap every child of this process, and those that come to it as they end."""
-    while children := _children():
+    # Linux may skip a child in its list while another one ends (proc(5)): only a second look says that none is left.
+    while children := _children() or _children():
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
