@@ -6,7 +6,6 @@ Every step is waited for, so that blocked is what the device stands still betwee
 for within the device is part of what is lost.
 """
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +27,6 @@ def main(saves: int = 7, runs: int = 3) -> None:
                 folder = Path(temporary)
                 job = f"  workers: {{gpus: 1}}\n  storage: {{uri: {folder}/ours}}\n"
                 rows[mode].append(run(mode, saves, EVERY[mode], _THREADS, folder, job))
-                shutil.rmtree("/dev/shm/ty-bench", ignore_errors=True)
             told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
             print(f"  {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
     save("save_cost_gpu", rows)

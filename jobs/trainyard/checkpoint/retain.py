@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainyard import errors
 from trainyard.checkpoint.attempts import list_attempts, series
-from trainyard.checkpoint.catalogue import Checkpoint, list_checkpoints, read_manifest
+from trainyard.checkpoint.catalogue import Checkpoint, list_checkpoints, newest_attempt, read_manifest
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -47,7 +47,7 @@ def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -
     not show an attempt whose checkpoint is in use.
     """
     attempts, checkpoints, used = list_attempts(store), list_checkpoints(store), set(in_use)
-    listed = max((attempt.number for attempt in attempts), default=0)
+    listed = newest_attempt(attempts)
     if any(identity.attempt > listed for identity in used):
         return []
     manifests = []

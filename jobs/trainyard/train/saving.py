@@ -152,14 +152,15 @@ class Capture:
         target = buffer.bytes
         target[: len(layout.header)].copy_(torch.frombuffer(bytearray(layout.header), dtype=torch.uint8))
         for at, tensor in layout.tensors:
-            part = target[at : at + tensor.nbytes]
             volatile = tensor.untyped_storage().data_ptr() in self._volatile
-            if tensor.is_cuda:  # to bring even a little to the host at once would wait for all that is queued
-                self.later.append(Copy(tensor.clone() if volatile else tensor, part))
-            elif volatile or tensor.nbytes < _SMALL:
-                Copy(tensor, part).now()
+            # To bring even a little from a GPU to the host at once would wait for all that is queued.
+            at_once = not tensor.is_cuda and (volatile or tensor.nbytes < _SMALL)
+            source = tensor.clone() if volatile and not at_once else tensor
+            copy = Copy(source, target[at : at + tensor.nbytes])
+            if at_once:
+                copy.now()
             else:
-                self.later.append(Copy(tensor, part))
+                self.later.append(copy)
         self.files.append(StagedFile(path, str(buffer.path), layout.size))
 
     def inside(self, file: Any) -> str | None:
