@@ -16,7 +16,7 @@ from trainyard.launch.retry import Ended, decide
 from trainyard.spec.model import Restart
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import Entry, Store, open_store
 from trainyard.train.heartbeat import Awaited, Beat
 from trainyard.train.work import Result
 
@@ -139,15 +139,22 @@ def test_a_listing_that_is_late_deletes_nothing(tmp_path: Path, monkeypatch: pyt
     assert catalogue.committed(catalogue.list_checkpoints(store)) == [third[1], third[0], first]
 
 
-def test_a_save_that_was_under_way_is_not_what_was_asked_for(tmp_path: Path) -> None:
+def test_the_save_that_was_asked_for_is_told_from_regular_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path))
     attempts.claim(store, None, 2, after=0)
+    listed, gone = Store.list, list[Entry]()
 
     def ask() -> None:
-        commit(store, 1000, 1)
+        commit(store, 1020, 1)
+        gone.extend(store.list(layout.CHECKPOINTS))
+        store.delete(each.path for each in gone)  # retention takes it after it was listed
+        commit(store, 1015, 1)  # was under way
         requested = Manifest(1010, 1, 2, "ddp", 8, (FileEntry("model.safetensors", 1, ""),), requested=True)
         store.put("checkpoints/00001010-00001/manifest.json", requested.to_json())
 
+    monkeypatch.setattr(
+        Store, "list", lambda self, prefix="": [*listed(self, prefix), *(gone if prefix == layout.CHECKPOINTS else [])]
+    )
     assert savenow.saved(store, 1.0, ask) == CheckpointId(1010, 1)
 
 

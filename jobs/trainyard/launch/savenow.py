@@ -34,13 +34,21 @@ def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> Checkpo
 
 def saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
     """Ask for a save; returns it when it is committed. Raises TimedOutError after so many seconds."""
-    before = set(committed(list_checkpoints(store)))
+    seen = set(committed(list_checkpoints(store)))
     ask()
     until = time.monotonic() + timeout
     while time.monotonic() < until:
-        # A regular save that was under way already holds less than what was asked for.
-        new = [each for each in committed(list_checkpoints(store)) if each not in before]
-        if asked := [each for each in new if read_manifest(store, each).requested]:
-            return asked[0]
+        for each in committed(list_checkpoints(store)):
+            # A regular save that was under way already holds less than what was asked for.
+            if each not in seen and _requested(store, each):
+                return each
+            seen.add(each)
         time.sleep(_LOOK_SECONDS)
     raise TimedOutError(f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s")
+
+
+def _requested(store: Store, identity: CheckpointId) -> bool:
+    try:
+        return read_manifest(store, identity).requested
+    except NotFoundError:  # retention has taken it since it was listed
+        return False
