@@ -16,7 +16,8 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Receipt, Tickets
 from trainyard.checkpoint.uploader import Uploader
-from trainyard.launch.node import open_node
+from trainyard.errors import JobError
+from trainyard.launch.node import only_run, open_node
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
@@ -222,30 +223,38 @@ def test_clocks_that_differ_by_an_hour_change_no_order(
 
 
 OWNER = """
-import time
-from trainyard.launch.node import open_node
+import sys, time
+from trainyard.launch.node import only_run, open_node
 from trainyard.launch.uploads import Uploads
 
-with open_node() as node:
-    print(Uploads(node).process.pid, node.folder, node.bell, flush=True)
+with only_run(sys.argv[1], print) as held, open_node() as node:
+    print(Uploads(node, [held]).process.pid, node.folder, node.bell, flush=True)
     time.sleep(600)
 """
 
 
-def test_what_a_killed_owner_has_left_is_not_swept_while_its_uploader_is_at_it() -> None:
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uploader_is_at_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path), "trainyard"]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert owner.stdout
     pid, folder, bell = owner.stdout.readline().split()
     doorbell.flush(Path(bell), timeout=60)
-    uploader = psutil.Process(int(pid))
+    uploader, waited = psutil.Process(int(pid)), list[bool]()
     uploader.suspend()
+    with pytest.raises(JobError, match="being run"), only_run(str(tmp_path), lambda: waited.append(True)):
+        pass
     owner.kill()
     owner.wait()
     with open_node():  # the next run, which looks for what others have left
         assert Path(folder).exists()
-    uploader.resume()
-    uploader.wait(60)
-    assert not Path(folder).exists()
+
+    def waiting() -> None:
+        waited.append(uploader.is_running())
+        uploader.resume()
+
+    with only_run(str(tmp_path), waiting):
+        assert waited == [True]
+        assert not Path(folder).exists()
 
 
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
 
+_WAITING = "waiting for the run before, which was killed: its last checkpoint is still being uploaded"
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -57,8 +59,10 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     orphans.adopt()
     rayenv.prepare()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # whom `ckpt save` asks while there is nothing to save
-    with only_run(store.uri), open_node() as node:
-        return _Session(job, made, store, node, open_display(job.name, quiet)).run()
+    display = open_display(job.name, quiet)
+    waiting = functools.partial(display.show, {"event": "phase", "text": _WAITING})
+    with contextlib.closing(display), only_run(store.uri, waiting) as held, open_node() as node:
+        return _Session(job, made, store, node, display, held).run()
 
 
 def open_run(job: TrainerJob) -> Store:
@@ -68,9 +72,9 @@ def open_run(job: TrainerJob) -> Store:
 
 
 class _Session:
-    def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display) -> None:
+    def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display, held: int) -> None:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
-        self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node)
+        self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node, [held])
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
         os.nice(priority.WATCHING)
         self.stopping, self.killed = threading.Event(), threading.Event()

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ _PREFIX = "trainyard-"
 _SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own
 _LOCK, _UPLOADS = "lock", "uploads.lock"
 """In a node's folder: held by who owns it, and by its uploader, which may outlive the owner."""
+_LOOK_AGAIN = 0.25
 _MAX_FOLDER = 32
 """Characters: Ray's sockets below the folder must keep within the 108 bytes that the kernel takes."""
 _MEMORY = "/dev/shm"  # noqa: S108 - likewise
@@ -227,17 +229,32 @@ def hold(folder: Path, as_uploader: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def only_run(uri: str) -> Iterator[None]:
-    """Hold a run on this machine. Raises JobError when another process holds it."""
+def only_run(uri: str, waiting: Callable[[], object]) -> Iterator[int]:
+    """Hold a run on this machine. Gives the descriptor that holds it, for the run's uploader to hold, too.
+
+    When a run was killed, its uploader may be finishing what was staged, which the next run is to go on from: that is
+    waited for, after a call of `waiting`. Raises JobError when another process runs it.
+    """
     file = _run_lock(uri)
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(_locked(file))
-        except BlockingIOError:
-            raise JobError(f"{uri} is being run by another process of this machine; wait for it, or stop it") from None
+        told = False
+        while (descriptor := _try(stack, file)) is None:
+            if runner(uri) is not None:
+                raise JobError(f"{uri} is being run by another process of this machine; wait for it, or stop it")
+            if not told:
+                waiting()
+            told = True
+            time.sleep(_LOOK_AGAIN)
         file.write_text(str(os.getpid()), encoding="ascii")
         # The file stays: removed, it could be locked by one process under its name and by another without.
-        yield
+        yield descriptor
+
+
+def _try(stack: contextlib.ExitStack, file: Path) -> int | None:
+    try:
+        return stack.enter_context(_locked(file))
+    except BlockingIOError:
+        return None
 
 
 def runner(uri: str) -> int | None:
@@ -261,12 +278,12 @@ def _run_lock(uri: str) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _locked(file: Path) -> Iterator[int]:
     # The kernel drops the lock with the process, however it ends. Not inheritable: children may outlive us.
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

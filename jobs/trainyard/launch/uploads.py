@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,13 @@ _LAST_SECONDS = 60.0
 
 
 class Uploads:
-    """The uploader, from the side that owns it: started again whenever it dies."""
+    """The uploader, from the side that owns it: started again whenever it dies.
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
+    `held`: open files whose locks it holds as long as it lives, though its owner be killed.
+    """
+
+    def __init__(self, node: Node, held: Sequence[int] = ()) -> None:
+        self.node, self._held = node, held
         self._closing, self._starting = threading.Event(), threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(node.bell))
@@ -73,7 +77,7 @@ class Uploads:
             command = [sys.executable, "-m", "trainyard.launch.uploads", str(self._listener.fileno())]
             return subprocess.Popen(
                 [*command, str(self.node.tickets), str(self.node.events_socket)],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[self._listener.fileno()],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[self._listener.fileno(), *self._held],
                 start_new_session=True, env={**os.environ, **self.node.environment},
             )  # fmt: skip
 
