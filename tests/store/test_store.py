@@ -5,8 +5,12 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
+from obstore.exceptions import GenericError
+from obstore.store import ObjectStore
 
 from tests.bed.proxy import Fault, FaultyProxy
 from tests.bed.s3 import S3Server
@@ -68,6 +72,26 @@ def test_an_outage_fails_a_first_look_and_is_waited_out_by_a_run(s3_env: S3Serve
         assert store.get("file") == b"x"
     finally:
         proxy.close()
+
+
+def test_a_connection_that_is_reset_before_it_is_used_is_made_again(
+    s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens to one in a thousand: a reset at exactly that moment cannot be had."""
+    store, put, failed = open_store("s3://bucket/unused", s3_env.endpoint), obstore.put, list[str]()
+
+    def fails_once(backend: ObjectStore, path: str, data: bytes, **given: Any) -> Any:
+        if path not in failed:
+            failed.append(path)
+            raise GenericError('Generic S3 error\n\nDebug source: Canceled, "connection was not ready"')
+        return put(backend, path, data, **given)
+
+    monkeypatch.setattr(obstore, "put", fails_once)
+    store.put("file", b"x")
+    assert store.create("claim", b"x")
+    assert not store.create("claim", b"y")
+    assert failed == ["file", "claim"]
+    assert store.get("file") == b"x"
 
 
 def test_wrong_credentials_are_told_without_the_secret(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

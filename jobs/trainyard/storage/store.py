@@ -5,14 +5,15 @@ three outcomes a caller can tell apart (there, not there, storage broken), and m
 """
 
 import collections
+import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import obstore
@@ -21,6 +22,8 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trainyard import errors
 
+T = TypeVar("T")
+
 CHUNK_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _BACKOFF = {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2}
@@ -28,6 +31,8 @@ _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=120), "backoff"
 _PATIENT_RETRIES = {"max_retries": 1000, "retry_timeout": timedelta(minutes=5), "backoff": _BACKOFF}
 _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 """Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
+_NEVER_SENT, _TIMES_AGAIN = "connection was not ready", 5
+"""What obstore calls unknown and gives up at once: a connection that was reset before a request went over it."""
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for pods in the Secret that spec.storage.secret names), "
     "and check spec.storage.uri and endpoint",
@@ -60,36 +65,32 @@ class Store:
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object whole: a reader sees the old one or the new one."""
-        with self._explained("write", path):
-            obstore.put(self.backend, path, data)
+        self._ask("write", path, lambda: obstore.put(self.backend, path, data))
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object only if none is there; False if there was one. Atomic among racing callers."""
         try:
-            obstore.put(self.backend, path, data, mode="create")
+            self._ask("write", path, lambda: obstore.put(self.backend, path, data, mode="create"))
         except AlreadyExistsError:
             return False
-        except BaseError as error:
-            raise self._error("write", path, error) from error
         return True
 
     def put_file(self, path: str, file: Path) -> None:
         """Upload a file, in parts when it is large; a reader never sees a part of it."""
-        with self._explained("write", path), file.open("rb") as stream:
-            obstore.put(self.backend, path, stream, chunk_size=CHUNK_BYTES, max_concurrency=_PARTS_AT_ONCE)
+        parts: Any = {"chunk_size": CHUNK_BYTES, "max_concurrency": _PARTS_AT_ONCE}
+        self._ask("write", path, lambda: obstore.put(self.backend, path, file, **parts))
 
     def put_chunks(self, path: str, chunks: Iterator[memoryview], chunk_bytes: int, at_once: int) -> None:
         """Upload what comes in chunks, in parts; no reader sees a part of it.
 
         So many parts are under way, and in memory, at once.
         """
-        with self._explained("write", path):
-            obstore.put(self.backend, path, chunks, chunk_size=chunk_bytes, max_concurrency=at_once)
+        parts: Any = {"chunk_size": chunk_bytes, "max_concurrency": at_once}
+        self._ask("write", path, lambda: obstore.put(self.backend, path, chunks, **parts), again=0)
 
     def get(self, path: str) -> bytes:
         """The bytes of an object. Raises errors.NotFoundError if there is none."""
-        with self._explained("read", path):
-            return bytes(obstore.get(self.backend, path).bytes())
+        return self._ask("read", path, lambda: bytes(obstore.get(self.backend, path).bytes()))
 
     def stream(self, path: str, expected: int, at_once: int = _PARTS_AT_ONCE) -> Iterator[bytes]:
         """The bytes of an object in order, in chunks of CHUNK_BYTES, without holding it whole.
@@ -109,38 +110,31 @@ class Store:
                 yield chunk
 
     def _part(self, path: str, start: int) -> bytes:
-        with self._explained("read", path):
-            return bytes(obstore.get_range(self.backend, path, start=start, length=CHUNK_BYTES))
+        part: Any = {"start": start, "length": CHUNK_BYTES}
+        return self._ask("read", path, lambda: bytes(obstore.get_range(self.backend, path, **part)))
 
     def _size(self, path: str) -> int:
-        with self._explained("read", path):
-            return int(obstore.head(self.backend, path)["size"])
+        return self._ask("read", path, lambda: int(obstore.head(self.backend, path)["size"]))
 
     def exists(self, path: str) -> bool:
         """Whether there is an object at the path."""
         try:
-            with self._explained("read", path):
-                obstore.head(self.backend, path)
+            self._size(path)
         except errors.NotFoundError:
             return False
         return True
 
     def list(self, prefix: str = "") -> list[Entry]:
         """Every object below a prefix, in the order of their paths."""
-        with self._explained("list", prefix):
-            found = [
-                Entry(meta["path"], meta["size"])
-                for batch in obstore.list(self.backend, prefix or None)
-                for meta in batch
-            ]
+        batches = self._ask("list", prefix, lambda: list(obstore.list(self.backend, prefix or None)))
+        found = [Entry(meta["path"], meta["size"]) for batch in batches for meta in batch]
         return sorted(found, key=lambda entry: entry.path)
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete objects; one that is already gone is no error."""
         for path in paths:
             try:
-                with self._explained("delete", path):
-                    obstore.delete(self.backend, path)
+                self._ask("delete", path, functools.partial(obstore.delete, self.backend, path))
             except errors.NotFoundError:
                 continue
 
@@ -165,8 +159,16 @@ class Store:
             raise errors.StorageError(f"{self.url(probe)}: what was read is not what was written")
         self.delete([probe])
 
-    def _explained(self, verb: str, path: str) -> "_Explained":
-        return _Explained(self, verb, path)
+    def _ask(self, verb: str, path: str, request: Callable[[], T], again: int = _TIMES_AGAIN) -> T:
+        """Make a request. Turns obstore's errors into ours, with where and the fix; AlreadyExistsError stays."""
+        try:
+            return request()
+        except AlreadyExistsError:
+            raise
+        except (BaseError, OSError) as error:
+            if again and _NEVER_SENT in str(error):
+                return self._ask(verb, path, request, again - 1)
+            raise self._error(verb, path, error) from error
 
     def _error(self, verb: str, path: str, error: BaseException) -> errors.TrainyardError:
         where = self.url(path)
@@ -180,20 +182,6 @@ class Store:
             return errors.StorageError(f"cannot {verb} {where}: there is no such bucket. Fix: create it")
         what = "access denied" if denied else reason
         return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {_HINTS[self.scheme]}")
-
-
-class _Explained:
-    """Turns obstore's errors into ours, with where and the fix."""
-
-    def __init__(self, store: Store, verb: str, path: str) -> None:
-        self.store, self.verb, self.path = store, verb, path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, BaseError | OSError):
-            raise self.store._error(self.verb, self.path, error) from error
 
 
 def open_store(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:

@@ -1,15 +1,14 @@
 """Copies of tensors that go on while training does.
 
 Parameters and optimizer state do not change between two optimizer steps, so they can be copied beside the forward and
-backward passes between. A thread of the lowest priority makes the copies piece by piece; whoever needs the tensors back
-(the next optimizer step) takes the pieces that are left off its hands instead of waiting for it. What lies on a GPU is
-queued on a stream of its own, and the next step waits for it on the device, not on the host.
+backward passes between. A thread makes the copies piece by piece; whoever needs the tensors back (the next optimizer
+step) takes the pieces that are left off its hands instead of waiting for it. What lies on a GPU is queued on a stream
+of its own, and the next step waits for it on the device, not on the host.
 """
 
 import collections
 import ctypes
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 import torch
 
 _PIECE = 4 * 1024 * 1024
-_LOWEST = 19
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,8 @@ class Copier:
         current.made.record(current.stream)
 
     def _work(self) -> None:
-        # Of this thread alone, and of what is copied in it.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+        # Of no lower priority: where all cores are busy it would get none, and the next step would make the copies,
+        # while a GPU or the other ranks wait.
         while True:
             self._take_turn()
 
