@@ -16,6 +16,7 @@ could not hold it.
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import os
 import selectors
@@ -52,6 +53,7 @@ def serve(descriptor: int) -> None:
     """Import, accept, fork and reap until standard input ends. ASKS are held until they can be answered."""
     for name in _IMPORTS:
         __import__(name)
+    gc.freeze()  # what is imported stays: no collection in a training process looks at it, and writes to shared pages
     _Server(socket.socket(fileno=descriptor)).run()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 import transformers.trainer as trainer_module
+from accelerate.utils import other
 from transformers import Trainer
 
 from trainyard.train import reshape, shards, tensorfile
@@ -32,6 +33,8 @@ def apply() -> None:
     replace(Trainer.save_model, _save_model)
     replace(Trainer._prepare_for_training, _prepare_for_training)
     replace(Trainer._load_best_model, _load_best_model)
+    # It reads the package's metadata each time, several milliseconds, and is asked twice in a save.
+    other.is_deepspeed_available = functools.cache(other.is_deepspeed_available)
     torch.load = _loading(torch.load)
     dcp.load = shards.loading(dcp.load)
     trainer_module.deepspeed_load_checkpoint = reshape.loading(trainer_module.deepspeed_load_checkpoint)

@@ -36,6 +36,7 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 """Kinds of tensors that are their memory; quantized ones of other packages are wrappers without an address."""
+_SCALARS = frozenset((bool, int, float, str, type(None)))
 _TRUSTED = ("deepspeed.",)
 """Packages whose plain objects (loss scalers, fragment addresses) are made again from their fields."""
 
@@ -152,7 +153,7 @@ class _Encoder:
         self._seen: dict[Key, str] = {}
 
     def encode(self, item: Any, name: str = "") -> Any:
-        if item is None or type(item) in (bool, int, float, str):
+        if type(item) in _SCALARS:
             return item
         if isinstance(item, DTensor):
             _, offset = compute_local_shape_and_global_offset(item.shape, item.device_mesh, item.placements)
@@ -170,6 +171,8 @@ class _Encoder:
             return ["size", list(item)]
         if type(item) in (list, tuple, set, frozenset):
             kind = type(item).__name__
+            if all(type(each) in _SCALARS for each in item):  # thousands, in the state of a random generator
+                return [kind, list(item)]
             return [kind, [self.encode(each, _join(name, index)) for index, each in enumerate(item)]]
         return self._other(item, name)
 
