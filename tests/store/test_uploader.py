@@ -257,14 +257,6 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
         assert not Path(folder).exists()
 
 
-def test_what_ray_makes_once_more_of_a_removed_folder_is_swept() -> None:
-    with open_node() as node:
-        pass
-    (node.ray / "session").mkdir(parents=True)
-    with open_node():
-        assert not node.sockets.exists()
-
-
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:
     tickets = Tickets(tmp_path / "tickets")
     for step in range(100):

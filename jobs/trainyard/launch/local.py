@@ -183,7 +183,7 @@ def _ray(job: TrainerJob, node: Node) -> Iterator[Callable[[], None]]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         namespace="trainyard",
-        _temp_dir=str(node.ray),
+        _temp_dir=str(node.sockets / "ray"),
     )
     try:
         yield lambda: None

@@ -24,7 +24,6 @@ _PREFIX = "trainyard-"
 _SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own
 _LOCK, _UPLOADS = "lock", "uploads.lock"
 """In a node's folder: held by who owns it, and by its uploader, which may outlive the owner."""
-_RAY = "ray"
 _LOOK_AGAIN = 0.25
 _MAX_FOLDER = 32
 """Characters: Ray's sockets below the folder must keep within the 108 bytes that the kernel takes."""
@@ -82,11 +81,6 @@ class Node:
         for folder in self.restored.glob("*-*"):
             if folder.name != str(identity):
                 shutil.rmtree(folder, ignore_errors=True)
-
-    @property
-    def ray(self) -> Path:
-        """Where Ray has its sessions."""
-        return self.sockets / _RAY
 
     @property
     def warm_socket(self) -> Path:
@@ -299,9 +293,6 @@ def _sweep() -> None:
     for folder in {
         found for place in (tempfile.gettempdir(), _SHORT, _MEMORY) for found in Path(place).glob(f"{_PREFIX}*")
     }:
-        if not folder.is_dir() or folder.stat().st_uid != os.getuid():
-            continue
-        # Ray's last processes may make theirs once more when a run has removed its folder. A living run has a lock.
-        if (folder / _LOCK).exists() or (folder / _RAY).exists():
+        if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
             with contextlib.suppress(OSError), _locked(folder / _LOCK), _locked(folder / _UPLOADS):
                 shutil.rmtree(folder, ignore_errors=True)
