@@ -17,7 +17,7 @@ from tests.bed.s3 import S3Server, s3_server, server_ports
 from tests.costs import COSTS, Cost
 from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell
-from trainyard.checkpoint.staging import Receipt, Tickets
+from trainyard.checkpoint.staging import Receipt, Run, Tickets
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node
 from trainyard.launch.uploads import Uploads
@@ -49,9 +49,12 @@ class Place:
     store: Store
     folder: Path
 
-    def leave(self, step: int = 10, attempt: int = 1) -> None:
-        """Stage a checkpoint."""
-        made = ticket(self.store, self.folder, step=step, attempt=attempt, size=SIZE, endpoint=self.proxy.endpoint)
+    def leave(self, step: int = 10, attempt: int = 1, rank: int = 0, nodes: int = 1) -> None:
+        """Stage a checkpoint, or the part of it that the rank of one of several nodes has."""
+        made = ticket(
+            self.store, self.folder, rank, step=step, attempt=attempt, world=nodes, node=rank, size=SIZE,
+            endpoint=self.proxy.endpoint,
+        )  # fmt: skip
         self.tickets.leave(made)
         doorbell.ring(self.node.bell)
 
@@ -72,9 +75,9 @@ class Place:
                 return time.monotonic() - start
         pytest.fail(f"nothing was said for {seconds} s")
 
-    def settled(self, step: int = 10, attempt: int = 1) -> Receipt:
+    def settled(self, step: int = 10, attempt: int = 1, last: bool = False) -> Receipt:
         """Wait for what becomes of a checkpoint."""
-        return doorbell.settled(self.node.bell, self.tickets, CheckpointId(step, attempt))
+        return doorbell.settled(self.node.bell, self.tickets, CheckpointId(step, attempt), last)
 
     def live_through(self, name: str, fault: Fault, seconds: float) -> Cost:
         """A fault in mid-upload: it is noticed within so many seconds, and after it the checkpoint is committed."""
@@ -118,6 +121,28 @@ def test_a_checkpoint_waits_for_the_storage_to_be_mended(places: Places, s3_env:
     for place in made.values():
         manifest = catalogue.read_manifest(open_store(place.store.uri, s3_env.endpoint), CheckpointId(10, 1))
         assert manifest.size == SIZE
+
+
+def test_what_an_outage_holds_up_is_given_up_when_the_run_ends(places: Places) -> None:
+    place = places("ends")
+    attempts.claim(place.store, None, 1, after=0)
+    with place.proxy.fault(FAULTS["credentials refused (403)"]):
+        place.leave()
+        place.noticed(60)
+        assert place.settled(last=True).state == "Failed"
+
+
+def test_to_keep_the_curves_gives_up_no_part_of_another_node(places: Places) -> None:
+    first, second = places("first", "both"), places("second", "both")
+    attempts.claim(first.store, None, 2, after=0)
+    first.leave(nodes=2)
+    rows = first.folder / "metrics.jsonl"
+    rows.write_text("{}\n")
+    doorbell.keep(first.node.bell, doorbell.Metrics(rows, Run(first.store.uri, first.proxy.endpoint, None), 1))
+    assert first.store.exists("metrics.jsonl")
+    assert first.tickets.receipt(CheckpointId(10, 1)) is None
+    second.leave(rank=1, nodes=2)
+    assert first.settled().state == "Committed"
 
 
 def test_a_narrow_way_is_waited_for(places: Places) -> None:

@@ -1,18 +1,22 @@
 """What the driver decides before an attempt."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.jobs import job
-from trainyard.checkpoint.manifest import Manifest
+from trainyard.checkpoint import attempts, catalogue
+from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.checkpoint.retain import remove
 from trainyard.errors import JobError
 from trainyard.launch.driver import Driver
 from trainyard.launch.node import Node
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
-from trainyard.storage.store import open_store
+from trainyard.storage.layout import CheckpointId
+from trainyard.storage.store import Store, open_store
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,33 @@ def test_a_step_stays_as_many_samples_as_it_was(
 def test_processes_that_cannot_share_the_batch_are_refused_with_those_that_can(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="these can: 1, 2, 4, 8"):
         driver(tmp_path, 3, 4)._fit(checkpoint(2))
+
+
+def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(tmp_path: Path) -> None:
+    """An attempt that nobody could end commits, and keeps the newest only."""
+    made = driver(tmp_path / "run", 1, 4)
+    attempts.claim(made.store, None, 1, after=0)
+    old, new = CheckpointId(10, 1), CheckpointId(20, 1)
+    commit(made.store, old)
+
+    def meanwhile(event: dict[str, Any]) -> None:
+        if event.get("id") == str(old):
+            commit(made.store, new)
+            remove(made.store, old)
+
+    made.tell = meanwhile
+    restored = made._restore()
+    assert restored is not None
+    assert restored.id == new
+    assert [each.id for each in catalogue.list_checkpoints(made.store)] == [new]
+
+
+def commit(store: Store, identity: CheckpointId) -> None:
+    store.put(f"{identity.folder}/model.safetensors", b"x")
+    files = (FileEntry("model.safetensors", 1, hashlib.sha256(b"x").hexdigest()),)
+    store.put(
+        f"{identity.folder}/manifest.json", Manifest(identity.step, identity.attempt, 1, "ddp", 8, files).to_json()
+    )
 
 
 def driver(folder: Path, workers: int, per_device: int) -> Driver:

@@ -47,16 +47,30 @@ def ring(bell: Path, metrics: Metrics | None = None) -> None:
         return  # it looks when it starts, and at the next ring
 
 
-def settled(bell: Path, tickets: Tickets, identity: CheckpointId) -> Receipt:
-    """Wait until it is known what became of a checkpoint's part on this node."""
+def settled(bell: Path, tickets: Tickets, identity: CheckpointId, last: bool = False) -> Receipt:
+    """Wait until it is known what became of a checkpoint's part on this node.
+
+    `last`: the run ends, so that what an outage holds up is given up after a while, not kept for better times.
+    """
     while (receipt := tickets.receipt(identity)) is None:
-        _ask(bell, {"settle": str(identity)}, None)
+        _ask(bell, {"settle": str(identity), "last": last}, None)
     return receipt
 
 
-def flush(bell: Path, metrics: Metrics | None = None, timeout: float = 120.0) -> None:
-    """Wait until nothing is left that can be uploaded and committed now, for as many seconds at most."""
-    told = {"settle": None, **(metrics.told() if metrics is not None else {})}
+def flush(bell: Path, timeout: float = 120.0) -> None:
+    """Wait until nothing is left that can be uploaded and committed now, for as many seconds at most.
+
+    For who is about to begin the next attempt: parts of other nodes are not waited for as long as else.
+    """
+    _ask_until(bell, {"settle": None}, timeout)
+
+
+def keep(bell: Path, metrics: Metrics, timeout: float = 120.0) -> None:
+    """Wait until metrics.jsonl is in storage, or could not be brought there, for as many seconds at most."""
+    _ask_until(bell, {"keep": True, **metrics.told()}, timeout)
+
+
+def _ask_until(bell: Path, told: dict[str, object], timeout: float) -> None:
     until = time.monotonic() + timeout
     while (left := until - time.monotonic()) > 0 and not _ask(bell, told, left):
         pass

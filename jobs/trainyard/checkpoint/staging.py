@@ -87,8 +87,6 @@ class Ticket:
     """When the save began, in seconds since the epoch."""
     commit: Commit | None = None
     """Only rank 0 has one."""
-    final: bool = False
-    """Whether someone waits for it to end: it is then given up after one try, not kept for better times."""
     void: str = ""
     """Why this part must not be used; the whole checkpoint is given up then."""
 

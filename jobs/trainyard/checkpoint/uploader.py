@@ -27,7 +27,8 @@ Tell = Callable[[dict[str, Any]], None]
 _FIRST = ("trainer_state.json", "model", "optimizer", "global_step", "pytorch_model", "scheduler", "rng_state")
 """Beginnings of the files that resuming needs, in this order; the rest (tokenizer, templates) comes after them."""
 _HURRIED = 3.0
-"""Seconds that rank 0's node waits for the parts of the others when the next attempt waits for the answer."""
+"""Seconds that rank 0's node waits for the parts of the others when the next attempt waits for the answer: these, or as
+many as its own part took."""
 _LATE = 60.0
 """Seconds in which an object that another node has put shows in a listing."""
 _MAX_PAUSE = 60.0
@@ -44,6 +45,8 @@ class _Sent:
     tickets: list[Ticket]
     entries: list[FileEntry]
     since: float
+    took: float
+    """Seconds of its upload."""
     missing_since: float = 0.0
     """When an object of another node, which says that it is there, was not found first; 0 when none was missed."""
 
@@ -55,10 +58,11 @@ class Uploader:
     tickets: Tickets
     tell: Tell
     hurry: bool = False
-    """Whether somebody waits to know what is committed."""
+    """Whether somebody waits to know what is committed, of ranks that have gone."""
+    last: bool = False
+    """Whether a run waits for it to end: what cannot be sent is then given up after one try."""
     _sent: dict[CheckpointId, _Sent] = field(default_factory=dict)
     _stores: dict[Run, Store] = field(default_factory=dict)
-    _awaited: bool = False
     _pause: float = 0.5
     _at_once: int = AT_ONCE
     """Fewer after each failure: on a narrow way many parts beside each other would all miss their deadline."""
@@ -68,7 +72,6 @@ class Uploader:
         """Do what there is to do. Returns whether something is left that only time will bring."""
         left = False
         groups = self.tickets.waiting()
-        self._awaited = any(ticket.final for group in groups for ticket in group)
         for group in groups:
             if group[0].id not in self._sent and not self._send(group):
                 left = True
@@ -81,7 +84,7 @@ class Uploader:
         """Upload a part; whether that is over."""
         if time.monotonic() < self._retry_at:
             return False
-        ticket = group[0]
+        ticket, begun = group[0], time.monotonic()
         try:
             entries = self._upload(self._store(ticket.run), group)
         except errors.StorageError as error:
@@ -89,7 +92,7 @@ class Uploader:
         if entries is None:
             return True
         self._pause, self._at_once = 0.5, min(AT_ONCE, 2 * self._at_once)
-        self._sent[ticket.id] = _Sent(group, entries, time.monotonic())
+        self._sent[ticket.id] = _Sent(group, entries, since := time.monotonic(), since - begun)
         return True
 
     def _upload(self, store: Store, group: list[Ticket]) -> list[FileEntry] | None:
@@ -119,7 +122,7 @@ class Uploader:
     def _failed(self, group: list[Ticket], error: errors.StorageError) -> bool:
         """Whether to give up: where trying again cannot help, or somebody waits for an answer."""
         full = isinstance(error, errors.StorageFullError)
-        if full or self._awaited:
+        if full or self.last:
             self.tickets.give_receipt(group[0].id, Receipt("Failed", str(error), full))
             return True
         self._note(group[0], f"is staged and waits for the storage: {error}")
@@ -143,7 +146,7 @@ class Uploader:
             if ticket.commit is not None:
                 entries = self._all_entries(store, ticket, sent)
                 if entries is None:
-                    late = self.hurry and time.monotonic() > sent.since + _HURRIED
+                    late = self.hurry and time.monotonic() > sent.since + max(_HURRIED, sent.took)
                     if not late and not _superseded(store, ticket):
                         return False
                     raise _GivenUpError("the parts of other nodes did not come")
@@ -197,8 +200,8 @@ class Uploader:
     def _store(self, run: Run) -> Store:
         if run not in self._stores:
             self._stores[run] = run.store
-        # For who waits for the answer an outage is waited out, once; else it is told, and tried again from here.
-        return self._stores[run].patient() if self._awaited else self._stores[run]
+        # Where the run waits for it to end an outage is waited out, once; else it is told, and tried again from here.
+        return self._stores[run].patient() if self.last else self._stores[run]
 
 
 def _superseded(store: Store, ticket: Ticket) -> bool:

@@ -135,18 +135,32 @@ class Driver:
         return Group(work, workers.count, workers.processes, workers.gpus, self._controllers).run(self.node)
 
     def _restore(self) -> Manifest | None:
-        """Bring the newest checkpoint that proves whole; one that does not is set aside, and the next is tried."""
-        for identity in catalogue.committed(catalogue.list_checkpoints(self.store)):
+        """Bring the newest checkpoint that proves whole; one that does not is set aside, and the next is tried.
+
+        Each time they are listed anew: an attempt that nobody could end may still commit newer ones and delete older.
+        """
+        tried = set[CheckpointId]()
+        while left := [
+            each for each in catalogue.committed(catalogue.list_checkpoints(self.store)) if each not in tried
+        ]:
+            identity = left[0]
+            tried.add(identity)
             self.tell({"event": "restore", "id": str(identity)})
             try:
-                self.node.keep_restored(identity)
-                folder = self.node.restored_checkpoint(identity)
-                seats = Seats(range(self.ranks_here), self.plan.world_size.value)
-                return restore.bring(self.store, Tickets(self.node.tickets), identity, folder, seats)
+                return self._bring(identity)
+            except NotFoundError:
+                continue
             except (CorruptCheckpoint, ValueError) as error:
-                catalogue.set_aside(self.store, identity, str(error))
-                self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
+                if self.store.exists(f"{identity.folder}/{layout.MANIFEST}"):
+                    catalogue.set_aside(self.store, identity, str(error))
+                    self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
+
+    def _bring(self, identity: CheckpointId) -> Manifest:
+        self.node.keep_restored(identity)
+        folder = self.node.restored_checkpoint(identity)
+        seats = Seats(range(self.ranks_here), self.plan.world_size.value)
+        return restore.bring(self.store, Tickets(self.node.tickets), identity, folder, seats)
 
     def _fit(self, manifest: Manifest) -> dict[str, Any]:
         """The arguments by which this job's processes go on with the batch of a checkpoint. Raises JobError."""

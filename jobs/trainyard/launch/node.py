@@ -21,7 +21,7 @@ from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
 
 _PREFIX = "trainyard-"
-_SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own
+_SHORT = "/tmp"  # noqa: S108 - fresh folders in it, each with a mode of its own, and the locks of runs
 _LOCK, _UPLOADS = "lock", "uploads.lock"
 """In a node's folder: held by who owns it, and by its uploader, which may outlive the owner."""
 _LOOK_AGAIN = 0.25
@@ -274,7 +274,7 @@ def runner(uri: str) -> int | None:
 
 def _run_lock(uri: str) -> Path:
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"{_PREFIX}run-{os.getuid()}-{name}.lock"
+    return Path(_SHORT) / f"{_PREFIX}run-{os.getuid()}-{name}.lock"
 
 
 @contextlib.contextmanager

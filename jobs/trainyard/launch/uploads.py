@@ -100,11 +100,22 @@ class _Metrics:
     due: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """Who has asked and is to be answered."""
+
+    connection: socket.socket
+    identity: CheckpointId | None
+    """The checkpoint to be settled; None: everything that can be committed now."""
+    last: bool
+    """Whether the run waits for it to end."""
+
+
 class _Server:
     def __init__(self, listener: socket.socket, tickets: Tickets, events: Events) -> None:
         self.listener, self.tickets = listener, tickets
         self.uploader = Uploader(tickets, lambda told: events.send(**told))
-        self.waiting: list[tuple[socket.socket, CheckpointId | None]] = []
+        self.waiting: list[_Waiting] = []
         self.metrics: _Metrics | None = None
         self.owned, self.deadline = True, 0.0
         self.inherited: list[Path] = []
@@ -117,13 +128,14 @@ class _Server:
             ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN if left or due else None)
             if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1024):
                 self.owned, self.deadline = False, time.monotonic() + _LAST_SECONDS
-                self.uploader.hurry = True
                 self._inherit()
             if self.listener in ready:
                 self._hear()
+            self.uploader.hurry = not self.owned or any(each.identity is None for each in self.waiting)
+            self.uploader.last = any(each.last for each in self.waiting)
             left = self.uploader.work()
-            self._copy_metrics(now=any(identity is None for _, identity in self.waiting))
-            self._answer(left)
+            self._copy_metrics(now=self.uploader.hurry)
+            self._answer_all(left)
         self._copy_metrics(now=True)
         for folder in self.inherited:
             shutil.rmtree(folder, ignore_errors=True)
@@ -148,20 +160,21 @@ class _Server:
                 self.metrics = _Metrics(kept)
         if "settle" in told:
             identity = CheckpointId.parse(told["settle"]) if told["settle"] else None
-            self.uploader.hurry = self.uploader.hurry or identity is None
-            self.waiting.append((connection, identity))
-        else:
-            connection.close()
+            self.waiting.append(_Waiting(connection, identity, told.get("last", False)))
+            return
+        if "keep" in told:
+            self._copy_metrics(now=True)
+            _answer(connection)
+        connection.close()
 
-    def _answer(self, left: bool) -> None:
-        for connection, identity in list(self.waiting):
-            settled = (not left) if identity is None else (self.tickets.receipt(identity) is not None)
-            if settled or _gone(connection):
-                self.waiting.remove((connection, identity))
-                with contextlib.suppress(OSError), connection:
-                    connection.sendall(b"settled\n")
-        if self.owned:
-            self.uploader.hurry = any(identity is None for _, identity in self.waiting)
+    def _answer_all(self, left: bool) -> None:
+        for each in list(self.waiting):
+            settled = (not left) if each.identity is None else (self.tickets.receipt(each.identity) is not None)
+            if settled:
+                _answer(each.connection)
+            if settled or _gone(each.connection):
+                self.waiting.remove(each)
+                each.connection.close()
 
     def _grown(self) -> bool:
         assert self.metrics is not None
@@ -186,6 +199,11 @@ def _folders() -> list[Path]:
     """Those of this node that hold what is staged."""
     node = Node.here()
     return [folder for folder in (node.folder, node.memory) if folder is not None]
+
+
+def _answer(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(b"settled\n")
 
 
 def _gone(connection: socket.socket) -> bool:

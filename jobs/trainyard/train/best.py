@@ -16,6 +16,7 @@ from trainyard.checkpoint.catalogue import committed, list_checkpoints, set_asid
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
+from trainyard.errors import NotFoundError
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.events import Events
 from trainyard.train.saving import Seat
@@ -56,11 +57,12 @@ def at_end(work: Work, trainer: Trainer, events: Events) -> bool:
 
 def _bring(work: Work, step: int, events: Events) -> Path | None:
     target = _folder(work) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-    source = _checkpoint_of(work, step)
-    if source is None:
-        return None
     try:
+        source = _checkpoint_of(work, step)
         restore.bring(work.store, Tickets(Path(work.tickets)), source, target, _seats_here())
+    except NotFoundError:
+        events.send("note", text=f"the best checkpoint, of step {step}, is not in storage any more: going on without")
+        return None
     except (CorruptCheckpoint, ValueError) as error:
         set_aside(work.store, source, str(error))
         events.send("note", text=f"the best checkpoint, {source}, is corrupt and was set aside ({error})")
@@ -68,9 +70,11 @@ def _bring(work: Work, step: int, events: Events) -> Path | None:
     return target
 
 
-def _checkpoint_of(work: Work, step: int) -> CheckpointId | None:
-    found = committed(list_checkpoints(work.store))
-    return next((identity for identity in found if identity.step == step), None)
+def _checkpoint_of(work: Work, step: int) -> CheckpointId:
+    for identity in committed(list_checkpoints(work.store)):
+        if identity.step == step:
+            return identity
+    raise NotFoundError(f"{work.store.url()} has no checkpoint of step {step}")
 
 
 def _seats_here() -> Seats:

@@ -195,6 +195,14 @@ class AgreementCallback(TrainerCallback):
             control.should_save = control.should_save or stop or self.urgent or due
         return control
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """A stop within an epoch is none of its ends: what is due there would come twice, and take the time to save."""
+        if self.stopped and (state.epoch or 0.0) % 1:
+            control.should_evaluate = control.should_save = control.should_log = False
+        return control
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A slot is taken, on all ranks: whether there is another one is agreed on before the next save."""
         self._saved = True

@@ -1,5 +1,5 @@
-"""transformers' Trainer, mended in two places where a resumed run would differ from the unbroken one, and where it
-saves and loads checkpoints: ours are laid out by train/saving and hold no pickle.
+"""transformers' Trainer, mended where a resumed run would differ from the unbroken one or a save would be left out, and
+where it saves and loads checkpoints: ours are laid out by train/saving and hold no pickle.
 
 The methods are replaced on Trainer itself, so that classes derived from it, a user's or another library's, are
 mended as well.
@@ -17,9 +17,10 @@ import torch.distributed.checkpoint as dcp
 import transformers.trainer as trainer_module
 from accelerate.utils import other
 from transformers import Trainer
+from transformers.trainer_utils import SaveStrategy
 
 from trainyard.train import reshape, shards, tensorfile
-from trainyard.train.callbacks import CheckpointCallback
+from trainyard.train.callbacks import AgreementCallback, CheckpointCallback
 from trainyard.train.goodput import Clock
 from trainyard.train.saving import Saving, save_model
 
@@ -29,6 +30,7 @@ def apply() -> None:
     """Mend Trainer in this process; more than once does no harm."""
     replace(Trainer._run_epoch, _run_epoch)
     replace(Trainer._save_rng_state, _save_rng_state)
+    replace(Trainer._determine_best_metric, _determine_best_metric)
     replace(Trainer._save_checkpoint, _save_checkpoint)
     replace(Trainer.save_model, _save_model)
     replace(Trainer._prepare_for_training, _prepare_for_training)
@@ -83,6 +85,12 @@ def _load_loss(trainer: Trainer, folder: Path) -> None:
         trainer._globalstep_last_logged = states[0]["since"]
 
 
+def _determine_best_metric(trainer: Trainer, original: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
+    """With save_strategy: best Trainer forgets that somebody else wants a save at this step, one to stop with, say."""
+    wanted = trainer.control.should_save and trainer.args.save_strategy == SaveStrategy.BEST
+    return original(trainer, *args, **kwargs) or wanted
+
+
 def _save_checkpoint(trainer: Trainer, original: Callable[..., None], *args: Any) -> None:
     saving = saving_of(trainer)
     if saving is None:
@@ -125,6 +133,9 @@ def _release_before(engine: Any, saving: Saving) -> None:
 
 
 def _load_best_model(trainer: Trainer, original: Callable[..., None]) -> None:
+    callbacks = trainer.callback_handler.callbacks
+    if any(isinstance(each, AgreementCallback) and each.stopped for each in callbacks):
+        return  # training goes on later, and with the last weights
     saving = saving_of(trainer)
     if saving is not None:
         saving.wait()

@@ -42,7 +42,7 @@ class MetricsLog:
 
     def flush(self) -> None:
         """Return when everything is in storage, if it can be reached."""
-        doorbell.flush(self._bell, self._kept)
+        doorbell.keep(self._bell, self._kept)
 
 
 def _line(row: dict[str, Any]) -> str:

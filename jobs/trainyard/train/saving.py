@@ -177,7 +177,6 @@ class _Pending:
 
     capture: Capture
     started: float
-    final: bool
 
 
 @dataclass
@@ -237,7 +236,7 @@ class Saving:
             self._skip(trainer.state)
             return
         self._copier.settle()
-        slot = self._slot()
+        slot = self._slot(forced)
         folder = Path(os.path.abspath(str(trainer.args.output_dir)))  # noqa: PTH100 - links are not to be followed
         folder /= f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
         if self.config.seat.rank == 0:
@@ -248,7 +247,7 @@ class Saving:
         try:
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
-            self._pending = _Pending(self.capture, started, forced)
+            self._pending = _Pending(self.capture, started)
         finally:
             self.capture = None
         self._free(trainer, folder)
@@ -306,7 +305,7 @@ class Saving:
         """Return when everything that was saved is committed. Raises StorageError."""
         self._copier.settle()
         for identity in self.slots.busy():
-            doorbell.settled(self.config.bell, self.config.tickets, identity)
+            doorbell.settled(self.config.bell, self.config.tickets, identity, last=True)
         self.check()
         self._last_settled()
 
@@ -320,12 +319,12 @@ class Saving:
             text += "uploaded. Raise save_steps, or set checkpoint.backlog: Wait"
             self.events.send("note", text=text)
 
-    def _slot(self) -> Slot:
+    def _slot(self, last: bool) -> Slot:
         slot = self.slots.take()
         while slot is None:
             self.totals.waited += 1
             if busy := self.slots.busy():
-                doorbell.settled(self.config.bell, self.config.tickets, busy[0])
+                doorbell.settled(self.config.bell, self.config.tickets, busy[0], last)
             self.check()
             slot = self.slots.take()
         return slot
@@ -340,7 +339,7 @@ class Saving:
         seat = self.config.seat
         return Ticket(
             state.global_step, self.config.attempt, seat.rank, seat.world_size, seat.local_size, seat.node,
-            self.config.run, tuple(files), pending.started, commit, pending.final,
+            self.config.run, tuple(files), pending.started, commit,
         )  # fmt: skip
 
     def _staged(self, ticket: Ticket, intact: bool) -> None:
