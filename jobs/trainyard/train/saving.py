@@ -7,6 +7,7 @@ When the last piece is in its place, before the next optimizer step, a ticket is
 """
 
 import contextlib
+import ctypes
 import io
 import os
 import shutil
@@ -149,14 +150,17 @@ class Capture:
 
     def _place(self, path: str, layout: Layout) -> None:
         buffer = self.slots.room(self.slot, len(self.files), layout.size, self._pinned)
-        target = buffer.bytes
-        target[: len(layout.header)].copy_(torch.frombuffer(bytearray(layout.header), dtype=torch.uint8))
+        target, begin = buffer.bytes, buffer.bytes.data_ptr()
+        ctypes.memmove(begin, layout.header, len(layout.header))
         for at, tensor in layout.tensors:
-            volatile = tensor.untyped_storage().data_ptr() in self._volatile
+            size = tensor.nbytes
+            volatile = bool(self._volatile) and tensor.untyped_storage().data_ptr() in self._volatile
             # To bring even a little from a GPU to the host at once would wait for all that is queued.
-            at_once = not tensor.is_cuda and (volatile or tensor.nbytes < _SMALL)
-            source = tensor.clone() if volatile and not at_once else tensor
-            copy = Copy(source, target[at : at + tensor.nbytes])
+            at_once = (volatile or size < _SMALL) and not tensor.is_cuda
+            if at_once and tensor.is_contiguous():
+                ctypes.memmove(begin + at, tensor.data_ptr(), size)  # there are hundreds: torch takes ten times as long
+                continue
+            copy = Copy(tensor.clone() if volatile and not at_once else tensor, target[at : at + size])
             if at_once:
                 copy.now()
             else:
