@@ -140,10 +140,7 @@ class Driver:
         Each time they are listed anew: an attempt that nobody could end may still commit newer ones and delete older.
         """
         tried = set[CheckpointId]()
-        while left := [
-            each for each in catalogue.committed(catalogue.list_checkpoints(self.store)) if each not in tried
-        ]:
-            identity = left[0]
+        while identity := self._newest(tried):
             tried.add(identity)
             self.tell({"event": "restore", "id": str(identity)})
             try:
@@ -155,6 +152,10 @@ class Driver:
                     catalogue.set_aside(self.store, identity, str(error))
                     self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
+
+    def _newest(self, tried: set[CheckpointId]) -> CheckpointId | None:
+        found = catalogue.committed(catalogue.list_checkpoints(self.store))
+        return next((identity for identity in found if identity not in tried), None)
 
     def _bring(self, identity: CheckpointId) -> Manifest:
         self.node.keep_restored(identity)

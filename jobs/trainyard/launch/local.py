@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,10 +60,9 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     orphans.adopt()
     rayenv.prepare()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # whom `ckpt save` asks while there is nothing to save
-    display = open_display(job.name, quiet)
-    waiting = functools.partial(display.show, {"event": "phase", "text": _WAITING})
-    with contextlib.closing(display), only_run(store.uri, waiting) as held, open_node() as node:
-        return _Session(job, made, store, node, display, held).run()
+    waiting = functools.partial(print, f"{job.name}: {_WAITING}", file=sys.stderr)
+    with only_run(store.uri, waiting) as held, open_node() as node:
+        return _Session(job, made, store, node, open_display(job.name, quiet), held).run()
 
 
 def open_run(job: TrainerJob) -> Store:
