@@ -127,9 +127,11 @@ def test_what_an_outage_holds_up_is_given_up_when_the_run_ends(places: Places) -
     place = places("ends")
     attempts.claim(place.store, None, 1, after=0)
     with place.proxy.fault(FAULTS["credentials refused (403)"]):
-        place.leave()
+        place.leave(10)
+        place.leave(20)
         place.noticed(60)
-        assert place.settled(last=True).state == "Failed"
+        assert place.settled(10, last=True).state == "Failed"
+        assert place.settled(20, last=True).state == "Failed"
 
 
 def test_to_keep_the_curves_gives_up_no_part_of_another_node(places: Places) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import Tiny, losses
 from tests.train.conftest import Train
+from trainyard.checkpoint import catalogue
+from trainyard.storage.store import open_store
 
 ARGUMENTS = {
     "max_steps": 6,
@@ -81,6 +83,14 @@ def test_a_run_resumed_at_its_last_step_takes_no_step_more(tiny: Tiny, train: Tr
     assert again.result == first.result
     assert max(losses(again.run)) == 6
     assert (again.run / "final/model.safetensors").read_bytes() == before
+
+
+def test_intervals_that_were_changed_count_after_a_resume(tiny: Tiny, train: Train) -> None:
+    train(name="job", **spec(tiny, lr_scheduler_type="constant", max_steps=3))
+    second = train(name="job", **spec(tiny, lr_scheduler_type="constant", logging_steps=2, save_steps=2))
+    assert set(losses(second.run)) == {1, 2, 3, 4, 6}
+    committed = catalogue.committed(catalogue.list_checkpoints(open_store(str(second.run))))
+    assert [each.step for each in committed] == [6, 4, 3]
 
 
 def test_metrics_of_steps_that_were_lost_are_not_kept_twice(tiny: Tiny, train: Train) -> None:

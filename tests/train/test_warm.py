@@ -1,9 +1,12 @@
 """A warm process that is asked to stop at a bad moment."""
 
+import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +34,23 @@ def warm(node: Node) -> Iterator[Warm]:
 
 def test_asked_while_it_imports_it_begins_nothing_and_does_not_end(node: Node, warm: Warm) -> None:
     warm.save()
+    warm.save_and_stop()
+    assert run_process(node, {}) == NOTHING
+    assert warm.process.poll() is None
+
+
+def test_a_process_that_ends_at_the_moment_in_which_its_client_goes_takes_nothing_with_it(
+    node: Node, warm: Warm, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")  # on which the process waits
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(node.warm_socket))
+        client.sendall(json.dumps({"work": str(tmp_path / "fifo"), "log": str(tmp_path / "log"), "env": {}}).encode())
+        client.sendall(b"\n")
+        pid = json.loads(client.makefile().readline())["pid"]
+        warm.process.send_signal(signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+    warm.process.send_signal(signal.SIGCONT)  # it hears of both at once
     warm.save_and_stop()
     assert run_process(node, {}) == NOTHING
     assert warm.process.poll() is None

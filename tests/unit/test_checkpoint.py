@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.checkpoint import attempts, catalogue, retain
+from trainyard.checkpoint import attempts, catalogue, restore, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
 from trainyard.launch import savenow
@@ -33,6 +33,9 @@ def commit(store: Store, step: int, number: int, **metrics: float) -> Checkpoint
     return identity
 
 
+DAMAGED = Attempt(3, None, 0, "", damaged=True)
+
+
 @pytest.mark.parametrize(
     ("known", "valid"),
     [
@@ -42,11 +45,35 @@ def commit(store: Store, step: int, number: int, **metrics: float) -> Checkpoint
         ([attempt(1), attempt(2, (400, 1)), attempt(3, (200, 1))], {3: None, 1: 200}),
         ([attempt(1), attempt(2, (400, 1)), attempt(3, (600, 2))], {3: None, 2: 600, 1: 400}),
         ([attempt(1), attempt(2)], {2: None}),
+        ([attempt(1), attempt(2, (400, 1)), DAMAGED], {3: None, 2: None, 1: 400}),
     ],
-    ids=["none", "first", "child", "sibling", "chain", "anew"],
+    ids=["none", "first", "child", "sibling", "chain", "anew", "damaged"],
 )
 def test_lineage(known: list[Attempt], valid: dict[int, int | None]) -> None:
     assert attempts.lineage(known) == valid
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"number": 3, "resu'], ids=repr)
+def test_an_attempt_whose_file_is_damaged_takes_nothing_with_it(tmp_path: Path, data: bytes) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+    known = commit(store, 100, 1)
+    attempts.claim(store, known, 2, after=1)
+    attempts.claim(store, known, 2, after=2)
+    store.put(layout.attempt_path(3), data)
+    assert attempts.list_attempts(store)[2] == DAMAGED
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [known]
+    assert attempts.claim(store, known, 2, after=3) is not None
+
+
+def test_a_checkpoint_of_ours_is_adopted_by_the_names_that_trainer_looks_for(tmp_path: Path) -> None:
+    source = tmp_path / "00000010-00001"
+    source.mkdir()
+    for name in ("optimizer.pt.safetensors", "model.safetensors", "trainer_state.json"):
+        (source / name).write_text("{}")
+    restore.adopt(source, tmp_path / "checkpoint-10")
+    found = {file.name for file in (tmp_path / "checkpoint-10").iterdir()}
+    assert found == {"optimizer.pt", "model.safetensors", "trainer_state.json"}
 
 
 def test_a_zombies_checkpoint_is_never_chosen(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Attempt:
     started_at: str
     anew: bool = False
     """Started anew on purpose (resume: Never), beside what was there."""
+    damaged: bool = False
+    """Whether its file cannot be read: then it counts as one that went on from the end of the one before."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def claim(
     """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again."""
     attempt = Attempt(after + 1, resumed_from, world_size, now(), anew)
     document = asdict(attempt) | {"resumed_from": str(resumed_from) if resumed_from else None}
+    del document["damaged"]
     created = store.create(layout.attempt_path(attempt.number), json.dumps(document, indent=1).encode())
     return attempt if created else None
 
@@ -88,10 +91,10 @@ def lineage(attempts: list[Attempt]) -> dict[int, int | None]:
     while current is not None and current.number not in valid:
         valid[current.number] = limit
         parent = current.resumed_from
-        if parent is None:
-            break
-        limit = parent.step
-        current = by_number.get(parent.attempt)
+        if current.damaged:
+            limit, current = None, by_number.get(current.number - 1)
+        elif parent is not None:
+            limit, current = parent.step, by_number.get(parent.attempt)
     return valid
 
 
@@ -101,12 +104,15 @@ def series(attempts: list[Attempt]) -> int:
 
 
 def _read(store: Store, number: int, path: str) -> Attempt:
-    document = json.loads(store.get(path))
-    resumed_from = document["resumed_from"]
-    return Attempt(
-        number,
-        CheckpointId.parse(resumed_from) if resumed_from else None,
-        document["world_size"],
-        document["started_at"],
-        document.get("anew", False),
-    )
+    try:
+        document = json.loads(store.get(path))
+        resumed_from = document["resumed_from"]
+        return Attempt(
+            number,
+            CheckpointId.parse(resumed_from) if resumed_from else None,
+            document["world_size"],
+            document["started_at"],
+            document.get("anew", False),
+        )
+    except (ValueError, KeyError, TypeError):
+        return Attempt(number, None, 0, "", damaged=True)

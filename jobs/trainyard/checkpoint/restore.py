@@ -8,7 +8,7 @@ from pathlib import Path
 from trainyard.checkpoint.catalogue import read_manifest
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.staging import Tickets
-from trainyard.checkpoint.transfer import download, needed
+from trainyard.checkpoint.transfer import download, needed, restored_path
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
@@ -39,9 +39,12 @@ def bring(store: Store, tickets: Tickets, identity: CheckpointId, folder: Path, 
 
 
 def adopt(source: Path, folder: Path) -> None:
-    """Have a checkpoint of plain Trainer in a folder: links to its files, and a copy of the state that is changed."""
+    """Have a checkpoint of Trainer in a folder: links to its files, and a copy of the state that is changed.
+
+    One of ours has the names that Trainer looks for, too.
+    """
     for file in source.rglob("*"):
-        target = folder / file.relative_to(source)
+        target = folder / restored_path(str(file.relative_to(source)))
         if file.is_dir() or target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,8 @@ class Uploader:
 
     def _send(self, group: list[Ticket]) -> bool:
         """Upload a part; whether that is over."""
+        if self.tickets.receipt(group[0].id) is not None:
+            return True  # given up together with another one
         if time.monotonic() < self._retry_at:
             return False
         ticket, begun = group[0], time.monotonic()
@@ -123,7 +125,9 @@ class Uploader:
         """Whether to give up: where trying again cannot help, or somebody waits for an answer."""
         full = isinstance(error, errors.StorageFullError)
         if full or self.last:
-            self.tickets.give_receipt(group[0].id, Receipt("Failed", str(error), full))
+            # The end of a run waits out an outage once, not once for each checkpoint that it holds up.
+            for each in self.tickets.waiting() if self.last else [group]:
+                self.tickets.give_receipt(each[0].id, Receipt("Failed", str(error), full))
             return True
         self._note(group[0], f"is staged and waits for the storage: {error}")
         self._pause, self._at_once = min(2 * self._pause, _MAX_PAUSE), max(1, self._at_once // 2)

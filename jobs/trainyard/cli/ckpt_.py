@@ -107,6 +107,8 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
 
             convert(partial)
         partial.rename(folder)
+    except ValueError as error:
+        raise StorageError(f"{identity} is damaged: {error}. Fix: pull an older one (trainyard ckpt ls)") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     click.echo(folder)

@@ -66,7 +66,8 @@ class Driver:
             if result.outcome == "Stopped" and not result.step:
                 return self._stopped(work)
             if self.stopping.is_set() and result.outcome == "Infrastructure":
-                return self._stopped(work)
+                stopped = self._stopped(work)
+                return replace(stopped, message=f"stopped without a save: {result.message}") if result.step else stopped
             if result.outcome == "Complete" or (result.outcome == "Stopped" and self.stopping.is_set()):
                 return result
             if result.outcome == "Stopped":
@@ -144,7 +145,9 @@ class Driver:
             tried.add(identity)
             self.tell({"event": "restore", "id": str(identity)})
             try:
-                return self._bring(identity)
+                manifest = self._bring(identity)
+                if self.store.exists(f"{identity.folder}/{layout.MANIFEST}"):  # what is gone cannot be gone on from
+                    return manifest
             except NotFoundError:
                 continue
             except (CorruptCheckpoint, ValueError) as error:

@@ -293,6 +293,7 @@ def _sweep() -> None:
     for folder in {
         found for place in (tempfile.gettempdir(), _SHORT, _MEMORY) for found in Path(place).glob(f"{_PREFIX}*")
     }:
-        if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
-            with contextlib.suppress(OSError), _locked(folder / _LOCK), _locked(folder / _UPLOADS):
-                shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # of another user, held, or gone since it was found
+            if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
+                with _locked(folder / _LOCK), _locked(folder / _UPLOADS):
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -50,5 +50,5 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
 def _requested(store: Store, identity: CheckpointId) -> bool:
     try:
         return read_manifest(store, identity).requested
-    except NotFoundError:  # retention has taken it since it was listed
+    except (NotFoundError, ValueError):  # retention has taken it since it was listed; or it is torn
         return False

@@ -126,12 +126,13 @@ class _Server:
             os._exit(status)
 
     def client_gone(self, connection: socket.socket) -> None:
+        child = next((each for each in self.children.values() if each.connection is connection), None)
+        if child is None:
+            return  # it has ended at the same moment: signalled() came first
         with contextlib.suppress(ConnectionResetError):
             if connection.recv(1024):
                 return
-        for child in list(self.children.values()):
-            if child.connection is connection:
-                os.kill(child.pid, signal.SIGKILL)
+        os.kill(child.pid, signal.SIGKILL)
 
     def signalled(self, wake: int) -> None:
         numbers = os.read(wake, 1024)

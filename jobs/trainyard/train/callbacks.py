@@ -131,6 +131,10 @@ class CheckpointCallback(TrainerCallback):
     def __init__(self, saving: Saving) -> None:
         self.saving = saving
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Trainer takes save_steps, eval_steps and logging_steps from the checkpoint: a changed manifest counts."""
+        state.compute_steps(args, state.max_steps)
+
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
