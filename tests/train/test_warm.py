@@ -5,9 +5,11 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from trainyard.launch.group import run_process
@@ -49,11 +51,20 @@ def test_a_process_that_ends_at_the_moment_in_which_its_client_goes_takes_nothin
         client.sendall(b"\n")
         pid = json.loads(client.makefile().readline())["pid"]
         warm.process.send_signal(signal.SIGSTOP)
+        becomes(warm.process.pid, psutil.STATUS_STOPPED)
         os.kill(pid, signal.SIGKILL)
+        becomes(pid, psutil.STATUS_ZOMBIE)
     warm.process.send_signal(signal.SIGCONT)  # it hears of both at once
     warm.save_and_stop()
     assert run_process(node, {}) == NOTHING
     assert warm.process.poll() is None
+
+
+def becomes(pid: int, status: str) -> None:
+    until = time.monotonic() + 10
+    while psutil.Process(pid).status() != status:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_one_that_takes_the_place_of_a_killed_one_knows_of_the_stop(node: Node, warm: Warm) -> None:
