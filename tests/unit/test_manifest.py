@@ -165,6 +165,7 @@ def test_a_manifest_written_out_is_read_the_same() -> None:
         ({"accelerate": {"mixed_precison": "bf16"}}, "Did you mean mixed_precision?"),
         ({"accelerate": {"deepspeed_config": {}}}, "write spec.strategy.deepspeed.config"),
         ({"trainingArguments": {"save_total_limit": 5}, "checkpoint": {"keepLast": 2}}, "keep one of them"),
+        ({"resumeFrom": "runs/other/checkpoint-5"}, "write ./runs/other/checkpoint-5"),
         ({"task": "translation"}, "does not train yet"),
         ({"strategy": {"ddp": {"config": {"find_unused_parameter": True}}}}, "Did you mean find_unused_parameters?"),
     ],

@@ -8,6 +8,7 @@ from trainyard.plan import accelerate, memory, strategy
 from trainyard.plan.batch import Batch, batch, value
 from trainyard.plan.choice import Choice
 from trainyard.plan.facts import Facts
+from trainyard.plan.inputs import is_local
 from trainyard.spec.fields import COLUMN_PARTS
 from trainyard.spec.model import Spec, TrainerJob
 from trainyard.spec.yamltext import Problem
@@ -67,6 +68,10 @@ def check(spec: Spec) -> list[Problem]:
     if offload and not spec.workers.gpus:
         message = "offloading to the CPU means nothing without GPUs; remove the offload_ keys"
         problems.append(Problem(("spec", "strategy", "deepspeed", "config"), message))
+    begin = spec.resume_from
+    if begin is not None and not is_local(begin) and "://" not in begin:  # of a hub there are models, no checkpoints
+        message = f"{begin} is neither a path nor a URI: write ./{begin} for a folder of this machine"
+        problems.append(Problem(("spec", "resumeFrom"), message))
     return problems
 
 
