@@ -57,7 +57,7 @@ def settled(bell: Path, tickets: Tickets, identity: CheckpointId, last: bool = F
     return receipt
 
 
-def flush(bell: Path, timeout: float = 120.0) -> None:
+def flush(bell: Path, timeout: float) -> None:
     """Wait until nothing is left that can be uploaded and committed now, for as many seconds at most.
 
     For who is about to begin the next attempt: parts of other nodes are not waited for as long as else.

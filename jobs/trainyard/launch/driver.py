@@ -75,6 +75,7 @@ class Driver:
                 told = {"message": "a worker was asked to leave", "plan": "restarting", "free": True}
                 self.tell({"event": "restart", **told})
                 continue
+            self.tell({"event": "phase", "text": "committing what is staged"})
             self.flush()
             attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
             history.append(Ended(result, self._progressed(work), time.monotonic()))

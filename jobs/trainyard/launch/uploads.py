@@ -35,6 +35,8 @@ _LOOK_AGAIN = 0.25
 _METRICS_INTERVAL = 5.0
 _RESTART_PAUSE = 0.2
 _LAST_SECONDS = 60.0
+_FLUSH_SECONDS, _SLOW = 120.0, 20e6
+"""What the next attempt gives a storage that does not answer, and the bytes a second of an upload that it waits for."""
 
 
 class Uploads:
@@ -54,8 +56,10 @@ class Uploads:
         self._thread.start()
 
     def flush(self) -> None:
-        """Wait until nothing is left that can be committed now."""
-        doorbell.flush(self.node.bell)
+        """Wait until nothing is left that can be committed now, as long as a slow upload of it may take."""
+        groups = Tickets(self.node.tickets).waiting()
+        staged = sum(file.size for group in groups for ticket in group for file in ticket.files)
+        doorbell.flush(self.node.bell, _FLUSH_SECONDS + staged / _SLOW)
 
     def close(self, at_once: bool = False) -> None:
         """Let it finish what is staged whole, and end."""
