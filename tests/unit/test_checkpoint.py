@@ -1,12 +1,12 @@
 """Lineage, choice and retention: functions from data to data, and over a store on disk."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
 
 import pytest
 
+from tests.unit.checkpoints import commit
 from trainyard.checkpoint import attempts, catalogue, restore, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
@@ -23,14 +23,6 @@ from trainyard.train.work import Result
 
 def attempt(number: int, resumed: tuple[int, int] | None = None) -> Attempt:
     return Attempt(number, CheckpointId(*resumed) if resumed else None, 2, "")
-
-
-def commit(store: Store, step: int, number: int, **metrics: float) -> CheckpointId:
-    identity = CheckpointId(step, number)
-    store.put(f"{identity.folder}/model.safetensors", b"x")
-    files = (FileEntry("model.safetensors", 1, hashlib.sha256(b"x").hexdigest()),)
-    store.put(f"{identity.folder}/manifest.json", Manifest(step, number, 2, "ddp", 8, files, metrics).to_json())
-    return identity
 
 
 DAMAGED = Attempt(3, None, 0, "", damaged=True)

@@ -1,14 +1,14 @@
 """What the driver decides before an attempt."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.checkpoints import commit
 from tests.unit.jobs import job
 from trainyard.checkpoint import attempts, catalogue
-from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import remove
 from trainyard.errors import JobError
 from trainyard.launch.driver import Driver
@@ -16,7 +16,7 @@ from trainyard.launch.node import Node
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import open_store
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,11 @@ def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(t
     """An attempt that nobody could end commits, and keeps the newest only."""
     made = driver(tmp_path / "run", 1, 4)
     attempts.claim(made.store, None, 1, after=0)
-    old, new = CheckpointId(10, 1), CheckpointId(20, 1)
-    commit(made.store, old)
+    old, new = commit(made.store, 10, 1), CheckpointId(20, 1)
 
     def meanwhile(event: dict[str, Any]) -> None:
         if event.get("id") == str(old):
-            commit(made.store, new)
+            commit(made.store, new.step, new.attempt)
             remove(made.store, old)
 
     made.tell = meanwhile
@@ -57,14 +56,6 @@ def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(t
     assert restored is not None
     assert restored.id == new
     assert [each.id for each in catalogue.list_checkpoints(made.store)] == [new]
-
-
-def commit(store: Store, identity: CheckpointId) -> None:
-    store.put(f"{identity.folder}/model.safetensors", b"x")
-    files = (FileEntry("model.safetensors", 1, hashlib.sha256(b"x").hexdigest()),)
-    store.put(
-        f"{identity.folder}/manifest.json", Manifest(identity.step, identity.attempt, 1, "ddp", 8, files).to_json()
-    )
 
 
 def driver(folder: Path, workers: int, per_device: int) -> Driver:

@@ -56,10 +56,18 @@ def read_manifest(store: Store, identity: CheckpointId) -> Manifest:
     return manifest
 
 
-def set_aside(store: Store, identity: CheckpointId, reason: str) -> None:
-    """Mark a checkpoint as not to be used; its files stay, for a person to look at."""
+def is_there(store: Store, identity: CheckpointId) -> bool:
+    """Whether a checkpoint is committed and retention has not taken it."""
+    return store.exists(f"{identity.folder}/{layout.MANIFEST}")
+
+
+def set_aside(store: Store, identity: CheckpointId, reason: str) -> bool:
+    """Mark a checkpoint as not to be used; its files stay, for a person to look at. False when it is gone already."""
+    if not is_there(store, identity):
+        return False
     document = {"reason": reason, "setAsideAt": now()}
     store.put(f"{identity.folder}/{layout.SET_ASIDE}", json.dumps(document, indent=1).encode())
+    return True
 
 
 def newest_attempt(attempts: list[Attempt]) -> int:

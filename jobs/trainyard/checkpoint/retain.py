@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainyard import errors
 from trainyard.checkpoint.attempts import list_attempts, series
-from trainyard.checkpoint.catalogue import Checkpoint, list_checkpoints, newest_attempt, read_manifest
+from trainyard.checkpoint.catalogue import Checkpoint, is_there, list_checkpoints, newest_attempt, read_manifest
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -65,7 +65,7 @@ def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -
             return False
         # An incomplete folder of the newest attempt may be a save in progress; of an older one it is a leftover.
         dead = each.state == "Incomplete" and each.id.attempt < newest
-        return each.state == "Superseded" or (dead and not store.exists(f"{each.id.folder}/{layout.MANIFEST}"))
+        return each.state == "Superseded" or (dead and not is_there(store, each.id))
 
     doomed = [*(each.id for each in checkpoints if is_leftover(each)), *expired(manifests, keep, used)]
     for identity in doomed:

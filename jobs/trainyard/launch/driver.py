@@ -147,13 +147,12 @@ class Driver:
             self.tell({"event": "restore", "id": str(identity)})
             try:
                 manifest = self._bring(identity)
-                if self.store.exists(f"{identity.folder}/{layout.MANIFEST}"):  # what is gone cannot be gone on from
+                if catalogue.is_there(self.store, identity):  # what is gone cannot be gone on from
                     return manifest
             except NotFoundError:
                 continue
             except (CorruptCheckpoint, ValueError) as error:
-                if self.store.exists(f"{identity.folder}/{layout.MANIFEST}"):
-                    catalogue.set_aside(self.store, identity, str(error))
+                if catalogue.set_aside(self.store, identity, str(error)):
                     self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
 
