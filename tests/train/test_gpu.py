@@ -76,6 +76,23 @@ def test_memory_that_cannot_be_pinned_is_used_as_it_is(tmp_path: Path) -> None:
     assert torch.equal(buffer.bytes[: source.nbytes].view(torch.float32), torch.arange(1_000_000.0))
 
 
+def test_the_device_forgets_a_buffer_that_is_gone(tmp_path: Path) -> None:
+    """As the first Trainer's of a script that makes two: the second's is likely to lie where it lay."""
+    source, seen = torch.zeros(64_000_000, device="cuda"), set[int]()
+    for turn in range(1, 5):
+        buffer = Buffer(Path("/dev/shm") / f"trainyard-{tmp_path.name}")
+        buffer.fit(source.nbytes, pinned=turn % 2 == 1)
+        buffer.path.unlink()
+        copier, ends = Copier(), list[bool]()
+        copier.start([Copy(source.fill_(turn), buffer.bytes[: source.nbytes])], ends.append)
+        copier.settle()
+        assert ends == [True]
+        assert torch.all(buffer.bytes[: source.nbytes].view(torch.float32) == turn)
+        seen.add(buffer.bytes.data_ptr())
+        del buffer, copier
+    assert len(seen) < 4, "no address was used again: nothing is shown"
+
+
 OFFLOAD = {"deepspeed": {"zeroStage": 2, "config": {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}}}
 
 

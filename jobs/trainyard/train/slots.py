@@ -9,6 +9,7 @@ import contextlib
 import errno
 import mmap
 import os
+import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,14 +26,32 @@ _SMALL = 64 * 1024 * 1024
 _ROUND = 1024 * 1024
 
 
+class _Map(mmap.mmap):
+    """A mapping that a GPU can reach until it ends.
+
+    CUDA goes by addresses: when memory is unmapped that is still registered, what is copied to whatever lies at that
+    address next goes to the pages of old, without an error.
+    """
+
+    _registered = 0
+
+    def pin(self, address: int) -> int:
+        """Let a GPU reach it; `address`: where it lies. Returns 0 or the error of CUDA."""
+        failed = int(torch.cuda.cudart().cudaHostRegister(address, len(self), 0))
+        self._registered = 0 if failed else address
+        return failed
+
+    def __del__(self) -> None:
+        if self._registered and not sys.is_finalizing():
+            torch.cuda.cudart().cudaHostUnregister(self._registered)
+
+
 class Buffer:
-    """One memory-mapped file; it grows and never shrinks."""
+    """One memory-mapped file; it grows and never shrinks. Its mapping ends with the last view of its bytes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bytes = torch.empty(0, dtype=torch.uint8)
-        self._map: mmap.mmap | None = None
-        self._pinned = False
 
     def fit(self, size: int, pinned: bool) -> None:
         """Have room for so many bytes, which a GPU reaches by itself if `pinned`.
@@ -47,28 +66,18 @@ class Buffer:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, size)
-            self._map = mmap.mmap(descriptor, size)
+            mapping = _Map(descriptor, size)
         finally:
             os.close(descriptor)
-        self._unpin()
-        self.bytes = torch.frombuffer(self._map, dtype=torch.uint8)
-        if pinned:
-            failed = int(torch.cuda.cudart().cudaHostRegister(self.bytes.data_ptr(), size, 0))
-            self._pinned = not failed
-            if failed:
-                with contextlib.suppress(RuntimeError):  # the next kernel tells the error again: not one of training
-                    torch.zeros(1, device="cuda")
-                warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=3)
+        self.bytes = torch.frombuffer(mapping, dtype=torch.uint8)
+        if pinned and (failed := mapping.pin(self.bytes.data_ptr())):
+            with contextlib.suppress(RuntimeError):  # the next kernel tells the error again: not one of training
+                torch.zeros(1, device="cuda")
+            warnings.warn(f"staging buffers are not pinned (CUDA error {failed}): copies are slower", stacklevel=3)
 
     def drop(self) -> None:
         """Remove the file; its memory goes with the last view of its bytes."""
-        self._unpin()
         self.path.unlink(missing_ok=True)
-
-    def _unpin(self) -> None:
-        if self._pinned:
-            torch.cuda.cudart().cudaHostUnregister(self.bytes.data_ptr())
-            self._pinned = False
 
 
 @dataclass
