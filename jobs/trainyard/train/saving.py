@@ -181,6 +181,8 @@ class _Pending:
 
     capture: Capture
     started: float
+    stale: tuple[Path, ...]
+    """Folders that Trainer has written at earlier saves, and nobody needs."""
 
 
 @dataclass
@@ -251,10 +253,9 @@ class Saving:
         try:
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
-            self._pending = _Pending(self.capture, started)
+            self._pending = _Pending(self.capture, started, self._stale(trainer, folder))
         finally:
             self.capture = None
-        self._free(trainer, folder)
         self.totals.blocked += time.monotonic() - begun
 
     def complete(self, state: TrainerState) -> None:
@@ -271,7 +272,7 @@ class Saving:
         ticket = self._ticket(state, pending)
         pending.capture.slot.holds = ticket.id
         self._unsettled.append(ticket.id)
-        self._copier.start(pending.capture.later, lambda intact: self._staged(ticket, intact))
+        self._copier.start(pending.capture.later, lambda intact: self._staged(ticket, pending.stale, intact))
         if self.slots.moved:
             self.slots.moved = False
             text = f"memory for staging is full: checkpoints are staged on disk from here on, in {self.slots.folder}"
@@ -346,21 +347,21 @@ class Saving:
             self.config.run, tuple(files), pending.started, commit,
         )  # fmt: skip
 
-    def _staged(self, ticket: Ticket, intact: bool) -> None:
+    def _staged(self, ticket: Ticket, stale: tuple[Path, ...], intact: bool) -> None:
         """In the copier's thread, when the last byte is in its place."""
         void = "" if intact else "weights changed outside of the optimizer, while they were copied"
         self.config.tickets.leave(replace(ticket, void=void))
         doorbell.ring(self.config.bell)
+        self.slots.withdraw()
+        for folder in stale:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _free(self, trainer: Trainer, newest: Path) -> None:
-        """Remove what Trainer has written into the folders of earlier saves."""
+    def _stale(self, trainer: Trainer, newest: Path) -> tuple[Path, ...]:
         if not self.config.owned or not trainer.args.should_save:
-            return
+            return ()
         best = trainer.state.best_model_checkpoint
         keep = {newest.name, Path(best).name if best else newest.name}
-        for folder in newest.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-            if folder.name not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
+        return tuple(each for each in newest.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if each.name not in keep)
 
 
 def save_model(saving: Saving, trainer: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:

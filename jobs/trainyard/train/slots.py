@@ -5,6 +5,7 @@ there as the file that is uploaded. A slot holds the buffers of one checkpoint; 
 filled while another is sent off.
 """
 
+import collections
 import contextlib
 import errno
 import mmap
@@ -110,6 +111,7 @@ class Slots:
         self.moved = False
         """Whether memory was full: to be told, and set back."""
         self.slots: list[Slot] = []
+        self._used_again = collections.deque[CheckpointId]()
 
     def free(self) -> bool:
         """Whether a checkpoint can be staged without waiting."""
@@ -126,9 +128,17 @@ class Slots:
             return None
         slot = min(free, key=lambda each: each.holds or CheckpointId(0, 0))
         if slot.holds is not None:
-            self.tickets.withdraw(slot.holds, self.rank)
+            self._used_again.append(slot.holds)
             slot.holds = None
         return slot
+
+    def withdraw(self) -> None:
+        """Take the tickets back of what is no longer in its slot. Not while training waits: a busy disk takes its time.
+
+        Until then their receipts keep them from being sent.
+        """
+        while self._used_again:
+            self.tickets.withdraw(self._used_again.popleft(), self.rank)
 
     def room(self, slot: Slot, index: int, size: int, pinned: bool) -> Buffer:
         """A buffer of a slot, pinned if it can be: not on disk.
