@@ -1,5 +1,6 @@
 """What the driver decides before an attempt."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(t
     assert restored is not None
     assert restored.id == new
     assert [each.id for each in catalogue.list_checkpoints(made.store)] == [new]
+
+
+def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:
+    made = driver(tmp_path / "run", 1, 4)
+    first = made._next_attempt(anew=False)
+    assert first.began is not None
+    assert first.restoring == 0
+    commit(made.store, 10, first.attempt)
+    second = made._next_attempt(anew=False)
+    assert second.began is not None
+    assert first.began < second.began < second.began + second.restoring <= time.time()
 
 
 def driver(folder: Path, workers: int, per_device: int) -> Driver:

@@ -93,8 +93,10 @@ class Driver:
     def _next_attempt(self, anew: bool) -> Work:
         while True:
             self.flush()  # what the attempt before has staged whole is committed, whatever became of it
+            began = time.time()
             known = attempts.list_attempts(self.store)
             manifest = None if anew else self._restore()
+            restored = time.time()
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
                 raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
             changes = self._fit(manifest) if manifest is not None else {}
@@ -105,7 +107,8 @@ class Driver:
             if claimed is not None:
                 resumed_from = str(resumed) if resumed else None
                 self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
-                return self._work(claimed.number, resumed, changes)
+                work = self._work(claimed.number, resumed, changes)
+                return replace(work, began=began, restoring=restored - began if resumed else 0.0)
 
     def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any]) -> Work:
         folder = self.node.restored_checkpoint(resumed) if resumed else None

@@ -13,10 +13,16 @@ from trainyard.train.saving import Saving
 
 
 class Clock:
-    """When this process has begun its attempt, and for how long it has restored a checkpoint; in seconds."""
+    """When this attempt has begun, and for how long a checkpoint was restored; in seconds."""
 
     begun = time.monotonic()
     restore = 0.0
+
+    @classmethod
+    def start(cls, began: float | None, restoring: float) -> None:
+        """An attempt that the driver began, before there was this process: seconds since the epoch."""
+        before = time.time() - began if began is not None else 0.0
+        cls.begun, cls.restore = time.monotonic() - max(0.0, before), restoring
 
 
 class GoodputCallback(TrainerCallback):

@@ -5,7 +5,6 @@ import errno
 import logging
 import os
 import sys
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ _PEER_SIGNS = ("Connection closed by peer", "Connection reset", "gloo", "NCCL", 
 
 def run(work: Work) -> Result:
     """One attempt in this process, as the rank that the environment names. Never raises: the result tells."""
-    Clock.begun, step = time.monotonic(), 0
+    Clock.start(work.began, work.restoring)
+    step = 0
     built: transformers.Trainer | None = None
     events = Events(work.events if _rank() == 0 else None, work.attempt)
     try:

@@ -38,6 +38,10 @@ class Work:
     resume_from: str | None = None
     """Id of the checkpoint to go on from, already verified and lying in resume_folder."""
     resume_folder: str | None = None
+    began: float | None = None
+    """When the attempt began, in seconds since the epoch; None: with this process."""
+    restoring: float = 0.0
+    """Seconds from there until the checkpoint to go on from lay on the driver's node."""
     events: str | None = None
     """Unix socket that takes progress events; None where nobody listens."""
     notes: dict[str, Any] = field(default_factory=dict)
