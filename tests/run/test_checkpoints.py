@@ -22,7 +22,7 @@ LONG = {
 def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path: Path, start: Start, cli: Cli) -> None:
     file = tiny_manifest(tiny, tmp_path, trainingArguments=LONG)
     running = start(file)
-    running.wait_for("step 1")
+    running.wait_for("attempt 1")  # long before the first step
     saved = [cli("ckpt", "save", str(file)) for _ in range(2)]
     assert [done.returncode for done in saved] == [0, 0], saved[0].stderr
     first, second = (done.stdout.strip() for done in saved)

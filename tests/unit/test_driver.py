@@ -53,10 +53,25 @@ def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(t
             remove(made.store, old)
 
     made.tell = meanwhile
-    restored = made._restore()
+    restored = made._restore(attempts.list_attempts(made.store), set())
     assert restored is not None
     assert restored.id == new
     assert [each.id for each in catalogue.list_checkpoints(made.store)] == [new]
+
+
+def test_a_step_that_is_committed_while_the_one_before_is_brought_is_not_lost(tmp_path: Path) -> None:
+    """By an attempt that nobody could end: what it commits after the next one is claimed would not count."""
+    made = driver(tmp_path / "run", 1, 4)
+    attempts.claim(made.store, None, 1, after=0)
+    old, new = commit(made.store, 10, 1), CheckpointId(20, 1)
+
+    def meanwhile(event: dict[str, Any]) -> None:
+        if event.get("id") == str(old):
+            commit(made.store, new.step, new.attempt)
+
+    made.tell = meanwhile
+    assert made._next_attempt(anew=False).resumed == new
+    assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
 
 
 def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class Checkpoint:
     reason: str = ""
 
 
-def list_checkpoints(store: Store) -> list[Checkpoint]:
-    """Every checkpoint folder of a run, oldest step first."""
+def list_checkpoints(store: Store, known: list[Attempt] | None = None) -> list[Checkpoint]:
+    """Every checkpoint folder of a run, oldest step first; `known`: the attempts whose lineage counts, if not all."""
     sizes: dict[CheckpointId, int] = {}
     names: dict[CheckpointId, set[str]] = {}
     for entry in store.list(layout.CHECKPOINTS):
@@ -38,7 +38,7 @@ def list_checkpoints(store: Store) -> list[Checkpoint]:
         if identity is not None:
             sizes[identity] = sizes.get(identity, 0) + entry.size
             names.setdefault(identity, set()).add(name)
-    valid = lineage(list_attempts(store))
+    valid = lineage(list_attempts(store) if known is None else known)
     found = [Checkpoint(each, _state(each, names[each], valid), sizes[each]) for each in sorted(names)]
     return [replace(each, reason=_why(store, each)) if each.state == "SetAside" else each for each in found]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.checkpoint import attempts, catalogue, restore
+from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
@@ -91,24 +92,31 @@ class Driver:
         return Result("Stopped", "stopped before there was a new step to save", step)
 
     def _next_attempt(self, anew: bool) -> Work:
+        self.flush()  # what the attempt before has staged whole is committed, whatever became of it
+        began, known = time.time(), attempts.list_attempts(self.store)
+        after = catalogue.newest_attempt(known)
         while True:
-            self.flush()  # what the attempt before has staged whole is committed, whatever became of it
-            began = time.time()
-            known = attempts.list_attempts(self.store)
-            manifest = None if anew else self._restore()
+            tried = set[CheckpointId]()
+            manifest = None if anew else self._restore(known, tried)
             restored = time.time()
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
                 raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
             changes = self._fit(manifest) if manifest is not None else {}
             resumed = manifest.id if manifest else None
-            claimed = attempts.claim(
-                self.store, resumed, self.plan.world_size.value, catalogue.newest_attempt(known), anew=anew
-            )
-            if claimed is not None:
-                resumed_from = str(resumed) if resumed else None
-                self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
-                work = self._work(claimed.number, resumed, changes)
-                return replace(work, began=began, restoring=restored - began if resumed else 0.0)
+            claimed = attempts.claim(self.store, resumed, self.plan.world_size.value, after, anew=anew)
+            if claimed is None:
+                known = attempts.list_attempts(self.store)
+                after = catalogue.newest_attempt(known)
+                continue
+            late = None if anew else self._newest(known, tried)
+            if late is not None and (resumed is None or late > resumed):
+                # Committed meanwhile, by an attempt that nobody could end. Now that there is a newer one it ends.
+                after = claimed.number
+                continue
+            resumed_from = str(resumed) if resumed else None
+            self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
+            work = self._work(claimed.number, resumed, changes)
+            return replace(work, began=began, restoring=restored - began if resumed else 0.0)
 
     def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any]) -> Work:
         folder = self.node.restored_checkpoint(resumed) if resumed else None
@@ -139,13 +147,12 @@ class Driver:
             return self._stopped(work)
         return Group(work, workers.count, workers.processes, workers.gpus, self._controllers).run(self.node)
 
-    def _restore(self) -> Manifest | None:
+    def _restore(self, known: list[Attempt], tried: set[CheckpointId]) -> Manifest | None:
         """Bring the newest checkpoint that proves whole; one that does not is set aside, and the next is tried.
 
         Each time they are listed anew: an attempt that nobody could end may still commit newer ones and delete older.
         """
-        tried = set[CheckpointId]()
-        while identity := self._newest(tried):
+        while identity := self._newest(known, tried):
             tried.add(identity)
             self.tell({"event": "restore", "id": str(identity)})
             try:
@@ -159,8 +166,8 @@ class Driver:
                     self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
 
-    def _newest(self, tried: set[CheckpointId]) -> CheckpointId | None:
-        found = catalogue.committed(catalogue.list_checkpoints(self.store))
+    def _newest(self, known: list[Attempt], tried: set[CheckpointId]) -> CheckpointId | None:
+        found = catalogue.committed(catalogue.list_checkpoints(self.store, known))
         return next((identity for identity in found if identity not in tried), None)
 
     def _bring(self, identity: CheckpointId) -> Manifest:

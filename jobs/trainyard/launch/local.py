@@ -59,7 +59,8 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     store = open_run(job)
     orphans.adopt()
     rayenv.prepare()
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # whom `ckpt save` asks while there is nothing to save
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # whom `ckpt save` asks when there is nothing to save any more
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # and not yet: it waits
     waiting = functools.partial(print, f"{job.name}: {_WAITING}", file=sys.stderr)
     with only_run(store.uri, waiting) as held, open_node() as node:
         return _Session(job, made, store, node, open_display(job.name, quiet), held).run()
@@ -152,6 +153,7 @@ class _Session:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._stop) for number in numbers}
         before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, lambda *_: self.warm.save())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
         try:
             yield
         finally:

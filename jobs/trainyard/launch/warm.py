@@ -61,7 +61,7 @@ class _Server:
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
         self.children: dict[int, _Child] = {}
-        self.stopping = False
+        self.stopping = self.saving = False
         self.selector = selectors.DefaultSelector()
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
@@ -99,6 +99,9 @@ class _Server:
             if pid == 0:
                 self.become_training_process(json.loads(request), connection)
         self.children[pid] = _Child(pid, connection)
+        if self.saving:
+            os.kill(pid, signal.SIGUSR2)
+            self.saving = False
         self.selector.register(connection, selectors.EVENT_READ, self.client_gone)
         _tell(connection, {"pid": pid})
 
@@ -112,8 +115,7 @@ class _Server:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there are steps to save
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # a save waits until there are steps
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             result = train(request)
             _tell(connection, asdict(result))
@@ -137,6 +139,8 @@ class _Server:
     def signalled(self, wake: int) -> None:
         numbers = os.read(wake, 1024)
         self.stopping = self.stopping or signal.SIGTERM in numbers
+        # Of what is asked before there is anybody to save, the next process hears: it tells the other ranks.
+        self.saving = self.saving or (signal.SIGUSR2 in numbers and not self.children)
         for number in ASKS:
             for child in self.children.values() if number in numbers else ():
                 os.kill(child.pid, number)

@@ -183,6 +183,7 @@ class AgreementCallback(TrainerCallback):
         """From here on SIGTERM means save and stop, and SIGUSR2 save."""
         signal.signal(signal.SIGTERM, self._wanted)
         signal.signal(signal.SIGUSR2, self._wanted)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])  # it may have been sent already
         if self._group is None and dist.is_initialized() and "gloo" not in dist.get_backend_config():
             # On the host: to read numbers back from a GPU would wait for all the steps that are queued on it.
             self._group = dist.new_group(backend="gloo")
