@@ -1,5 +1,6 @@
 """The store on a folder and on a real S3 server, and what a broken one says."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -119,6 +120,32 @@ def test_a_uri_that_is_none_is_told(uri: str) -> None:
 def test_a_folder_that_cannot_be_made_is_told() -> None:
     with pytest.raises(StorageError, match="check that the folder exists"):
         open_store("/proc/none/store")
+
+
+def test_what_is_written_to_a_folder_is_on_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a commit that was told would not outlive a loss of power."""
+    store, synced, sync = open_store(str(tmp_path)), list[int](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    (tmp_path / "source").write_bytes(b"x" * 100)
+    store.put("a/put", b"x")
+    store.create("a/create", b"x")
+    store.put_file("a/file", tmp_path / "source")
+    store.put_chunks("a/chunks", iter([memoryview(b"x" * 100)]), 100, 1)
+    folder, names = tmp_path / "a", ("put", "create", "file", "chunks")
+    expected = [each.stat().st_ino for name in names for each in (folder / name, folder, tmp_path)]
+    assert synced == expected
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StorageError, match="cannot write"):
+        store.put("a/put", b"y")
 
 
 def test_a_folder_is_the_same_by_every_name(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ three outcomes a caller can tell apart (there, not there, storage broken), and m
 """
 
 import collections
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -65,12 +66,12 @@ class Store:
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object whole: a reader sees the old one or the new one."""
-        self._ask("write", path, lambda: obstore.put(self.backend, path, data))
+        self._ask("write", path, lambda: self._put(path, data))
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object only if none is there; False if there was one. Atomic among racing callers."""
         try:
-            self._ask("write", path, lambda: obstore.put(self.backend, path, data, mode="create"))
+            self._ask("write", path, lambda: self._put(path, data, mode="create"))
         except AlreadyExistsError:
             return False
         return True
@@ -78,7 +79,7 @@ class Store:
     def put_file(self, path: str, file: Path) -> None:
         """Upload a file, in parts when it is large; a reader never sees a part of it."""
         parts: Any = {"chunk_size": CHUNK_BYTES, "max_concurrency": _PARTS_AT_ONCE}
-        self._ask("write", path, lambda: obstore.put(self.backend, path, file, **parts))
+        self._ask("write", path, lambda: self._put(path, file, **parts))
 
     def put_chunks(self, path: str, chunks: Iterator[memoryview], chunk_bytes: int, at_once: int) -> None:
         """Upload what comes in chunks, in parts; no reader sees a part of it.
@@ -86,7 +87,7 @@ class Store:
         So many parts are under way, and in memory, at once.
         """
         parts: Any = {"chunk_size": chunk_bytes, "max_concurrency": at_once}
-        self._ask("write", path, lambda: obstore.put(self.backend, path, chunks, **parts), again=0)
+        self._ask("write", path, lambda: self._put(path, chunks, **parts), again=0)
 
     def get(self, path: str) -> bytes:
         """The bytes of an object. Raises errors.NotFoundError if there is none."""
@@ -159,6 +160,11 @@ class Store:
             raise errors.StorageError(f"{self.url(probe)}: what was read is not what was written")
         self.delete([probe])
 
+    def _put(self, path: str, data: Any, **options: Any) -> None:
+        obstore.put(self.backend, path, data, **options)
+        if (file := self.local_path(path)) is not None:
+            _to_disk(file)  # an object store has done that when it answers
+
     def _ask(self, verb: str, path: str, request: Callable[[], T], again: int = _TIMES_AGAIN) -> T:
         """Make a request. Turns obstore's errors into ours, with where and the fix; AlreadyExistsError stays."""
         try:
@@ -225,6 +231,17 @@ def _folder(uri: str) -> Path | None:
             f"{uri}: names the host {parts.netloc!r}. Write file:///absolute/path, or a plain path"
         )
     return Path(unquote(parts.path))
+
+
+def _to_disk(file: Path) -> None:
+    """Return when a file, and that it is in its folder, outlives a loss of power; or when it is removed again."""
+    for each in (file, file.parent, file.parent.parent):
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(each, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _split(uri: str) -> SplitResult:
