@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from trainyard.errors import JobError
 from trainyard.launch.node import only_run, open_node
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import CHUNK_BYTES, Store, open_store
 
 
 @pytest.fixture
@@ -46,6 +47,23 @@ def test_a_part_is_sent_when_every_rank_of_the_node_has_staged_its_own(store: St
     receipt = tickets.receipt(identity)
     assert receipt is not None
     assert receipt.state == "Committed"
+
+
+@pytest.mark.parametrize("size", [1000, CHUNK_BYTES + 1000], ids=["whole", "in parts"])
+def test_what_was_cut_short_after_it_was_staged_is_given_up_and_holds_nothing_up(
+    store: Store, tmp_path: Path, size: int
+) -> None:
+    tickets = Tickets(tmp_path / "tickets")
+    cut, good = (ticket(store, tmp_path / "a", step=step, size=size) for step in (10, 20))
+    tickets.leave(cut)
+    tickets.leave(good)
+    os.truncate(cut.files[0].source, size - 100)
+    assert not Uploader(tickets, lambda told: None).work()
+    receipt = tickets.receipt(cut.id)
+    assert receipt is not None
+    assert receipt.state == "Abandoned"
+    assert "shrunk" in receipt.message
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [good.id]
 
 
 def test_rank_0s_node_commits_when_every_node_has_listed_its_part(store: Store, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int 
             if file.size <= chunk:  # whole: one request instead of three
                 store.put(f"{prefix}/{file.path}", b"".join(chunks))
             else:
-                store.put_chunks(f"{prefix}/{file.path}", chunks, chunk, budget.parts(file.size))
+                with _own_errors(chunks) as watched:
+                    store.put_chunks(f"{prefix}/{file.path}", watched, chunk, budget.parts(file.size))
         return FileEntry(file.path, file.size, sha256.hexdigest())
 
     with budget.pool() as pool:
@@ -222,6 +223,26 @@ def _digested(
             sha256.update(piece)
         size -= len(chunk)
         yield chunk
+
+
+@contextlib.contextmanager
+def _own_errors(chunks: Iterator[memoryview]) -> Iterator[Iterator[memoryview]]:
+    """Within, an error in what makes the chunks comes out as itself, not as one of the store that asks for them."""
+    own: list[OSError] = []
+
+    def watched() -> Iterator[memoryview]:
+        try:
+            yield from chunks
+        except OSError as error:
+            own.append(error)
+            raise
+
+    try:
+        yield watched()
+    except errors.StorageError:
+        if own:
+            raise own[0] from None
+        raise
 
 
 @contextlib.contextmanager
