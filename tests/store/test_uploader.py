@@ -15,7 +15,7 @@ from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell, restore
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.retain import Retention
-from trainyard.checkpoint.staging import Receipt, Tickets
+from trainyard.checkpoint.staging import Receipt, StagedFile, Tickets
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.errors import JobError
 from trainyard.launch.node import only_run, open_node
@@ -176,6 +176,19 @@ def test_a_node_brings_what_its_ranks_need_and_everything_when_the_number_has_ch
     assert [file.name for file in (tmp_path / "own").glob("*.pth")] == ["rng_state_1.pth"]
     restore.bring(store, nowhere, identity, tmp_path / "all", Seats([0], 1))
     assert len(list((tmp_path / "all").glob("*.pth"))) == 2
+
+
+def test_who_does_not_go_on_from_a_checkpoint_gets_no_optimizer(store: Store, tmp_path: Path) -> None:
+    """The best one, which is loaded for its weights: two thirds of it are the optimizer's."""
+    tickets, left = Tickets(tmp_path / "tickets"), ticket(store, tmp_path / "a")
+    (tmp_path / "optimizer").write_bytes(b"o")
+    names = ("optimizer.pt.safetensors", "optimizer_0/shard_rank_0.safetensors", "model.safetensors")
+    files = tuple(StagedFile(name, str(tmp_path / "optimizer"), 1) for name in names)
+    tickets.leave(dataclasses.replace(left, files=files))
+    Uploader(tickets, lambda told: None).work()
+    there = tmp_path / "there"
+    restore.bring(store, Tickets(tmp_path / "nowhere"), left.id, there, Seats([0], 1), to_resume=False)
+    assert [file.name for file in there.rglob("*.safetensors")] == ["model.safetensors"]
 
 
 def test_a_torn_ticket_is_none_and_one_without_its_files_is_given_up(store: Store, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from trainyard.storage.store import Store
 WORLD_SIZE = "world_size"
 """File beside a restored checkpoint's: how many processes have written it, of which a node may have a part only."""
 _STATE = "trainer_state.json"
+_OPTIMIZER = "optimizer"
+"""What the paths of Trainer's and FSDP2's files begin with: two thirds of a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,19 @@ class Seats:
     world_size: int
 
 
-def bring(store: Store, tickets: Tickets, identity: CheckpointId, folder: Path, seats: Seats) -> Manifest:
+def bring(
+    store: Store, tickets: Tickets, identity: CheckpointId, folder: Path, seats: Seats, to_resume: bool = True
+) -> Manifest:
     """Bring what some ranks need of a checkpoint into a folder, verified; all of it, when it is of another number.
 
-    Raises CorruptCheckpoint, or ValueError when its manifest is torn.
+    Without the optimizer's state where it is not to resume from (DeepSpeed loads its own anyway). Raises
+    CorruptCheckpoint, or ValueError when its manifest is torn.
     """
     manifest, receipt = read_manifest(store, identity), tickets.receipt(identity)
     staged = receipt.sources if receipt is not None else {}
     wanted = needed(manifest, seats.ranks) if manifest.world_size == seats.world_size else manifest.files
+    if not to_resume:
+        wanted = [entry for entry in wanted if not entry.path.startswith(_OPTIMIZER)]
     download(store, manifest, identity.folder, folder, wanted, staged)
     (folder / WORLD_SIZE).write_text(str(manifest.world_size), encoding="ascii")
     return manifest

@@ -59,7 +59,7 @@ def _bring(work: Work, step: int, events: Events) -> Path | None:
     target = _folder(work) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
     try:
         source = _checkpoint_of(work, step)
-        restore.bring(work.store, Tickets(Path(work.tickets)), source, target, _seats_here())
+        restore.bring(work.store, Tickets(Path(work.tickets)), source, target, _seats_here(), to_resume=False)
     except NotFoundError:
         events.send("note", text=f"the best checkpoint, of step {step}, is not in storage any more: going on without")
         return None
