@@ -74,6 +74,14 @@ def test_a_step_that_is_committed_while_the_one_before_is_brought_is_not_lost(tm
     assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
 
 
+def test_who_stops_it_after_its_last_save_is_told_that_step(tmp_path: Path) -> None:
+    made = driver(tmp_path / "run", 1, 4)
+    work = made._next_attempt(anew=False)
+    assert made._stopped(work).step == 0
+    commit(made.store, 10, work.attempt)
+    assert (made._stopped(work).step, made._stopped(work).message) == (10, "stopped after its last save")
+
+
 def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:
     made = driver(tmp_path / "run", 1, 4)
     first = made._next_attempt(anew=False)

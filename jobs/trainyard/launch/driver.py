@@ -4,6 +4,7 @@ An attempt goes: choose the newest committed checkpoint of the lineage, bring it
 the attempt with the checkpoint that it resumes from, run the group, tell how it ended, decide.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -85,10 +86,15 @@ class Driver:
                 return replace(result, message=decision.reason)
             self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
             if self.stopping.wait(decision.delay):
-                return Result("Stopped", "stopped between two attempts", result.step)
+                return replace(self._stopped(work), message="stopped between two attempts")
 
     def _stopped(self, work: Work) -> Result:
-        step = work.resumed.step if work.resumed else 0
+        newest = work.resumed
+        with contextlib.suppress(StorageError):  # it stops without the storage, too
+            newest = self._newest(attempts.list_attempts(self.store), set())
+        step = newest.step if newest else 0
+        if newest is not None and newest.attempt == work.attempt:  # in the evaluation at the end, say
+            return Result("Stopped", "stopped after its last save", step)
         return Result("Stopped", "stopped before there was a new step to save", step)
 
     def _next_attempt(self, anew: bool) -> Work:
