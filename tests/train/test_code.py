@@ -16,6 +16,11 @@ class Halved(Trainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         return (loss * 0.5, outputs) if return_outputs else loss * 0.5
 
+class Told(Trainer):
+    def training_step(self, model, *args, **kwargs):
+        print("trains", type(model).__name__, flush=True)
+        return super().training_step(model, *args, **kwargs)
+
 def forgetful(callbacks, **kwargs):
     return Trainer(**kwargs)
 """
@@ -33,6 +38,16 @@ def test_a_trainer_of_ones_own_trains(train: Train, tiny: Tiny, own: str) -> Non
     plain = train(name="plain", **parts)
     halved = train(name="halved", code=own, trainer={"entrypoint": "own:Halved"}, **parts)
     assert losses(halved.run)[1] == pytest.approx(losses(plain.run)[1] / 2)
+
+
+@pytest.mark.parametrize(("ranks", "kind"), [(1, "BertForSequenceClassification"), (2, "DistributedDataParallel")])
+def test_a_process_of_its_own_holds_its_gradients_once(
+    train: Train, tiny: Tiny, own: str, ranks: int, kind: str
+) -> None:
+    parts = {"model": {"source": tiny.model("bert")}, "data": {"train": {"source": tiny.rows("classes")}}}
+    done = train(ranks, code=own, trainer={"entrypoint": "own:Told"}, **parts)
+    assert done.result.outcome == "Complete", done.log
+    assert f"trains {kind}" in done.log
 
 
 @pytest.mark.parametrize(
