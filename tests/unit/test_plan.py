@@ -74,17 +74,18 @@ def test_zero_settings_are_written_out_and_the_users_win() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "bytes_a_parameter"),
+    ("workers", "strategy", "bytes_a_parameter"),
     [
-        ({"ddp": {}}, 16),
-        ({"deepspeed": {"zeroStage": 1}}, 8 + 8 / 4),
-        ({"deepspeed": {"zeroStage": 2}}, 4 + 12 / 4),
-        ({"deepspeed": {"zeroStage": 3}}, 16 / 4),
+        (1, {"ddp": {}}, 16),
+        (4, {"ddp": {}}, 20),
+        (4, {"deepspeed": {"zeroStage": 1}}, 8 + 8 / 4),
+        (4, {"deepspeed": {"zeroStage": 2}}, 4 + 12 / 4),
+        (4, {"deepspeed": {"zeroStage": 3}}, 16 / 4),
     ],
-    ids=["ddp", "zero1", "zero2", "zero3"],
+    ids=["no group", "ddp", "zero1", "zero2", "zero3"],
 )
-def test_memory_of_model_states(strategy: dict[str, object], bytes_a_parameter: float) -> None:
-    made = planned(Facts(parameters=1_000_000, largest_tensor=0), strategy=strategy, workers={"count": 4})
+def test_memory_of_model_states(workers: int, strategy: dict[str, object], bytes_a_parameter: float) -> None:
+    made = planned(Facts(parameters=1_000_000, largest_tensor=0), strategy=strategy, workers={"count": workers})
     assert made.memory.value == int(bytes_a_parameter * 1_000_000)
 
 

@@ -19,8 +19,11 @@ def model_states(spec: Spec, facts: Facts, world_size: int, mixed: bool) -> Choi
         return Choice(None, "not known: the model's weights are not on this machine")
     shown = f"{parameters / 1e6:.1f} M parameters"
     if strategy_name(spec) == "ddp":
-        # Mixed precision under DDP keeps fp32 weights; autocast's copies are activations.
-        return Choice(16 * parameters, f"{shown} × 16 bytes: weights, gradients and AdamW's two moments in fp32")
+        # Mixed precision under DDP keeps fp32 weights; autocast's copies are activations. DDP sends gradients from
+        # buckets that hold them once more (torch.nn.parallel.DistributedDataParallel, gradient_as_bucket_view).
+        held, twice = (16, "") if world_size == 1 else (20, " twice")
+        what = f"weights, gradients{twice} and AdamW's two moments in fp32"
+        return Choice(held * parameters, f"{shown} × {held} bytes: {what}")
     if strategy_name(spec) == "fsdp":
         return Choice(16 * parameters // world_size, f"{shown} × 16 bytes ÷ {world_size} processes")
     stage = spec.strategy.deepspeed.zero_stage if spec.strategy.deepspeed else 2
