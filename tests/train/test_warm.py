@@ -56,7 +56,8 @@ def test_a_process_that_ends_at_the_moment_in_which_its_client_goes_takes_nothin
         becomes(pid, psutil.STATUS_ZOMBIE)
     warm.process.send_signal(signal.SIGCONT)  # it hears of both at once
     warm.save_and_stop()
-    assert run_process(node, {}) == NOTHING
+    while (told := run_process(node, {})) != NOTHING:
+        assert told == -signal.SIGTERM, "another thread of it may hear of the stop, a little later"
     assert warm.process.poll() is None
 
 

@@ -33,6 +33,7 @@ from trainyard.launch.progress import plain_display
 from trainyard.launch.raynode import RayNode, connected, reachable, resolve
 from trainyard.launch.reporter import Reporter
 from trainyard.launch.uploads import Uploads
+from trainyard.launch.warm import imports_of
 from trainyard.plan import plan
 from trainyard.plan.facts import gather
 from trainyard.spec.manifest import Loaded, load
@@ -114,7 +115,7 @@ def tell_end(file: Path, result: Result) -> None:
 class _Agent:
     def __init__(self, place: Place, loaded: Loaded, node: Node) -> None:
         self.place, self.job, self.node = place, loaded.job, node
-        self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node)
+        self.warm, self.listener, self.uploads = Warm(node, imports_of(self.job.spec)), Listener(node), Uploads(node)
         self.stopping = threading.Event()
         self.result: Result | None = None
         self.log = node.folder / "agent.log"

@@ -25,6 +25,7 @@ from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node, Warm, only_run, open_node
 from trainyard.launch.progress import Display, Silent, open_display
 from trainyard.launch.uploads import Uploads
+from trainyard.launch.warm import imports_of
 from trainyard.plan import inputs, plan
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import Plan
@@ -75,7 +76,8 @@ def open_run(job: TrainerJob) -> Store:
 class _Session:
     def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display, held: int) -> None:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
-        self.warm, self.listener, self.uploads = Warm(node), Listener(node), Uploads(node, [held])
+        self.warm, self.listener = Warm(node, imports_of(job.spec)), Listener(node)
+        self.uploads = Uploads(node, [held])
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
         os.nice(priority.WATCHING)
         self.stopping, self.killed = threading.Event(), threading.Event()

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,8 +119,9 @@ class Node:
 class Warm:
     """The warm process, from the side that owns it."""
 
-    def __init__(self, node: Node, module: str = "trainyard.launch.warm") -> None:
-        self._node, self._module = node, module
+    def __init__(self, node: Node, imports: Sequence[str] = (), module: str = "trainyard.launch.warm") -> None:
+        """`imports`: modules that it imports besides (`warm.imports_of`)."""
+        self._node, self._module, self._imports = node, module, imports
         self._closed, self._stopping, self._lock = False, False, threading.Lock()
         self.process = self._start()
 
@@ -149,7 +150,7 @@ class Warm:
             listener.listen()
             with asks_held():  # inherited: while it imports it cannot answer yet, and must not end
                 return subprocess.Popen(
-                    [sys.executable, "-m", self._module, str(listener.fileno())],
+                    [sys.executable, "-m", self._module, str(listener.fileno()), *self._imports],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

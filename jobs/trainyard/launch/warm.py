@@ -4,13 +4,13 @@ Importing torch, transformers and datasets costs more than the first steps of mo
 for each node, while Ray comes up; a restart pays nothing. The training function so also gets a process of
 its own: a main thread for signals, a clean kill, and an exit code.
 
-    python -m trainyard.launch.warm DESCRIPTOR
+    python -m trainyard.launch.warm DESCRIPTOR [MODULE...]
 
-DESCRIPTOR is a listening Unix socket. A client connects to it and sends one JSON line {"work", "log",
-"env"}; it gets {"pid"}, the training process's own {"outcome", …} unless it died without a word,
-and {"status"} (negative: the signal that ended it). When the client goes away its process is killed; when
-standard input ends, so does everything. The result goes through the socket, because a disk that is full
-could not hold it.
+DESCRIPTOR is a listening Unix socket; MODULEs are what this job needs besides (`imports_of`). A client
+connects to it and sends one JSON line {"work", "log", "env"}; it gets {"pid"}, the training process's own
+{"outcome", …} unless it died without a word, and {"status"} (negative: the signal that ended it). When the
+client goes away its process is killed; when standard input ends, so does everything. The result goes
+through the socket, because a disk that is full could not hold it.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.launch.node import ASKS, asks_held
 
 if TYPE_CHECKING:
+    from trainyard.spec.model import Spec
     from trainyard.train.work import Result
 
 _PR_SET_PDEATHSIG = 1
@@ -37,7 +38,6 @@ _IMPORTS = (
     "accelerate",
     "deepspeed",
     "safetensors.torch",
-    "sklearn.metrics",
     "transformers.models.auto.modeling_auto",
     "transformers.integrations.deepspeed",
 )
@@ -49,9 +49,14 @@ class _Child:
     connection: socket.socket
 
 
-def serve(descriptor: int) -> None:
+def imports_of(spec: "Spec") -> list[str]:
+    """What not every job needs: it would cost the first step of the others a second."""
+    return ["sklearn.metrics"] if spec.data is not None and spec.data.evaluation is not None else []
+
+
+def serve(descriptor: int, *more: str) -> None:
     """Import, accept, fork and reap until standard input ends. ASKS are held until they can be answered."""
-    for name in _IMPORTS:
+    for name in (*_IMPORTS, *more):
         __import__(name)
     gc.freeze()  # what is imported stays: no collection in a training process looks at it, and writes to shared pages
     _Server(socket.socket(fileno=descriptor)).run()
@@ -189,4 +194,4 @@ def _tell(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), *sys.argv[2:])

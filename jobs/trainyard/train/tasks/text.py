@@ -28,9 +28,10 @@ def label_ids(values: list[Any], labels: Labels) -> list[Any]:
 
 def class_metrics(labels: Labels) -> Any:
     """Accuracy and F1 for classes, F1 for several labels, error and correlation for numbers."""
-    from sklearn import metrics
 
     def single(prediction: Any) -> dict[str, float]:
+        from sklearn import metrics
+
         ids = np.argmax(prediction.predictions, axis=-1)
         return {
             "accuracy": float(metrics.accuracy_score(prediction.label_ids, ids)),
@@ -38,6 +39,8 @@ def class_metrics(labels: Labels) -> Any:
         }
 
     def multi(prediction: Any) -> dict[str, float]:
+        from sklearn import metrics
+
         chosen = prediction.predictions > 0  # a logit above 0 is a probability above one half
         truth = prediction.label_ids.astype(bool)
         return {
@@ -46,6 +49,8 @@ def class_metrics(labels: Labels) -> Any:
         }
 
     def regression(prediction: Any) -> dict[str, float]:
+        from sklearn import metrics
+
         values, truth = prediction.predictions.squeeze(-1), prediction.label_ids
         return {
             "mse": float(metrics.mean_squared_error(truth, values)),
