@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,13 +133,16 @@ def test_what_is_written_to_a_folder_is_on_its_disk(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "fsync", noted)
     (tmp_path / "source").write_bytes(b"x" * 100)
-    store.put("a/put", b"x")
-    store.create("a/create", b"x")
-    store.put_file("a/file", tmp_path / "source")
-    store.put_chunks("a/chunks", iter([memoryview(b"x" * 100)]), 100, 1)
-    folder, names = tmp_path / "a", ("put", "create", "file", "chunks")
-    expected = [each.stat().st_ino for name in names for each in (folder / name, folder, tmp_path)]
-    assert synced == expected
+    store.put("a/b/c/put", b"x")
+    store.create("a/b/c/create", b"x")
+    store.put_file("a/b/c/file", tmp_path / "source")
+    store.put_chunks("a/b/c/chunks", iter([memoryview(b"x" * 100)]), 100, 1)
+    folder, names = tmp_path / "a/b/c", ("put", "create", "file", "chunks")
+    above = (folder, folder.parent, folder.parent.parent, tmp_path)
+    assert synced == [each.stat().st_ino for name in names for each in (folder / name, *above)]
+    synced.clear()
+    open_store(str(tmp_path / "new/store"))
+    assert synced == [each.stat().st_ino for each in (tmp_path / "new", tmp_path)]
 
     def broken(descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -146,6 +150,13 @@ def test_what_is_written_to_a_folder_is_on_its_disk(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(StorageError, match="cannot write"):
         store.put("a/put", b"y")
+
+    def on_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", on_files_only)
+    store.put("a/put", b"z")
 
 
 def test_a_folder_is_the_same_by_every_name(tmp_path: Path) -> None:

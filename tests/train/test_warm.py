@@ -34,6 +34,17 @@ def warm(node: Node) -> Iterator[Warm]:
     started.close()
 
 
+def test_a_save_that_is_asked_for_before_there_is_a_process_is_the_next_ones(node: Node) -> None:
+    warm = Warm(node, module="tests.train.warm_stub")
+    try:
+        assert run_process(node, {}) == Result("Complete", "not asked")
+        warm.save()
+        assert run_process(node, {}) == Result("Complete", "asked")
+        assert run_process(node, {}) == Result("Complete", "not asked")
+    finally:
+        warm.close()
+
+
 def test_asked_while_it_imports_it_begins_nothing_and_does_not_end(node: Node, warm: Warm) -> None:
     warm.save()
     warm.save_and_stop()

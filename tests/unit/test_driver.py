@@ -1,6 +1,7 @@
 """What the driver decides before an attempt."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import remove
 from trainyard.errors import JobError
 from trainyard.launch.driver import Driver
+from trainyard.launch.group import _died
 from trainyard.launch.node import Node
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import open_store
+from trainyard.train.work import Result, Work
 
 
 @pytest.mark.parametrize(
@@ -74,12 +77,29 @@ def test_a_step_that_is_committed_while_the_one_before_is_brought_is_not_lost(tm
     assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
 
 
-def test_who_stops_it_after_its_last_save_is_told_that_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("saved", "status", "message"),
+    [
+        (False, -15, "stopped before there was a new step to save"),
+        (True, -15, "stopped after its last save"),
+        (True, -9, "stopped without a save: rank 0: the training process was killed (SIGKILL; out of memory?)"),
+    ],
+    ids=["before its first step", "in the evaluation at the end", "out of memory while it saves"],
+)
+def test_who_stops_it_is_told_the_step_that_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool, status: int, message: str
+) -> None:
     made = driver(tmp_path / "run", 1, 4)
-    work = made._next_attempt(anew=False)
-    assert made._stopped(work).step == 0
-    commit(made.store, 10, work.attempt)
-    assert (made._stopped(work).step, made._stopped(work).message) == (10, "stopped after its last save")
+
+    def attempt(work: Work) -> Result:
+        if saved:
+            commit(made.store, 10, work.attempt)
+        made.stopping.set()
+        died = _died(status, tmp_path / "log")
+        return replace(died, message=f"rank 0: {died.message}")
+
+    monkeypatch.setattr(made, "_attempt", attempt)
+    assert made.run() == Result("Stopped", message, 10 if saved else 0)
 
 
 def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:

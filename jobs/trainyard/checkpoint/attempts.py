@@ -1,8 +1,9 @@
 """Attempts and their lineage.
 
-Every start of the group of training processes is an attempt. It is claimed with a conditional create, so
-two can never have the same number, and it records the checkpoint that it resumed from. What an older
-attempt writes after that (a frozen process that wakes up, a partitioned node) is outside the lineage.
+Every start of the group of training processes is an attempt; a few are given up before it. It is claimed
+with a conditional create, so two can never have the same number, and it records the checkpoint that it
+resumed from. What an older attempt writes after that (a frozen process that wakes up, a partitioned node)
+is outside the lineage.
 """
 
 import json

@@ -84,6 +84,7 @@ class Place:
 def run() -> None:
     """Do this pod's part of the job, and end the process with its exit code."""
     place = Place.here()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # `ckpt save`: it waits until it can be answered
     rayenv.prepare()
     orphans.adopt()
     try:
@@ -134,6 +135,7 @@ class _Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGUSR2, lambda *_: self.warm.save())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
         thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
         thread.start()
         threading.Thread(target=self._watch_warm, name="warm watch", daemon=True).start()

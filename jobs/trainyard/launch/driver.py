@@ -1,7 +1,8 @@
 """The driver: attempt after attempt until the job is complete, stopped, or beyond repair.
 
 An attempt goes: choose the newest committed checkpoint of the lineage, bring it here and verify it, claim
-the attempt with the checkpoint that it resumes from, run the group, tell how it ended, decide.
+the attempt with the checkpoint that it resumes from (again, under the next number, when the attempt before has
+committed a newer one meanwhile), run the group, tell how it ended, decide.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.errors import JobError, NotFoundError, StorageError
 from trainyard.launch.controller import Controllers
-from trainyard.launch.group import Group
+from trainyard.launch.group import TERMINATED, Group
 from trainyard.launch.node import Node
 from trainyard.launch.retry import Ended, decide
 from trainyard.plan.batch import divisors, keep_global
@@ -69,7 +70,8 @@ class Driver:
                 return self._stopped(work)
             if self.stopping.is_set() and result.outcome == "Infrastructure":
                 stopped = self._stopped(work)
-                return replace(stopped, message=f"stopped without a save: {result.message}") if result.step else stopped
+                ended = TERMINATED in result.message  # as asked, before its first step or after its last one
+                return stopped if ended else replace(stopped, message=f"stopped without a save: {result.message}")
             if result.outcome == "Complete" or (result.outcome == "Stopped" and self.stopping.is_set()):
                 return result
             if result.outcome == "Stopped":
@@ -91,7 +93,8 @@ class Driver:
     def _stopped(self, work: Work) -> Result:
         newest = work.resumed
         with contextlib.suppress(StorageError):  # it stops without the storage, too
-            newest = self._newest(attempts.list_attempts(self.store), set())
+            store = self.store.impatient()
+            newest = next(iter(catalogue.committed(catalogue.list_checkpoints(store))), newest)
         step = newest.step if newest else 0
         if newest is not None and newest.attempt == work.attempt:  # in the evaluation at the end, say
             return Result("Stopped", "stopped after its last save", step)

@@ -48,6 +48,8 @@ from trainyard.train.sources import local_folder
 from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
+TERMINATED = "terminated (SIGTERM)"
+"""In the message of a training process that ended as it was asked, with nothing to save."""
 
 
 class _AllGpusOfTheNode(Backend):
@@ -264,9 +266,7 @@ def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = N
 
 def _died(status: int, log: Path) -> Result:
     tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    cause = {-9: "killed (SIGKILL; out of memory?)", -15: "terminated (SIGTERM)"}.get(
-        status, f"ended with status {status}"
-    )
+    cause = {-9: "killed (SIGKILL; out of memory?)", -15: TERMINATED}.get(status, f"ended with status {status}")
     return Result(
         "Infrastructure",
         f"the training process was {cause}" + (f"; its last line: {tail[0][:200]}" if tail and status > 0 else ""),

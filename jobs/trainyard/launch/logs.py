@@ -44,7 +44,7 @@ class LogUpload:
         try:
             size = self.log.stat().st_size
             if size != self._size:
-                self._open().put_file(self.path, self.log)
+                self._open().put_file(self.path, self.log, durable=False)
                 self._size = size
         except Exception:  # noqa: BLE001 - a log that cannot be copied must not take the training down
             return

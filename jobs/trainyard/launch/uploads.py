@@ -194,7 +194,7 @@ class _Server:
         with contextlib.suppress(errors.TrainyardError, OSError):  # curves can wait; checkpoints tell of the storage
             size, store = known.kept.file.stat().st_size, known.kept.run.store
             if newest_number(store) <= known.kept.attempt:  # else the rows are a newer attempt's to write
-                store.put_file(layout.METRICS, known.kept.file)
+                store.put_file(layout.METRICS, known.kept.file, durable=False)
             known.size = size
         known.due = time.monotonic() + _METRICS_INTERVAL
 

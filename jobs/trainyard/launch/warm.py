@@ -144,11 +144,6 @@ class _Server:
     def signalled(self, wake: int) -> None:
         numbers = os.read(wake, 1024)
         self.stopping = self.stopping or signal.SIGTERM in numbers
-        # Of what is asked before there is anybody to save, the next process hears: it tells the other ranks.
-        self.saving = self.saving or (signal.SIGUSR2 in numbers and not self.children)
-        for number in ASKS:
-            for child in self.children.values() if number in numbers else ():
-                os.kill(child.pid, number)
         for pid in list(self.children):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -156,6 +151,11 @@ class _Server:
                 self.selector.unregister(child.connection)
                 _tell(child.connection, {"status": os.waitstatus_to_exitcode(status)})
                 child.connection.close()
+        # Of what is asked before there is anybody to save, the next process hears: it tells the other ranks.
+        self.saving = self.saving or (signal.SIGUSR2 in numbers and not self.children)
+        for number in ASKS:
+            for child in self.children.values() if number in numbers else ():
+                os.kill(child.pid, number)
 
     def finish(self, stdin: Any) -> None:
         if os.read(stdin.fileno(), 1024):

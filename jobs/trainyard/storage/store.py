@@ -6,6 +6,7 @@ three outcomes a caller can tell apart (there, not there, storage broken), and m
 
 import collections
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -58,11 +59,16 @@ class Store:
     uri: str
     scheme: str
     backend: ObjectStore
-    patient_backend: ObjectStore
+    backends: tuple[ObjectStore, ObjectStore]
+    """One that fails in seconds when the storage is away, and one that waits out five minutes."""
 
     def patient(self) -> "Store":
-        """The same, for a run under way: it waits out five minutes of outage, where a first look fails in seconds."""
-        return replace(self, backend=self.patient_backend)
+        """The same, for a run under way: it waits out an outage."""
+        return replace(self, backend=self.backends[1])
+
+    def impatient(self) -> "Store":
+        """The same, for a first look, or a last one: it fails soon."""
+        return replace(self, backend=self.backends[0])
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object whole: a reader sees the old one or the new one."""
@@ -76,10 +82,13 @@ class Store:
             return False
         return True
 
-    def put_file(self, path: str, file: Path) -> None:
-        """Upload a file, in parts when it is large; a reader never sees a part of it."""
+    def put_file(self, path: str, file: Path, durable: bool = True) -> None:
+        """Upload a file, in parts when it is large; a reader never sees a part of it.
+
+        What is not `durable` (a log, which is written anew) may be lost with the power where the store is a folder.
+        """
         parts: Any = {"chunk_size": CHUNK_BYTES, "max_concurrency": _PARTS_AT_ONCE}
-        self._ask("write", path, lambda: self._put(path, file, **parts))
+        self._ask("write", path, lambda: self._put(path, file, durable, **parts))
 
     def put_chunks(self, path: str, chunks: Iterator[memoryview], chunk_bytes: int, at_once: int) -> None:
         """Upload what comes in chunks, in parts; no reader sees a part of it.
@@ -160,10 +169,11 @@ class Store:
             raise errors.StorageError(f"{self.url(probe)}: what was read is not what was written")
         self.delete([probe])
 
-    def _put(self, path: str, data: Any, **options: Any) -> None:
+    def _put(self, path: str, data: Any, durable: bool = True, **options: Any) -> None:
         obstore.put(self.backend, path, data, **options)
-        if (file := self.local_path(path)) is not None:
-            _to_disk(file)  # an object store has done that when it answers
+        root = self.local_path()  # an object store has what it was sent on its disks when it answers
+        if durable and root is not None:
+            _sync_file(root / path, root)
 
     def _ask(self, verb: str, path: str, request: Callable[[], T], again: int = _TIMES_AGAIN) -> T:
         """Make a request. Turns obstore's errors into ours, with where and the fix; AlreadyExistsError stays."""
@@ -202,9 +212,12 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
     if folder is not None:
         root = folder.expanduser().resolve()
         try:
+            missing = [each for each in (root, *root.parents) if not each.exists()]
             root.mkdir(parents=True, exist_ok=True)
+            for each in missing:
+                _sync_folder(each.parent)
             backend = LocalStore(str(root))
-            return Store(root.as_uri(), "file", backend, backend)
+            return Store(root.as_uri(), "file", backend, (backend, backend))
         except OSError as error:
             raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {_HINTS['file']}") from error
     parts = _split(uri)
@@ -213,10 +226,10 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
     prefix = parts.path.strip("/") or None
     try:
         place = (parts.scheme, parts.netloc, prefix, endpoint, region)
-        backends = [_remote(*place, retries) for retries in (_RETRIES, _PATIENT_RETRIES)]
+        soon, late = (_remote(*place, retries) for retries in (_RETRIES, _PATIENT_RETRIES))
     except (BaseError, ValueError) as error:
         raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
-    return Store(uri.rstrip("/"), parts.scheme, *backends)
+    return Store(uri.rstrip("/"), parts.scheme, soon, (soon, late))
 
 
 def _folder(uri: str) -> Path | None:
@@ -233,15 +246,31 @@ def _folder(uri: str) -> Path | None:
     return Path(unquote(parts.path))
 
 
-def _to_disk(file: Path) -> None:
-    """Return when a file, and that it is in its folder, outlives a loss of power; or when it is removed again."""
-    for each in (file, file.parent, file.parent.parent):
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(each, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+def _sync_file(file: Path, root: Path) -> None:
+    """Return when a file below a root, and its name, outlive a loss of power; or when it is removed again."""
+    with contextlib.suppress(FileNotFoundError):
+        _sync(file)
+        for folder in file.parents:
+            _sync_folder(folder)
+            if folder == root:
+                return
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        _sync(folder)
+    except OSError as error:
+        # Who may write there need not be able to list it, and not every file system syncs folders.
+        if error.errno not in (errno.EACCES, errno.EINVAL, errno.EBADF):
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _split(uri: str) -> SplitResult:

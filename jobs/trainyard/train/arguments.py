@@ -20,10 +20,19 @@ def make(work: Work) -> TrainingArguments:
         # Pixels are made when a row is read, so the columns they are made from must reach the collator's side.
         fields.setdefault("remove_unused_columns", False)
     fields.setdefault("run_name", work.job.name)
+    alone = work.strategy == "ddp" and os.environ.get("WORLD_SIZE") == "1"
+    # By its name accelerate would make a group of one, and DDP hold the gradients twice.
+    local_rank = os.environ.pop("LOCAL_RANK", None) if alone else None
     try:
-        return TrainingArguments(output_dir=work.staging, disable_tqdm=True, **fields)
+        args = TrainingArguments(output_dir=work.staging, disable_tqdm=True, **fields)
     except (ValueError, TypeError, ImportError) as error:
         raise JobError(f"spec.trainingArguments: {first_line(error)}") from error
+    finally:
+        if local_rank is not None:
+            os.environ["LOCAL_RANK"] = local_rank
+    if alone:
+        args._n_gpu = min(1, args.n_gpu)  # else Trainer would spread a batch for each GPU that it sees over them
+    return args
 
 
 def global_batch_size(args: TrainingArguments) -> int:

@@ -62,8 +62,6 @@ def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
     spec = work.job.spec
     task = TABLE[spec.task]
     events.send("phase", text="preparing")
-    if work.strategy == "ddp" and os.environ.get("WORLD_SIZE") == "1":
-        os.environ.pop("LOCAL_RANK", None)  # accelerate would make a group of one, and DDP hold the gradients twice
     args = arguments.make(work)
     encoder = processor.load(spec, task)
     with args.main_process_first(local=True, desc="reading the data"):
