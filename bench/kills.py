@@ -234,7 +234,7 @@ def main(kills: int = 100) -> None:
         folder = Path(temporary)
         make_inputs(folder / "inputs")
         for index, strategy in enumerate(STRATEGIES):
-            warm = Warm(node, **({"module": "tests.train.gloo_fsdp"} if strategy == "fsdp" else {}))
+            warm = Warm(node, *(["tests.train.gloo_fsdp"] if strategy == "fsdp" else []))
             peer = Peer(strategy, folder)
             try:
                 sides: dict[str, Ours | Peer] = {"ours": Ours(node, strategy, folder), "Trainer": peer}

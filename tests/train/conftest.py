@@ -42,7 +42,7 @@ def node() -> Iterator[Node]:
 def fsdp_node() -> Iterator[Node]:
     """A node whose processes take CPUs for GPUs, so that FSDP2 can run on them."""
     with open_node() as opened:
-        warm = Warm(opened, module="tests.train.gloo_fsdp")
+        warm = Warm(opened, "tests.train.gloo_fsdp")
         yield opened
         warm.close()
 

@@ -35,7 +35,7 @@ def warm(node: Node) -> Iterator[Warm]:
 
 
 def test_a_save_that_is_asked_for_before_there_is_a_process_is_the_next_ones(node: Node) -> None:
-    warm = Warm(node, module="tests.train.warm_stub")
+    warm = Warm(node, "tests.train.warm_stub")
     try:
         assert run_process(node, {}) == Result("Complete", "not asked")
         warm.save()

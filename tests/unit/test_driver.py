@@ -1,6 +1,7 @@
 """What the driver decides before an attempt."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from trainyard.launch.node import Node
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import open_store
+from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result, Work
 
 
@@ -46,16 +47,7 @@ def test_processes_that_cannot_share_the_batch_are_refused_with_those_that_can(t
 
 def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(tmp_path: Path) -> None:
     """An attempt that nobody could end commits, and keeps the newest only."""
-    made = driver(tmp_path / "run", 1, 4)
-    attempts.claim(made.store, None, 1, after=0)
-    old, new = commit(made.store, 10, 1), CheckpointId(20, 1)
-
-    def meanwhile(event: dict[str, Any]) -> None:
-        if event.get("id") == str(old):
-            commit(made.store, new.step, new.attempt)
-            remove(made.store, old)
-
-    made.tell = meanwhile
+    made, _, new = overtaken(tmp_path / "run", remove)
     restored = made._restore(attempts.list_attempts(made.store), set())
     assert restored is not None
     assert restored.id == new
@@ -64,15 +56,7 @@ def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(t
 
 def test_a_step_that_is_committed_while_the_one_before_is_brought_is_not_lost(tmp_path: Path) -> None:
     """By an attempt that nobody could end: what it commits after the next one is claimed would not count."""
-    made = driver(tmp_path / "run", 1, 4)
-    attempts.claim(made.store, None, 1, after=0)
-    old, new = commit(made.store, 10, 1), CheckpointId(20, 1)
-
-    def meanwhile(event: dict[str, Any]) -> None:
-        if event.get("id") == str(old):
-            commit(made.store, new.step, new.attempt)
-
-    made.tell = meanwhile
+    made, old, new = overtaken(tmp_path / "run", lambda store, old: None)
     assert made._next_attempt(anew=False).resumed == new
     assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
 
@@ -111,6 +95,21 @@ def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp
     second = made._next_attempt(anew=False)
     assert second.began is not None
     assert first.began < second.began < second.began + second.restoring <= time.time()
+
+
+def overtaken(folder: Path, then: Callable[[Store, CheckpointId], object]) -> tuple[Driver, CheckpointId, CheckpointId]:
+    """A driver, a checkpoint, and a newer one that is committed as soon as the first is brought."""
+    made = driver(folder, 1, 4)
+    attempts.claim(made.store, None, 1, after=0)
+    old, new = commit(made.store, 10, 1), CheckpointId(20, 1)
+
+    def meanwhile(event: dict[str, Any]) -> None:
+        if event.get("id") == str(old):
+            commit(made.store, new.step, new.attempt)
+            then(made.store, old)
+
+    made.tell = meanwhile
+    return made, old, new
 
 
 def driver(folder: Path, workers: int, per_device: int) -> Driver:

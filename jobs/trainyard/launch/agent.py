@@ -116,7 +116,8 @@ def tell_end(file: Path, result: Result) -> None:
 class _Agent:
     def __init__(self, place: Place, loaded: Loaded, node: Node) -> None:
         self.place, self.job, self.node = place, loaded.job, node
-        self.warm, self.listener, self.uploads = Warm(node, imports_of(self.job.spec)), Listener(node), Uploads(node)
+        self.warm = Warm(node, imports=imports_of(self.job.spec))
+        self.listener, self.uploads = Listener(node), Uploads(node)
         self.stopping = threading.Event()
         self.result: Result | None = None
         self.log = node.folder / "agent.log"

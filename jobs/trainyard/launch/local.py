@@ -76,8 +76,8 @@ def open_run(job: TrainerJob) -> Store:
 class _Session:
     def __init__(self, job: TrainerJob, made: Plan, store: Store, node: Node, display: Display, held: int) -> None:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
-        self.warm, self.listener = Warm(node, imports_of(job.spec)), Listener(node)
-        self.uploads = Uploads(node, [held])
+        self.warm = Warm(node, imports=imports_of(job.spec))
+        self.listener, self.uploads = Listener(node), Uploads(node, [held])
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
         os.nice(priority.WATCHING)
         self.stopping, self.killed = threading.Event(), threading.Event()

@@ -119,7 +119,7 @@ class Node:
 class Warm:
     """The warm process, from the side that owns it."""
 
-    def __init__(self, node: Node, imports: Sequence[str] = (), module: str = "trainyard.launch.warm") -> None:
+    def __init__(self, node: Node, module: str = "trainyard.launch.warm", imports: Sequence[str] = ()) -> None:
         """`imports`: modules that it imports besides (`warm.imports_of`)."""
         self._node, self._module, self._imports = node, module, imports
         self._closed, self._stopping, self._lock = False, False, threading.Lock()
