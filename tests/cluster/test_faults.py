@@ -49,7 +49,7 @@ def test_a_job_survives_what_happens_to_clusters(
         "worker pod deleted": lambda: delete("pod/job-1"),
         "head pod killed": lambda: delete("pod/job-0", "--force", "--grace-period=0"),
         "raylet killed": lambda: kill_in(namespace, "job-1", "raylet/raylet"),
-        "driver's controller killed": lambda: kill_in(namespace, "job-0", "ray::TrainController"),
+        "Ray's head killed": lambda: kill_in(namespace, "job-0", "gcs/gcs_server"),
         "training process killed": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm", "parent"),
         "warm process killed": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm"),
         "training process hangs": lambda: kill_in(namespace, "job-1", "trainyard.launch.warm", "parent", "SIGSTOP"),

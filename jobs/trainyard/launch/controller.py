@@ -1,76 +1,66 @@
-"""Ray Train's controller, and the process that waits for the next attempt to need one.
+"""Ray Train's control loop, in the driver's own process and with nothing beside it but the workers.
 
-A controller lives as long as an attempt. To start its process and to import what it needs takes seconds of a restart
-(bench/recovery), so the next one's is started while the attempt runs, and told what to control when there is one.
+Ray Train has an actor for it, and another one for what workers tell each other. Each is a Python process that has to
+import Ray Train before a worker starts (bench/apply, bench/recovery). The driver has nothing else to do meanwhile, and
+the workers tell Ray nothing.
 """
 
-import threading
+import asyncio
 from typing import Any
 
 import ray
-from ray._raylet import RAY_NODE_ID_KEY  # type: ignore[attr-defined]
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
 from ray.train import Result
 from ray.train.v2._internal import constants
-from ray.train.v2._internal.execution import controller as ray_train
-
-_START_AFTER = 5.0
-"""Seconds into an attempt: by then its own processes have started, and nothing waits for the cores."""
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.worker_group import state, worker_group
 
 
-class TrainController(ray_train.TrainController):
-    """Ray's, but made first, and told later what it controls."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-
-    def begin(self, given: dict[str, Any]) -> None:
-        """Begin with what Ray's own constructor takes."""
-        # Workers too: all that they need of the environment they have from Ray's processes on their node.
-        constants.ENV_VARS_TO_PROPAGATE.clear()
-        super().__init__(**given)
+def run(given: dict[str, Any]) -> Result:
+    """Run an attempt to its end. Blocks. `given`: what Ray's own controller takes."""
+    worker_group.SynchronizationActor = _Nobody  # type: ignore[assignment, attr-defined]
+    state._shutdown_sync_actor = _Nobody.shutdown  # type: ignore[assignment]
+    # All that the workers need of the environment they have from Ray's processes on their node.
+    constants.ENV_VARS_TO_PROPAGATE.clear()
+    controller = _Controller(**given)
+    asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+    return controller.get_result()
 
 
-class Controllers:
-    """Makes controllers on this node, one ahead."""
+class _Nobody:
+    """Stands where Ray makes its synchronization actor, which ray.train.report and ray.train.collective would need."""
 
-    def __init__(self) -> None:
-        self._next: ActorHandle[TrainController] | None = None
+    @classmethod
+    def options(cls, **_: Any) -> type["_Nobody"]:
+        return cls
 
-    def run(self, given: dict[str, Any]) -> Result:
-        """Have a controller, which is given what Ray's own takes, run an attempt to its end. Raises what it raises."""
-        ahead = threading.Timer(_START_AFTER, self._prepare)
-        ahead.daemon = True
-        ahead.start()
-        try:
-            controller = self._begun(given)
-            ray.get(controller.run.remote())
-            result: Result = ray.get(controller.get_result.remote())
-            return result
-        finally:
-            # Not one moment later: a call after Ray's end would begin it anew.
-            ahead.cancel()
-            ahead.join(_START_AFTER)
+    @classmethod
+    def remote(cls, **_: Any) -> str:
+        return "nobody"
 
-    def _begun(self, given: dict[str, Any]) -> Any:
-        waiting, self._next = self._next, None
-        if waiting is not None:
-            try:
-                ray.get(waiting.begin.remote(given))
-            except RayActorError:
-                pass  # it was killed while it waited
-            else:
-                return waiting
-        controller = _start()
-        ray.get(controller.begin.remote(given))
-        return controller
-
-    def _prepare(self) -> None:
-        self._next = self._next or _start()
+    @staticmethod
+    def shutdown(_: Any) -> None:
+        pass
 
 
-def _start() -> Any:
-    # Without an environment of its own, which it has from Ray's processes: one that Ray has ready will do.
-    here = {RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-    return ray.remote(num_cpus=0, label_selector=here)(TrainController).remote()
+class _WorkerGroup(worker_group.WorkerGroup):
+    def _init_train_context_on_workers(
+        self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]
+    ) -> None:
+        begun = [
+            worker.actor.init_train_context.remote(
+                train_run_context=self._train_run_context,
+                distributed_context=worker.distributed_context,
+                synchronization_actor=sync_actor,
+                storage_context=self._storage_context,
+                worker_callbacks=self._worker_callbacks_to_propagate,
+                controller_actor=None,  # of which workers ask what they have reported
+                **{name: values[index] for name, values in train_context_args.items()},
+            )
+            for index, worker in enumerate(workers)
+        ]
+        ray.get(begun)
+        self._decorate_worker_log_file_paths(workers)
+
+
+class _Controller(TrainController):
+    worker_group_cls = _WorkerGroup

@@ -21,7 +21,6 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
 from trainyard.errors import JobError, NotFoundError, StorageError
-from trainyard.launch.controller import Controllers
 from trainyard.launch.group import TERMINATED, Group
 from trainyard.launch.node import Node
 from trainyard.launch.retry import Ended, decide
@@ -54,7 +53,6 @@ class Driver:
     """Ranks on this machine: what they need of a checkpoint is brought, and so verified, before it is chosen."""
     flush: Callable[[], None] = lambda: None
     """Returns when nothing is left on this machine that can be committed now."""
-    _controllers: Controllers = field(default_factory=Controllers, init=False)
 
     def run(self) -> Result:
         """The end of the job: Complete, Stopped, or the failure that was its last."""
@@ -154,7 +152,7 @@ class Driver:
         self.gathered()
         if self.stopping.is_set():
             return self._stopped(work)
-        return Group(work, workers.count, workers.processes, workers.gpus, self._controllers).run(self.node)
+        return Group(work, workers.count, workers.processes, workers.gpus).run(self.node)
 
     def _restore(self, known: list[Attempt], tried: set[CheckpointId]) -> Manifest | None:
         """Bring the newest checkpoint that proves whole; one that does not is set aside, and the next is tried.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train.collective
+import ray.train
 from ray._raylet import PlacementGroupID
 from ray.experimental import internal_kv
 from ray.train import RunConfig, ScalingConfig
@@ -36,8 +36,7 @@ from trainyard.checkpoint.catalogue import set_aside
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpoint
-from trainyard.launch import raynode
-from trainyard.launch.controller import Controllers
+from trainyard.launch import controller, raynode
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
@@ -48,6 +47,7 @@ from trainyard.train.sources import local_folder
 from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
+_LOOK_AGAIN = 0.02
 TERMINATED = "terminated (SIGTERM)"
 """In the message of a training process that ended as it was asked, with nothing to save."""
 
@@ -77,17 +77,14 @@ class _NoAutoscaler(FixedScalingPolicy):
 
 
 class _Trainer(DataParallelTrainer):
-    """Without the three actors of which there is no use here: each is a Python process to start (bench/recovery).
+    """Without the actors of which there is no use here: each is a Python process to start (bench/recovery).
 
-    No Ray data sets are passed, no nodes are asked for, and what a killed controller leaves is given back before the
-    next attempt.
+    No Ray data sets are passed, no nodes are asked for, and places are given back before the next attempt.
     """
-
-    controllers: Controllers
 
     def _initialize_and_run_controller(self, **given: Any) -> ray.train.Result:
         policy = _NoAutoscaler(given["scaling_policy"].scaling_config)
-        return self.controllers.run({**given, "scaling_policy": policy})
+        return controller.run({**given, "scaling_policy": policy})
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)
@@ -103,7 +100,6 @@ class Group:
     workers: int
     processes: int
     gpus: int
-    controllers: Controllers
 
     def run(self, node: Node) -> Result:
         """Run the attempt to its end, and say how it ended. Blocks; needs an initialised Ray."""
@@ -120,7 +116,6 @@ class Group:
             ),
             backend_config=_Processes(),
         )
-        trainer.controllers = self.controllers
         try:
             trainer.fit()
         except WorkerGroupError as error:
@@ -136,7 +131,7 @@ class Group:
 
 
 def _give_back_places() -> None:
-    """Remove the placement groups of a controller that was killed: Ray keeps them as long as the driver lives."""
+    """Remove the placement groups of an attempt that ended with an error of Ray's: it keeps them for the driver."""
     for identity, group in ray.util.placement_group_table().items():
         if group["state"] != "REMOVED":
             ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(identity))))
@@ -207,9 +202,9 @@ def _seated(work: Work, context: Any) -> tuple[list[_Seat], _Seat]:
     mine = _Seat(worker, context.get_local_rank(), context.get_world_rank(), address, port)
     key = f"trainyard/{work.run_uri}/{work.attempt}/"
     internal_kv._internal_kv_put(f"{key}{mine.ray_rank}", json.dumps(asdict(mine)))
-    ray.train.collective.barrier()
-    ranks = range(context.get_world_size())
-    return sorted(_Seat(**json.loads(internal_kv._internal_kv_get(f"{key}{rank}"))) for rank in ranks), mine
+    while len(taken := internal_kv._internal_kv_list(key)) < (size := context.get_world_size()):
+        time.sleep(_LOOK_AGAIN * (1 + size / 10))  # Ray's store makes no event; many ranks ask it less often each
+    return sorted(_Seat(**json.loads(internal_kv._internal_kv_get(each))) for each in taken), mine
 
 
 def on_node(work: Work, node: Node) -> Work:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,8 +22,11 @@ _MEMORY_BYTES = 100 * 1024 * 1024
 """Of Ray's object store: training data does not pass through it, and Ray wants 75 MiB at least."""
 _START = "ray.scripts.scripts"
 _START_SECONDS = 60.0
-_UNHURRIED = ("dashboard/dashboard.py", "ray.util.client.server")
-"""Of the head's processes those that no training waits for."""
+_HEAD_ENV = "TRAINYARD_RAY_HEAD"
+"""Environment variable by which `ray start` on a member's node knows the head."""
+_LOOK_AGAIN = 0.1
+_UNHURRIED = "dashboard/dashboard.py"
+"""Of the head's processes that for which no training waits."""
 
 _ENDED = re.compile(r"END (\w+)\.\w+ tail \(exit code\(s\)=(.*)\) -----")
 """How `ray start --block` says which of its processes ended, below the tail of that one's log."""
@@ -52,6 +57,7 @@ class RayNode:
                     "--disable-usage-stats", "--include-log-monitor=False",
                 ],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                env={**os.environ, "RAY_START_HOOK": f"{__name__}.{before_start.__name__}", _HEAD_ENV: head or ""},
             )  # fmt: skip
         if head is None:
             threading.Thread(target=self._let_wait, name="ray's dashboard", daemon=True).start()
@@ -71,15 +77,14 @@ class RayNode:
 
     def _let_wait(self) -> None:
         """While the head starts, on cores that everything wants, the dashboard is not to take any."""
-        left, until = set(_UNHURRIED), time.monotonic() + _START_SECONDS
-        while left and self.alive() and time.monotonic() < until:
+        until = time.monotonic() + _START_SECONDS
+        while self.alive() and time.monotonic() < until:
             for process in _tree(self.process.pid):
                 with contextlib.suppress(psutil.Error):
-                    command = " ".join(process.cmdline())
-                    if found := {mark for mark in left if mark in command}:
+                    if _UNHURRIED in " ".join(process.cmdline()):
                         priority.lower(process.pid, priority.LOWEST)
-                        left -= found
-            time.sleep(0.1)  # processes that begin make no event
+                        return
+            time.sleep(_LOOK_AGAIN)  # processes that begin make no event
 
     def end(self) -> None:
         """Kill them all, and the training processes that hang on them."""
@@ -87,6 +92,31 @@ class RayNode:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
+
+
+def before_start(parameters: Any, head: bool) -> None:
+    """What `ray start` calls with its parameters, which this may change, when it has imported Ray (RAY_START_HOOK)."""
+    parameters.ray_client_server_port = None  # a Python process on each head, for clients that no job has
+    if not head:
+        await_head(os.environ[_HEAD_ENV])
+
+
+def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Return when the head is a node of its cluster: Ray itself would look again after one or two seconds."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
+    from ray.exceptions import RayError
+
+    until = time.monotonic() + _START_SECONDS
+    try:
+        client = GcsClient(address=f"{address}:{PORT}")
+        while not given_up() and time.monotonic() < until:
+            known = client.get_all_node_info(timeout=5).values()
+            if any(node.is_head_node and node.state == GcsNodeInfo.GcsNodeState.ALIVE for node in known):
+                return
+            time.sleep(_LOOK_AGAIN)
+    except RayError:
+        return  # Ray says by itself what is wrong
 
 
 def step_back() -> None:
@@ -129,7 +159,8 @@ def connected(
 ) -> Iterator[Callable[[], None]]:
     """Connect this process to the head. Gives what waits until so many nodes are there, none stale."""
     while not reachable(address) and not given_up():
-        time.sleep(0.1)  # `ray start` tells nobody when the head listens
+        time.sleep(_LOOK_AGAIN)  # `ray start` tells nobody when the head listens
+    await_head(address, given_up)
     import ray
 
     ray.init(address=f"{address}:{PORT}", log_to_driver=False, logging_level=logging.ERROR, namespace="trainyard")
