@@ -1,7 +1,9 @@
 """Who helps steps back from who trains."""
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +43,18 @@ def test_a_process_that_has_ended_is_no_error(sleeper: "subprocess.Popen[bytes]"
     sleeper.kill()
     sleeper.wait()
     priority.lower(sleeper.pid, priority.LOWEST)
+
+
+def test_a_thread_that_steps_back_takes_the_process_not_along() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        priority.step_back()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [max(before, priority.WATCHING)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

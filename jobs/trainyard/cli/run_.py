@@ -1,5 +1,8 @@
 """`trainyard run`."""
 
+import os
+import sys
+
 import click
 
 from trainyard.cli.output import format_option, print_json, set_option
@@ -36,6 +39,10 @@ def command(file: str, overrides: tuple[str, ...], quiet: bool, output: str) -> 
             click.echo(f"  use it: trainyard predict {finished.final}{_example(job.spec.task)}")
     else:
         click.echo(f"{loaded.job.name}: {finished.message}", err=True)
+    if finished.at_once:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(finished.exit_code))  # Ray's daemons end with it
     raise click.exceptions.Exit(int(finished.exit_code))
 
 

@@ -6,6 +6,7 @@ the workers tell Ray nothing.
 """
 
 import asyncio
+import logging
 from typing import Any
 
 import ray
@@ -14,13 +15,19 @@ from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import state, worker_group
 
+from trainyard.launch import priority
+
 
 def run(given: dict[str, Any]) -> Result:
-    """Run an attempt to its end. Blocks. `given`: what Ray's own controller takes."""
+    """Run an attempt to its end, and return what Ray says of it. Blocks. `given`: what Ray's own controller takes.
+
+    Raises OSError where its folder cannot be made.
+    """
     worker_group.SynchronizationActor = _Nobody  # type: ignore[assignment, attr-defined]
     state._shutdown_sync_actor = _Nobody.shutdown  # type: ignore[assignment]
     # All that the workers need of the environment they have from Ray's processes on their node.
     constants.ENV_VARS_TO_PROPAGATE.clear()
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # it raises what it logs
     controller = _Controller(**given)
     asyncio.run(controller.run())  # type: ignore[no-untyped-call]
     return controller.get_result()
@@ -64,3 +71,7 @@ class _WorkerGroup(worker_group.WorkerGroup):
 
 class _Controller(TrainController):
     worker_group_cls = _WorkerGroup
+
+    async def _poll_workers(self) -> Any:
+        priority.step_back()  # they train
+        return await super()._poll_workers()

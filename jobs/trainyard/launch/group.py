@@ -25,8 +25,10 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.callbacks.state_manager import StateManagerCallback
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.callback import RayTrainCallback
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.placement_group import PlacementGroup
@@ -47,7 +49,7 @@ from trainyard.train.sources import local_folder
 from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
-_LOOK_AGAIN = 0.02
+_LOOK_AGAIN_SECONDS = 0.02
 TERMINATED = "terminated (SIGTERM)"
 """In the message of a training process that ended as it was asked, with nothing to save."""
 
@@ -79,7 +81,8 @@ class _NoAutoscaler(FixedScalingPolicy):
 class _Trainer(DataParallelTrainer):
     """Without the actors of which there is no use here: each is a Python process to start (bench/recovery).
 
-    No Ray data sets are passed, no nodes are asked for, and places are given back before the next attempt.
+    No Ray data sets are passed, no nodes are asked for, places are given back before the next attempt, and Ray's own
+    table of runs wants a controller that is an actor.
     """
 
     def _initialize_and_run_controller(self, **given: Any) -> ray.train.Result:
@@ -87,7 +90,7 @@ class _Trainer(DataParallelTrainer):
         return controller.run({**given, "scaling_policy": policy})
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        unused = (DatasetsCallback, PlacementGroupCleanerCallback)
+        unused = (DatasetsCallback, PlacementGroupCleanerCallback, StateManagerCallback)
         callbacks = super()._create_default_callbacks()
         return [callback for callback in callbacks if not isinstance(callback, unused)]
 
@@ -112,7 +115,10 @@ class Group:
                 num_workers=world_size, use_gpu=self.gpus > 0, resources_per_worker=self._resources()
             ),
             run_config=RunConfig(
-                name=f"{self.work.job.name}-{self.work.attempt}", storage_path=str(node.folder / "ray-train")
+                name=f"{self.work.job.name}-{self.work.attempt}",
+                storage_path=str(node.folder / "ray-train"),
+                # A node that is drained, or lost while the group starts, ends the attempt as any other loss does.
+                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
             ),
             backend_config=_Processes(),
         )
@@ -120,7 +126,7 @@ class Group:
             trainer.fit()
         except WorkerGroupError as error:
             return _root_cause(error)
-        except (TrainingFailedError, ray.exceptions.RayError) as error:
+        except (TrainingFailedError, ray.exceptions.RayError, OSError) as error:
             return Result("Infrastructure", f"Ray: {str(error).strip().splitlines()[-1][:300]}")
         # Rank 0 may have been on another node: the end of its attempt is told in storage.
         end = attempts.read_end(self.work.store, self.work.attempt)
@@ -131,7 +137,7 @@ class Group:
 
 
 def _give_back_places() -> None:
-    """Remove the placement groups of an attempt that ended with an error of Ray's: it keeps them for the driver."""
+    """Remove what an attempt that did not end in good order has left: Ray keeps the groups as long as the driver."""
     for identity, group in ray.util.placement_group_table().items():
         if group["state"] != "REMOVED":
             ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(identity))))
@@ -202,8 +208,10 @@ def _seated(work: Work, context: Any) -> tuple[list[_Seat], _Seat]:
     mine = _Seat(worker, context.get_local_rank(), context.get_world_rank(), address, port)
     key = f"trainyard/{work.run_uri}/{work.attempt}/"
     internal_kv._internal_kv_put(f"{key}{mine.ray_rank}", json.dumps(asdict(mine)))
-    while len(taken := internal_kv._internal_kv_list(key)) < (size := context.get_world_size()):
-        time.sleep(_LOOK_AGAIN * (1 + size / 10))  # Ray's store makes no event; many ranks ask it less often each
+    size = context.get_world_size()
+    while len(taken := internal_kv._internal_kv_list(key)) < size:
+        # Ray's store makes no event; of many ranks each asks it less often. When one of them dies Ray ends the others.
+        time.sleep(_LOOK_AGAIN_SECONDS * (1 + size / 10))
     return sorted(_Seat(**json.loads(internal_kv._internal_kv_get(each))) for each in taken), mine
 
 

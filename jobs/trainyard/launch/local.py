@@ -46,6 +46,8 @@ class Finished:
     final: str | None = None
     metrics: dict[str, float] | None = None
     message: str = ""
+    at_once: bool = False
+    """Whether the process must end as it is: a thread of it is still inside Ray."""
 
 
 def run(loaded: Loaded, quiet: bool = False) -> Finished:
@@ -99,8 +101,8 @@ class _Session:
             self.warm.close()
             self.uploads.close(at_once=self.killed.is_set())
         if self.killed.is_set():
-            # The driver's thread is still inside Ray, whose daemons end with this process.
-            return Finished(ExitCode.INTERRUPTED, message="stopped at once; steps since the last checkpoint are lost")
+            lost = "stopped at once; steps since the last checkpoint are lost"
+            return Finished(ExitCode.INTERRUPTED, message=lost, at_once=True)
         orphans.end()
         if self.error is not None:
             raise self.error

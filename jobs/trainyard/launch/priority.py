@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def lower(pid: int, nice: int) -> None:
         process.nice(max(nice, process.nice()))
         if os.getsid(pid) == pid:
             _lower_session(Path(f"/proc/{pid}/autogroup"), str(nice))
+
+
+def step_back() -> None:
+    """Lower the priority of this thread, and of those that it starts, to that of what only watches."""
+    with contextlib.suppress(OSError):
+        thread = threading.get_native_id()  # on Linux each thread has a nice value of its own (setpriority(2))
+        os.setpriority(os.PRIO_PROCESS, thread, max(WATCHING, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _lower_session(file: Path, nice: str) -> None:

@@ -24,7 +24,7 @@ _START = "ray.scripts.scripts"
 _START_SECONDS = 60.0
 _HEAD_ENV = "TRAINYARD_RAY_HEAD"
 """Environment variable by which `ray start` on a member's node knows the head."""
-_LOOK_AGAIN = 0.1
+_LOOK_AGAIN_SECONDS = 0.1
 _UNHURRIED = "dashboard/dashboard.py"
 """Of the head's processes that for which no training waits."""
 
@@ -84,7 +84,7 @@ class RayNode:
                     if _UNHURRIED in " ".join(process.cmdline()):
                         priority.lower(process.pid, priority.LOWEST)
                         return
-            time.sleep(_LOOK_AGAIN)  # processes that begin make no event
+            time.sleep(_LOOK_AGAIN_SECONDS)  # processes that begin make no event
 
     def end(self) -> None:
         """Kill them all, and the training processes that hang on them."""
@@ -114,7 +114,7 @@ def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> No
             known = client.get_all_node_info(timeout=5).values()
             if any(node.is_head_node and node.state == GcsNodeInfo.GcsNodeState.ALIVE for node in known):
                 return
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(_LOOK_AGAIN_SECONDS)
     except RayError:
         return  # Ray says by itself what is wrong
 
@@ -159,7 +159,10 @@ def connected(
 ) -> Iterator[Callable[[], None]]:
     """Connect this process to the head. Gives what waits until so many nodes are there, none stale."""
     while not reachable(address) and not given_up():
-        time.sleep(_LOOK_AGAIN)  # `ray start` tells nobody when the head listens
+        time.sleep(_LOOK_AGAIN_SECONDS)  # `ray start` tells nobody when the head listens
+    if given_up():
+        yield lambda: None
+        return
     await_head(address, given_up)
     import ray
 

@@ -1,0 +1,28 @@
+"""What is replaced of Ray Train is there to be replaced: it is none of Ray's public interface."""
+
+import inspect
+
+from ray._private.parameter import RayParams
+from ray.train.v2._internal.execution.worker_group import state, worker_group
+from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+
+from trainyard.launch import controller, raynode
+
+_METHOD = "_init_train_context_on_workers"
+
+
+def test_rays_worker_group_calls_what_ours_replaces() -> None:
+    ray_s, ours = (getattr(each, _METHOD) for each in (worker_group.WorkerGroup, controller._WorkerGroup))
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(ray_s).parameters)
+    assert f"self.{_METHOD}(" in inspect.getsource(worker_group.WorkerGroup._init_train_context)
+    given = set(inspect.signature(RayTrainWorker.init_train_context).parameters)
+    named = {"train_run_context", "distributed_context", "synchronization_actor", "storage_context", "worker_callbacks"}
+    assert given >= named | {"controller_actor"}
+    assert "SynchronizationActor.options(" in inspect.getsource(worker_group.WorkerGroup._start_impl)
+    assert "_shutdown_sync_actor(" in inspect.getsource(state.WorkerGroupState.shutdown)
+
+
+def test_the_head_starts_no_server_for_rays_client() -> None:
+    parameters = RayParams(ray_client_server_port=10001)
+    raynode.before_start(parameters, head=True)
+    assert parameters.ray_client_server_port is None
