@@ -37,7 +37,7 @@ def note_attempt(job: TrainerJob, status: Object, before: Object, world: World) 
         otherwise = "the pod that drives was replaced" if known else "the run that is in storage goes on"
         # What Ray tells the driver of a pod that is gone names neither pod nor cause.
         attempt["cause"] = str(status.pop("fault", None) or told.get("cause") or otherwise)[:LINE_LENGTH]
-        done = int(str(before.get("step", "0")).partition("/")[0])
+        done = max(int(str(before.get("step", "0")).partition("/")[0]), told.get("reached", 0))
         attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
     fault = bool(told.get("cause")) and not told.get("free")
@@ -76,7 +76,8 @@ def count_failures(job: TrainerJob, note: Conditions, failures: list[Failure], w
         status["handled"] = [*known, *(found.pod["metadata"]["uid"] for found in new)][-64:]
         restart = job.spec.restart
         if counted and len(status["restartTimes"]) > restart.max_restarts:
-            message = f"{new[0].message} (restart.maxRestarts is {restart.max_restarts} in {restart.window_seconds} s)"
+            budget = f"(restart.maxRestarts is {restart.max_restarts} in {restart.window_seconds} s)"
+            message = new[0].message if budget in new[0].message else f"{new[0].message} {budget}"
             note.end("Failed", reasons.TOO_MANY_RESTARTS, message)
     if not failures:
         return None

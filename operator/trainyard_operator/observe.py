@@ -179,8 +179,9 @@ def _suspend(note: Conditions, world: World) -> Seen:
         # As of batch/v1: deadlines count from the resume.
         for name in ("startTime", "pendingSince"):
             note.status.pop(name, None)
-        for name in ("phase", "dashboard", "fault"):  # of pods that are gone
+        for name in ("phase", "dashboard"):  # of pods that are gone
             note.status.pop(name, None)
+        note.blame("spec.suspend was true")
         note.say("Suspended", reasons.SUSPENDED, "spec.suspend is true: trainyard resume lets it go on")
     return Seen(note.done(), delete=_let_go(world, world.pods))
 
@@ -199,6 +200,7 @@ def _of_another_spec(pod: Object, digest: str) -> bool:
 def _roll_out(note: Conditions, world: World, older: list[Object]) -> Seen:
     """Let the pods of an earlier spec save and go, all of them, before new ones come."""
     message = "the manifest has changed: saving a checkpoint, then the pods start anew"
+    note.blame("the manifest has changed")
     note.halt("Restarting", reasons.SPEC_CHANGED, message)
     return Seen(note.done(), delete=_let_go(world, older), again=1.0 if world.lost_nodes else None)
 

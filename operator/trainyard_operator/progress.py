@@ -26,7 +26,7 @@ _MIN_INTERVAL = 0.5
 _STRANGER_SECONDS = 1.0
 """For so long an address whose token was refused is not listened to: each review is a request to the API server."""
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("step", "total", "attempt"), int),
+    **dict.fromkeys(("step", "total", "attempt", "reached"), int),
     "free": bool,
     **dict.fromkeys(("loss", "step_seconds"), (int, float)),
     **dict.fromkeys(("checkpoint", "phase", "resumed", "cause", "complete"), (str, type(None))),
@@ -75,8 +75,12 @@ class Progress:
             self.forget(key)
         if known.get("attempt", 0) > values.get("attempt", known.get("attempt", 0)):
             return  # of an attempt that is over
+        newer = bool(known) and values.get("attempt", 0) > known.get("attempt", 0)
+        reached = max(known.get("step", 0), values.get("reached", 0)) if newer else known.get("reached", 0)
+        if newer and "step" not in values:  # of a driver that has only begun
+            values["step"] = int((values.get("resumed") or "0").partition("-")[0])
         # Rank 0 may be on another node than the driver: each tells its part.
-        values = {**known, **values}
+        values = {**known, **values, "reached": reached}
         step, total = values.get("step"), values.get("total")
         if isinstance(step, int) and isinstance(total, int):
             attempt = values.get("attempt", 0)

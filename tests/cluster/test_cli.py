@@ -124,6 +124,8 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
             urlopen(api, timeout=30)
         with urlopen(Request(api, headers={"Authorization": f"Bearer {token}"}), timeout=30) as answer:
             assert "RayTrainWorker" in answer.read().decode()
+        with urlopen(Request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"}), timeout=30) as answer:
+            assert [each["metadata"] for each in json.loads(answer.read())] == [{"trainerjob": "job"}]
         taken = verb("dashboard", "job", "--port", url.rpartition(":")[2])
     assert taken.returncode == 7
     assert "choose another with --port" in taken.stderr
@@ -136,6 +138,7 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
     assert verb("wait", "job", "--for", "Running").returncode == 0
     attempt = get("trainerjob", "job", "--namespace", namespace)["status"]["attempts"][-1]
     assert attempt["resumedFrom"] == saved
+    assert attempt["cause"] == "spec.suspend was true"
     stopped = verb("stop", "job")
     assert stopped.returncode == 0, stopped.stderr
     assert int(stopped.stdout.rpartition("checkpoint is ")[2][:8]) >= int(saved[:8])

@@ -2,11 +2,12 @@
 
 import inspect
 
+import pytest
 from ray._private.parameter import RayParams
 from ray.train.v2._internal.execution.worker_group import state, worker_group
 from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 
-from trainyard.launch import controller, raynode
+from trainyard.launch import controller, group, raynode
 
 _METHOD = "_init_train_context_on_workers"
 
@@ -20,6 +21,29 @@ def test_rays_worker_group_calls_what_ours_replaces() -> None:
     assert given >= named | {"controller_actor"}
     assert "SynchronizationActor.options(" in inspect.getsource(worker_group.WorkerGroup._start_impl)
     assert "_shutdown_sync_actor(" in inspect.getsource(state.WorkerGroupState.shutdown)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "The actor died.\n\tThe actor is dead because its worker process has died. Worker exit type: …",
+            "Ray worker of a",
+        ),
+        ("The actor died.\n\tThe actor's node was terminated: health check failed", "node of a worker is gone"),
+        (
+            "Traceback: the actor's node was terminated\nAt least one of the actors failed to initialize.",
+            "workers started",
+        ),
+    ],
+)
+def test_a_loss_is_told_in_a_line(text: str, words: str) -> None:
+    told = group._of_ray(RuntimeError(text))
+    assert words in told.message
+    assert "\n" not in told.message
+    assert told.lost
+    assert not group._of_ray(RuntimeError("a\n\tb")).lost
+    assert group._of_ray(RuntimeError("a\n\tb")).message == "Ray: b"
 
 
 def test_the_head_starts_no_server_for_rays_client() -> None:

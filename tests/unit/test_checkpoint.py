@@ -220,6 +220,11 @@ def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> No
     assert decide(history, Restart()).delay == delay
 
 
+def test_the_loss_of_what_it_ran_on_says_nothing_of_the_job() -> None:
+    lost = [Ended(Result("Infrastructure", "the node of a worker is gone", lost=True), False)] * 4
+    assert decide(lost, Restart()).delay == 4.0
+
+
 def test_faults_before_the_window_are_forgotten() -> None:
     history = [Ended(failed(step=n, progressed=True).result, True, at=1000.0 * n) for n in range(30)]
     assert decide(history, Restart(maxRestarts=4, windowSeconds=3600)).delay == 0.0

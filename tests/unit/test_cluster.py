@@ -126,6 +126,14 @@ def test_every_field_of_the_crd_has_words() -> None:
     assert bare(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "") == []
 
 
+def test_the_api_server_knows_the_bounds_of_numbers() -> None:
+    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    count, deadline = spec["workers"]["properties"]["count"], spec["activeDeadlineSeconds"]
+    assert (count["minimum"], count["maximum"], deadline["minimum"]) == (1, 1024, 1)
+    fraction = spec["data"]["properties"]["evaluation"]["properties"]["fraction"]
+    assert (fraction["minimum"], fraction["exclusiveMinimum"]) == (0, True)
+
+
 def test_events_are_those_of_the_job_and_its_pods_since_it_was_made() -> None:
     made = {"metadata": {"name": "job", "namespace": "team", "uid": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}}
 

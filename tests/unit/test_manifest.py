@@ -68,6 +68,8 @@ spec:
         ({"data": {"train": {"source": "d"}, "evaluation": {"fraction": 1.5}}}, "less than 1"),
         ({"model": {"from_config": True, "source": "x"}}, "Did you mean fromConfig?"),
         ({"storage": {}}, "spec.storage.uri: missing"),
+        ({"storage": {"uri": "s3://"}}, "s3:// is no storage: write s3://bucket/prefix"),
+        ({"storage": {"uri": "http://bucket"}}, "http://bucket is no storage"),
         ({"suspend": "yes please"}, "neither true nor false"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

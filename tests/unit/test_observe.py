@@ -10,7 +10,7 @@ from tests.unit.jobs import NOW, OWNER, SETTINGS, job
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.status import Status
 from trainyard_operator.observe import Seen, invalid, observe
-from trainyard_operator.render import objects, pod
+from trainyard_operator.render import SPEC_ANNOTATION, objects, pod
 from trainyard_operator.world import World
 
 
@@ -203,9 +203,24 @@ def test_an_attempt_is_noted_with_its_cause_and_what_it_cost() -> None:
     assert second.status["restarts"] == 1
     third = look([real(0), real(1)], second.status, progress=told, now=NOW + timedelta(seconds=90))
     assert (third.status["restarts"], len(third.status["attempts"])) == (1, 2)
-    told |= {"attempt": 3, "cause": "rank 0: killed"}
+    told |= {"attempt": 3, "cause": "rank 0: killed", "reached": 9}
     fourth = look([real(0), real(1)], third.status, progress=told, now=NOW + timedelta(seconds=120))
     assert fourth.status["restarts"] == 2
+    assert fourth.status["attempts"][-1]["lostSteps"] == 5, "reports come more often than the status is written"
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_an_attempt_after_a_suspension_or_a_change_says_so(suspended: bool) -> None:
+    told = dict(FIRST_ATTEMPT)
+    before = look([real(0), real(1)], progress=told).status
+    old = [real(0), real(1)]
+    for each in old:
+        each["metadata"]["annotations"] = {SPEC_ANNOTATION: "another"}
+    before = look([] if suspended else old, before, job(suspend=suspended), progress=told).status
+    told |= {"attempt": 2, "resumed": "00000004-00001", "step": 4}
+    again = look([real(0), real(1)], before, progress=told, now=NOW + timedelta(seconds=60)).status
+    assert again["attempts"][-1]["cause"] == ("spec.suspend was true" if suspended else "the manifest has changed")
+    assert again["restarts"] == 0
 
 
 def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:

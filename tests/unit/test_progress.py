@@ -37,6 +37,22 @@ def test_what_no_step_came_of_has_not_moved() -> None:
     assert progress.get("team/job", "1")["moved"] > moved
 
 
+def test_an_attempt_goes_on_from_its_checkpoint_and_how_far_the_one_before_came_is_kept() -> None:
+    progress = Progress(lambda _: None)
+
+    def told(**values: Any) -> tuple[int, int]:
+        progress.take("team/job", "1", {"trainyard": values})
+        known = progress.get("team/job", "1")
+        return known["step"], known["reached"]
+
+    assert told(attempt=1, step=50, total=90) == (50, 0)
+    assert told(attempt=2, resumed="00000040-00001", step=40, reached=53, cause="killed") == (40, 53)
+    assert told(attempt=2, step=44) == (44, 53)
+    # Another driver's: it has seen no step. And one whose attempt before made none.
+    assert told(attempt=3, resumed="00000040-00001") == (40, 44)
+    assert told(attempt=4, resumed="00000040-00001", step=40, reached=40) == (40, 40)
+
+
 class Reviews:
     """An API server that takes no token, and counts how often it was asked."""
 

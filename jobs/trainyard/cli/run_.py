@@ -20,6 +20,7 @@ def command(file: str, overrides: tuple[str, ...], quiet: bool, output: str) -> 
     a second Ctrl-C stops at once.
     """
     from trainyard.errors import ExitCode
+    from trainyard.launch import orphans
     from trainyard.launch.local import run
     from trainyard.launch.progress import evaluation
     from trainyard.spec.manifest import load
@@ -42,7 +43,8 @@ def command(file: str, overrides: tuple[str, ...], quiet: bool, output: str) -> 
     if finished.at_once:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(int(finished.exit_code))  # Ray's daemons end with it
+        orphans.end()  # Ray's daemons: by themselves some would only notice after half a minute
+        os._exit(int(finished.exit_code))
     raise click.exceptions.Exit(int(finished.exit_code))
 
 

@@ -166,7 +166,7 @@ class _Agent:
         watch = threading.Thread(target=self._watch_head, args=(ray_node,), daemon=True)
         watch.start()
         connect = functools.partial(
-            connected, self.place.address, workers.count,
+            connected, self.place.address, self.job.name, workers.count,
             lambda: self.stopping.is_set() or not ray_node.alive(), self._note,
         )  # fmt: skip
         made = plan.plan(self.job, gather(self.job.spec))

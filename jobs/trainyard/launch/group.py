@@ -49,6 +49,12 @@ from trainyard.train.sources import local_folder
 from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
+_LOSSES = {
+    "failed to initialize": "a worker was lost while the workers started",
+    "node was terminated": "the node of a worker is gone, or Ray's processes there",
+    "worker process has died": "the Ray worker of a rank died (killed; out of memory?)",
+}
+"""By what is in Ray's text, the most telling first."""
 _LOOK_AGAIN_SECONDS = 0.02
 TERMINATED = "terminated (SIGTERM)"
 """In the message of a training process that ended as it was asked, with nothing to save."""
@@ -127,7 +133,7 @@ class Group:
         except WorkerGroupError as error:
             return _root_cause(error)
         except (TrainingFailedError, ray.exceptions.RayError, OSError) as error:
-            return Result("Infrastructure", f"Ray: {str(error).strip().splitlines()[-1][:300]}")
+            return _of_ray(error)
         # Rank 0 may have been on another node: the end of its attempt is told in storage.
         end = attempts.read_end(self.work.store, self.work.attempt)
         return Result(end.outcome, end.message, end.step)
@@ -286,14 +292,19 @@ def _root_cause(error: WorkerGroupError) -> Result:
             document, _ = json.JSONDecoder().raw_decode(told)
             results.append(Result(**document))
         else:
-            results.append(
-                Result(
-                    "Infrastructure",
-                    text.strip().splitlines()[-1].strip()[:300] if text.strip() else type(failure).__name__,
-                )
-            )
+            results.append(_of_ray(failure))
     order = {"UserError": 0, "Infrastructure": 1}
     return min(results, key=lambda result: (order.get(result.outcome, 2), "another rank went away" in result.message))
+
+
+def _of_ray(error: Exception) -> Result:
+    """What Ray says of a worker or of its own work, in a line; its words for a loss are half a page."""
+    text = str(error).strip()
+    for mark, words in _LOSSES.items():
+        if mark in text:
+            return Result("Infrastructure", words, lost=True)
+    last = text.splitlines()[-1].strip() if text else type(error).__name__
+    return Result("Infrastructure", f"Ray: {last[:300]}")
 
 
 def _free_port() -> int:

@@ -155,9 +155,12 @@ def resolve(name: str) -> str | None:
 
 @contextlib.contextmanager
 def connected(
-    address: str, nodes: int, given_up: Callable[[], bool], tell: Callable[[str], None]
+    address: str, name: str, nodes: int, given_up: Callable[[], bool], tell: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
-    """Connect this process to the head. Gives what waits until so many nodes are there, none stale."""
+    """Connect this process to the head. Gives what waits until so many nodes are there, none stale.
+
+    `name`: of the job, for Ray's own list of jobs.
+    """
     while not reachable(address) and not given_up():
         time.sleep(_LOOK_AGAIN_SECONDS)  # `ray start` tells nobody when the head listens
     if given_up():
@@ -165,8 +168,12 @@ def connected(
         return
     await_head(address, given_up)
     import ray
+    from ray.job_config import JobConfig
 
-    ray.init(address=f"{address}:{PORT}", log_to_driver=False, logging_level=logging.ERROR, namespace="trainyard")
+    ray.init(
+        address=f"{address}:{PORT}", log_to_driver=False, logging_level=logging.ERROR, namespace="trainyard",
+        job_config=JobConfig(metadata={"trainerjob": name}),
+    )  # fmt: skip
 
     def gathered() -> None:
         told = -1

@@ -49,6 +49,8 @@ class Reporter:
             taken = {"resumed": event["resumed"], "cause": None, "free": False}
             taken |= {name: self._values[name] for name in ("cause", "free") if name in self._values}
             taken["phase"] = "restarting" if taken["cause"] else "starting"
+            if "step" in self._values:  # it goes on from there
+                taken |= {"reached": self._values["step"], "step": int((event["resumed"] or "0").partition("-")[0])}
         elif kind == "checkpoint":
             taken = {"checkpoint": event["id"]}
         elif kind == "complete":

@@ -31,8 +31,8 @@ def decide(history: list[Ended], restart: Restart) -> Decision:
     """What to do after the failures of a run, oldest first.
 
     A user's error is not tried again, and neither is an error that came back at the same step with nothing
-    committed between: the next time would not differ. Anything else is tried again, at once while the run makes
-    progress, and with growing delays while it does not.
+    committed between: the next time would not differ. That does not hold for the loss of what it ran on. Anything
+    else is tried again, at once while the run makes progress, and with growing delays while it does not.
     """
     last = history[-1]
     if last.result.outcome == "UserError":
@@ -48,7 +48,7 @@ def decide(history: list[Ended], restart: Restart) -> Decision:
         if ended.progressed:
             break
     # An exception of known origin that comes back is the job's own; a death without words may be bad luck twice.
-    if alike >= (2 if last.result.where else 3) and not last.progressed:
+    if alike >= (2 if last.result.where else 3) and not last.progressed and not last.result.lost:
         return Decision(
             None, f"{last.result.message} ({alike} times at step {last.result.step}, nothing committed between)"
         )

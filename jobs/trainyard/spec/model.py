@@ -5,7 +5,7 @@ the JSON Schema for editors and docs/manifest.md all show the words written here
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 API_VERSION = "trainyard.dev/v1alpha1"
@@ -23,11 +23,19 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _storage(uri: str) -> str:
+    scheme, found, rest = uri.partition("://")
+    if found and (scheme not in ("s3", "gs", "az", "file") or (scheme != "file" and not rest.partition("/")[0])):
+        raise ValueError(f"{uri} is no storage: write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path")
+    return uri
+
+
 Int = Annotated[int, BeforeValidator(_integral)]
 Float = Annotated[float, BeforeValidator(_real)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+StorageUri = Annotated[Uri, AfterValidator(_storage)]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
 ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 Foreign = dict[str, Any]
@@ -275,7 +283,7 @@ class Workers(Part):
 class Storage(Part):
     """Where runs are kept. A run's folder is <uri>/<job>, on a cluster <uri>/<namespace>/<job>."""
 
-    uri: Uri
+    uri: StorageUri
     """`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…` or a local path."""
     endpoint: Uri | None = None
     """URL of an S3-compatible server, such as `http://127.0.0.1:8333`. Default: the provider's."""

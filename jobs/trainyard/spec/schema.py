@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import API_VERSION, KIND, TrainerJob
 from trainyard.spec.status import Status
 
 _FOREIGN = ("trainingArguments", "accelerate", "config", "call", "template")
 """Blocks in another project's words: Kubernetes keeps them as they are, and our own code checks them."""
+_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 _MAX_LENGTH, _MAX_PROPERTIES = 2048, 64
 _PARTS = ("task", "model", "data", "script", "storage")
 _UNCHANGED = "has(self.PART) == has(oldSelf.PART) && (!has(self.PART) || self.PART == oldSelf.PART)"
@@ -28,7 +31,7 @@ _COLUMNS = (
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a manifest, with the TrainingArguments of the catalogue."""
-    schema = TrainerJob.model_json_schema(by_alias=True, mode="validation")
+    schema = _schema_of(TrainerJob)
     block = schema["$defs"]["Spec"]["properties"]["trainingArguments"]
     block["properties"] = {argument.name: _argument(argument) for argument in arguments().values()}
     block["additionalProperties"] = False
@@ -37,7 +40,7 @@ def json_schema() -> dict[str, Any]:
 
 def crd() -> dict[str, Any]:
     """The CustomResourceDefinition (apiextensions.k8s.io/v1), structural, with its rules in CEL."""
-    schema = TrainerJob.model_json_schema(by_alias=True, mode="validation")
+    schema = _schema_of(TrainerJob)
     spec = _structural(schema["$defs"]["Spec"], schema["$defs"], "spec")
     spec["x-kubernetes-validations"] = [
         *({"rule": _UNCHANGED.replace("PART", part), "message": f"{part} cannot be changed: make a job of another name"}
@@ -103,12 +106,28 @@ def _root(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _status() -> dict[str, Any]:
-    schema = Status.model_json_schema(by_alias=True, mode="validation")
+    schema = _schema_of(Status)
     status = _structural(schema, schema["$defs"], "status")
     # One writer owns all of it: the API server need not tell owners apart field by field.
     status["x-kubernetes-map-type"] = "atomic"
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     return status
+
+
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    schema: dict[str, Any] = _bounded(model.model_json_schema(by_alias=True, mode="validation"))
+    return schema
+
+
+def _bounded(node: Any) -> Any:
+    """Bounds of a number in JSON Schema's words: where it is converted first, pydantic leaves its own."""
+    if isinstance(node, list):
+        return [_bounded(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        _BOUNDS.get(key, key) if isinstance(value, int | float) else key: _bounded(value) for key, value in node.items()
+    }
 
 
 def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) -> dict[str, Any]:

@@ -87,3 +87,5 @@ class Result:
     step: int = 0
     where: str = ""
     """File and line of the exception, for a UserError."""
+    lost: bool = False
+    """Whether what it ran on went away: a node, or Ray's processes there."""
