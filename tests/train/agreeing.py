@@ -1,4 +1,4 @@
-"""What test_agreement starts as each of two ranks: steps of no work, and signals to rank 1 alone.
+"""What test_agreement starts as each of two ranks: steps of no work, and signals to rank 1; to rank 0 a little later.
 
 agreeing.py FILE: writes the steps at which this rank saves, stops, and knows that some rank has no free slot.
 """
@@ -16,7 +16,9 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from trainyard.train.callbacks import AgreementCallback
 
 ASKED, BUSY, TOLD = 40, 60, 100
-"""Steps at which rank 1 is asked to save, has no free slot, and is asked to stop."""
+"""Steps at which rank 1 is asked to save, has no free slot, and is asked to stop. Rank 0 is asked to save, too, when
+they are agreeing on it already.
+"""
 
 
 def main(file: Path) -> None:
@@ -25,6 +27,7 @@ def main(file: Path) -> None:
     callback = AgreementCallback(lambda: rank == 1 and step >= BUSY)
     args = TrainingArguments(str(file.parent), use_cpu=True, report_to="none")
     state = TrainerState(max_steps=100_000)
+    late = False
     found: dict[str, list[int]] = {"saved": [], "busy": [], "stopped": []}
     callback.on_train_begin(args, state, TrainerControl())
     while not found["stopped"]:
@@ -33,6 +36,9 @@ def main(file: Path) -> None:
         for at, number in ((ASKED, signal.SIGUSR2), (TOLD, signal.SIGTERM)):
             if rank == 1 and step == at:
                 os.kill(os.getpid(), number)
+        if rank == 0 and step > ASKED and callback._pending is not None and not late:
+            late = True
+            os.kill(os.getpid(), signal.SIGUSR2)
         control = callback.on_step_end(args, state, TrainerControl())
         for name, holds in (("saved", control.should_save), ("stopped", control.should_training_stop)):
             found[name] += [step] if holds else []

@@ -236,6 +236,8 @@ class AgreementCallback(TrainerCallback):
             stop, save, due, busy, every = self._numbers.tolist()
             agreed = (bool(stop), bool(save), bool(due))
             self.busy, self._every = bool(busy), max(1, int(every))
+            if save:  # what this rank was asked a moment after another one: one save answers both
+                self._save = False
         if self._saved or step >= self._start_step + self._every:
             self._start(step)
         return agreed
