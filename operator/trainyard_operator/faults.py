@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.status import FAULTS, LINE_LENGTH, WORD_LENGTH
+from trainyard.storage.layout import CheckpointId
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.conditions import Conditions
@@ -38,7 +39,7 @@ def note_attempt(job: TrainerJob, status: Object, before: Object, world: World) 
         # What Ray tells the driver of a pod that is gone names neither pod nor cause.
         attempt["cause"] = str(status.pop("fault", None) or told.get("cause") or otherwise)[:LINE_LENGTH]
         done = max(int(str(before.get("step", "0")).partition("/")[0]), told.get("reached", 0))
-        attempt["lostSteps"] = max(0, done - (int(str(resumed).partition("-")[0]) if resumed else 0))
+        attempt["lostSteps"] = max(0, done - CheckpointId.step_of(resumed))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
     fault = bool(told.get("cause")) and not told.get("free")
     # Later than the attempt that is over: at its own start the fault before it was counted.

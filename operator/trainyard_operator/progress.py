@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from trainyard.spec.model import API_VERSION
+from trainyard.storage.layout import CheckpointId
 from trainyard_operator.api import Api, ApiError, Object
 from trainyard_operator.informer import Informer
 from trainyard_operator.render import AUDIENCE, JOB_LABEL
@@ -78,7 +79,7 @@ class Progress:
         newer = bool(known) and values.get("attempt", 0) > known.get("attempt", 0)
         reached = max(known.get("step", 0), values.get("reached", 0)) if newer else known.get("reached", 0)
         if newer and "step" not in values:  # of a driver that has only begun
-            values["step"] = int((values.get("resumed") or "0").partition("-")[0])
+            values["step"] = CheckpointId.step_of(values.get("resumed"))
         # Rank 0 may be on another node than the driver: each tells its part.
         values = {**known, **values, "reached": reached}
         step, total = values.get("step"), values.get("total")

@@ -51,6 +51,7 @@ def test_an_attempt_goes_on_from_its_checkpoint_and_how_far_the_one_before_came_
     # Another driver's: it has seen no step. And one whose attempt before made none.
     assert told(attempt=3, resumed="00000040-00001") == (40, 44)
     assert told(attempt=4, resumed="00000040-00001", step=40, reached=40) == (40, 40)
+    assert told(attempt=5, resumed="none of ours") == (0, 40)
 
 
 class Reviews:

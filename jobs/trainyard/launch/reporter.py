@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trainyard.storage.layout import CheckpointId
+
 _INTERVAL = 2.0
 _TIMEOUT = 5.0
 _LAST_TRIES, _LAST_PAUSE = 3, 0.6
@@ -50,7 +52,7 @@ class Reporter:
             taken |= {name: self._values[name] for name in ("cause", "free") if name in self._values}
             taken["phase"] = "restarting" if taken["cause"] else "starting"
             if "step" in self._values:  # it goes on from there
-                taken |= {"reached": self._values["step"], "step": int((event["resumed"] or "0").partition("-")[0])}
+                taken |= {"reached": self._values["step"], "step": CheckpointId.step_of(event["resumed"])}
         elif kind == "checkpoint":
             taken = {"checkpoint": event["id"]}
         elif kind == "complete":

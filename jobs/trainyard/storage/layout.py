@@ -48,6 +48,12 @@ class CheckpointId:
         match = _CHECKPOINT.match(text)
         return cls(int(match[1]), int(match[2])) if match else None
 
+    @classmethod
+    def step_of(cls, text: str | None) -> int:
+        """The step that an id tells; 0 without one, and when it is none."""
+        found = cls.parse(text or "")
+        return found.step if found else 0
+
 
 def parts_path(checkpoint: CheckpointId, node: int) -> str:
     """Where a node lists what it has uploaded of a checkpoint."""
