@@ -140,6 +140,7 @@ def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int) ->
             "TRAINYARD_INDEX": str(index),
             "TRAINYARD_HEAD": owner.head,
             "TRAINYARD_RUN_URI": run_uri(job, owner),
+            "TRAINYARD_UID": owner.uid,
             "KUBEFLOW_TRAINER_SERVER_URL": progress_url(owner, settings),
             **_threads(job),
         }),

@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ FAULTS = {
     "500 bursts": Fault(status=500),
     "credentials refused (403)": Fault(status=403),
     "every request refused (400)": Fault(status=400),
+    "nothing found, by a proxy (404)": Fault(status=404),
     "connections reset in mid-part": Fault(reset=True),
     "200 with an error in complete-multipart": Fault(fail_complete=True),
 }
@@ -103,7 +105,7 @@ def places(s3_env: S3Server, tmp_path: Path) -> Iterator[Places]:
 
         def make(name: str, run: str | None = None, endpoint: str = s3_env.endpoint) -> Place:
             folder = tmp_path / name
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             node, proxy = Node(folder, folder), FaultyProxy(endpoint)
             stack.callback(proxy.close)
             listener, uploads = Listener(node), Uploads(node)
@@ -132,6 +134,37 @@ def test_what_an_outage_holds_up_is_given_up_when_the_run_ends(places: Places) -
         place.noticed(60)
         assert place.settled(10, last=True).state == "Failed"
         assert place.settled(20, last=True).state == "Failed"
+
+
+def test_what_a_run_has_given_up_in_an_outage_is_sent_before_the_next_attempt(places: Places) -> None:
+    place = places("again")
+    attempts.claim(place.store, None, 1, after=0)
+    with place.proxy.fault(FAULTS["credentials refused (403)"]):
+        place.leave()
+        assert place.settled(last=True).state == "Failed"
+    place.tickets.try_again()
+    place.uploads.flush()
+    assert place.settled().state == "Committed"
+
+
+def test_a_node_whose_disk_is_full_tells_it_and_commits_when_there_is_room(places: Places, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    place = places(small_disk.name)
+    attempts.claim(place.store, None, 1, after=0)
+    with place.proxy.fault(SLOW):
+        place.leave()
+        place.sending()
+        with (small_disk / "fill").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+            while stream.write(b"x" * 4096):
+                pass
+    place.noticed(60)
+    uploader = place.uploads.process.pid
+    failed = place.settled(last=True)
+    assert failed.state == "Failed", "a run that ends does not wait for ever"
+    assert "No space left" in failed.message
+    (small_disk / "fill").unlink()
+    assert place.settled().state == "Committed"
+    assert place.uploads.process.pid == uploader
 
 
 def test_to_keep_the_curves_gives_up_no_part_of_another_node(places: Places) -> None:

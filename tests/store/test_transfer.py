@@ -11,7 +11,7 @@ from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Commit, Run, Ticket, Tickets
-from trainyard.checkpoint.transfer import CorruptCheckpoint, chunk_bytes, download, folder_files, verify
+from trainyard.checkpoint.transfer import CorruptCheckpointError, chunk_bytes, download, folder_files, verify
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import CHUNK_BYTES, Store, open_store
@@ -37,7 +37,7 @@ def committed(store: Store, tmp_path: Path) -> Manifest:
     endpoint = os.environ.get("AWS_ENDPOINT_URL") if store.scheme == "s3" else None
     run = Run(store.uri, endpoint, None)
     tickets = Tickets(tmp_path / "tickets")
-    tickets.leave(Ticket(10, 1, 0, 1, 1, 0, run, tuple(folder_files(folder)), time.time(), commit))
+    tickets.leave(Ticket(10, 1, 0, 1, 1, 0, 1, run, tuple(folder_files(folder)), time.time(), commit))
     assert not Uploader(tickets, lambda told: None).work()
     return catalogue.read_manifest(store, CheckpointId(10, 1))
 
@@ -66,7 +66,7 @@ def test_a_corrupt_object_is_never_taken(
 ) -> None:
     path = f"{committed.id.folder}/model.safetensors"
     store.delete([path]) if change is None else store.put(path, change)
-    with pytest.raises(CorruptCheckpoint, match=message):
+    with pytest.raises(CorruptCheckpointError, match=message):
         download(store, committed, committed.id.folder, tmp_path / "back")
     assert not [file for file in (tmp_path / "back").rglob("*") if file.name.lstrip(".").startswith("model")]
 
@@ -76,7 +76,7 @@ def test_objects_that_were_swapped_are_never_taken(store: Store, committed: Mani
     contents = [store.get(name) for name in names]
     for name, content in zip(names, reversed(contents), strict=True):
         store.put(name, content)
-    with pytest.raises(CorruptCheckpoint, match=r"5,000 bytes instead of 10,000|10,000 bytes instead of 5,000"):
+    with pytest.raises(CorruptCheckpointError, match=r"5,000 bytes instead of 10,000|10,000 bytes instead of 5,000"):
         download(store, committed, committed.id.folder, tmp_path / "back")
     assert not [file for file in (tmp_path / "back").rglob("*") if file.is_file()]
 

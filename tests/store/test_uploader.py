@@ -17,7 +17,7 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Receipt, StagedFile, Tickets
 from trainyard.checkpoint.uploader import Uploader
-from trainyard.errors import JobError
+from trainyard.errors import JobError, StorageError
 from trainyard.launch.node import only_run, open_node
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -77,6 +77,37 @@ def test_rank_0s_node_commits_when_every_node_has_listed_its_part(store: Store, 
     assert not here.work()
     (identity,) = catalogue.committed(catalogue.list_checkpoints(store))
     assert len(catalogue.read_manifest(store, identity).files) == 2
+
+
+def test_every_node_is_waited_for_however_many_ranks_each_has(store: Store, tmp_path: Path) -> None:
+    nodes = [Tickets(tmp_path / name) for name in ("one", "two", "three")]
+    uploaders = [Uploader(tickets, lambda told: None) for tickets in nodes]
+    for rank, (node, local) in enumerate([(0, 2), (0, 2), (1, 1), (2, 1)]):
+        assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+        nodes[node].leave(ticket(store, tmp_path / "a", rank, world=4, local=local, node=node, nodes=3))
+        uploaders[node].work()
+        uploaders[0].work()
+    (identity,) = catalogue.committed(catalogue.list_checkpoints(store))
+    assert len(catalogue.read_manifest(store, identity).files) == 4
+
+
+def test_a_commit_that_fails_sends_no_file_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets, failures, put = Tickets(tmp_path / "tickets"), ["cut", "cut"], Store.put
+
+    def cut(self: Store, path: str, data: bytes) -> None:
+        if path.endswith(layout.MANIFEST) and failures:
+            raise StorageError(failures.pop())
+        put(self, path, data)
+
+    monkeypatch.setattr(Store, "put", cut)
+    tickets.leave(ticket(store, tmp_path / "a"))
+    uploader, own = Uploader(tickets, lambda told: None), tmp_path / "store/checkpoints/00000010-00001/rng_state_0.pth"
+    assert uploader.work()
+    sent = own.stat().st_mtime_ns
+    while uploader.work():  # it makes a pause of a second, and of two
+        time.sleep(0.05)
+    assert (failures, own.stat().st_mtime_ns) == ([], sent)
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
 
 
 def test_a_part_that_never_comes_is_given_up_when_the_next_attempt_begins(store: Store, tmp_path: Path) -> None:

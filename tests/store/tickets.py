@@ -10,7 +10,7 @@ from trainyard.storage.store import Store
 
 def ticket(
     store: Store, folder: Path, rank: int = 0, *, step: int = 10, attempt: int = 1, world: int = 1, local: int = 1,
-    node: int = 0, size: int = 1000, endpoint: str | None = None,
+    node: int = 0, nodes: int | None = None, size: int = 1000, endpoint: str | None = None,
 ) -> Ticket:  # fmt: skip
     """What a rank leaves for a step: one file, of so many bytes."""
     folder.mkdir(exist_ok=True)
@@ -18,6 +18,6 @@ def ticket(
     (folder / f"{step}-{name}").write_bytes(bytes([rank]) * size)
     commit = Commit("ddp", 8, {}, {"loss": 1.0}, Retention(3, 1, None, False)) if rank == 0 else None
     return Ticket(
-        step, attempt, rank, world, local, node, Run(store.uri, endpoint, None),
+        step, attempt, rank, world, local, node, nodes or world // local, Run(store.uri, endpoint, None),
         (StagedFile(name, str(folder / f"{step}-{name}"), size),), time.time(), commit,
     )  # fmt: skip

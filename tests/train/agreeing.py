@@ -17,7 +17,7 @@ from trainyard.train.callbacks import AgreementCallback
 
 ASKED, BUSY, TOLD = 40, 60, 100
 """Steps at which rank 1 is asked to save, has no free slot, and is asked to stop. Rank 0 is asked to save, too, when
-they are agreeing on it already.
+they are agreeing on it already. Each is asked to stop once more before its last step is committed, and after it.
 """
 
 
@@ -47,6 +47,9 @@ def main(file: Path) -> None:
         if control.should_save:
             callback.on_save(args, state, control)
     callback.on_train_end(args, state, TrainerControl())
+    os.kill(os.getpid(), signal.SIGTERM)  # of its own pod, say, while the last step is on its way
+    callback.committed()
+    os.kill(os.getpid(), signal.SIGTERM)
     file.write_text(json.dumps(found))
     dist.destroy_process_group()
 

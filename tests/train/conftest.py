@@ -109,7 +109,7 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
             manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
             staging=str(staging), keep_last=keep_last(loaded.job.spec), strategy=made.strategy.value,
             tickets=str(own.tickets), bell=str(own.bell), buffers=str(own.buffers(attempt.number, in_memory=False)),
-            resume_from=str(newest) if newest else None,
+            resumed_id=str(newest) if newest else None,
             resume_folder=str(restored) if newest or adopted else None,
         )  # fmt: skip
         staging.mkdir(parents=True)

@@ -1,6 +1,5 @@
 """Lineage, choice and retention: functions from data to data, and over a store on disk."""
 
-import json
 import math
 from pathlib import Path
 
@@ -177,9 +176,9 @@ def test_the_save_that_was_asked_for_is_told_from_regular_ones(tmp_path: Path, m
     assert savenow.saved(store, 1.0, ask) == CheckpointId(1010, 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}', json.dumps({"format": 2}).encode()], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}'], ids=repr)
 def test_a_torn_manifest_is_told_from_a_whole_one(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"manifest|version"):
+    with pytest.raises(ValueError, match="manifest"):
         Manifest.from_json(data)
 
 
@@ -223,6 +222,13 @@ def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> No
 def test_the_loss_of_what_it_ran_on_says_nothing_of_the_job() -> None:
     lost = [Ended(Result("Infrastructure", "the node of a worker is gone", lost=True), False)] * 4
     assert decide(lost, Restart()).delay == 4.0
+
+
+def test_no_restart_is_counted_for_what_is_no_fault() -> None:
+    """A lost node, or a worker that was asked to go before there was a step to save: however often."""
+    taken = [Ended(Result("Infrastructure", "the node of a worker is gone", lost=True, free=True), True)] * 30
+    assert decide(taken, Restart(maxRestarts=1)).delay == 0.0
+    assert decide([*taken, failed(progressed=True)], Restart(maxRestarts=1)).delay == 0.0
 
 
 def test_faults_before_the_window_are_forgotten() -> None:

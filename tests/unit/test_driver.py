@@ -1,5 +1,6 @@
 """What the driver decides before an attempt."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from trainyard.launch.group import _died
 from trainyard.launch.node import Node
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
+from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result, Work
@@ -57,8 +59,68 @@ def test_a_checkpoint_that_goes_while_it_is_brought_gives_way_to_the_newer_one(t
 def test_a_step_that_is_committed_while_the_one_before_is_brought_is_not_lost(tmp_path: Path) -> None:
     """By an attempt that nobody could end: what it commits after the next one is claimed would not count."""
     made, old, new = overtaken(tmp_path / "run", lambda store, old: None)
-    assert made._next_attempt(anew=False).resumed == new
+    assert made._next_attempt(first=False).resumed == new
     assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
+
+
+def test_what_was_committed_meanwhile_counts_also_when_the_driver_dies_while_it_brings_it(tmp_path: Path) -> None:
+    made, old, new = overtaken(tmp_path / "run", lambda store, old: None)
+    told = made.tell
+
+    def dies(event: dict[str, Any]) -> None:
+        told(event)
+        if event.get("id") == str(new):
+            raise KeyboardInterrupt
+
+    made.tell = dies
+    with pytest.raises(KeyboardInterrupt):
+        made._next_attempt(first=False)
+    assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
+
+
+def test_a_head_that_is_replaced_goes_on_with_what_its_job_began_anew(tmp_path: Path) -> None:
+    """resume: Never is said once: to a TrainerJob of its own uid, and to each `trainyard run`."""
+    folder = tmp_path / "run"
+    first = driver(folder, 1, 4, "one", resume="Never")
+    commit(first.store, 5, 1)
+    attempts.claim(first.store, None, 1, after=0)
+    begun = first._next_attempt(first=True)
+    assert (begun.attempt, begun.resumed) == (2, None)
+    saved = commit(first.store, 10, 2)
+    assert driver(folder, 1, 4, "one", resume="Never")._next_attempt(first=True).resumed == saved
+    assert driver(folder, 1, 4, "two", resume="Never")._next_attempt(first=True).resumed is None
+    for number in (5, 6):
+        here = driver(folder, 1, 4, resume="Never")._next_attempt(first=True)
+        assert (here.attempt, here.resumed) == (number, None)
+
+
+def test_what_a_listing_does_not_show_yet_is_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is mounted on several machines is listed from a cache: what one wrote last another may not see."""
+    made = driver(tmp_path / "run", 1, 4)
+    attempts.claim(made.store, None, 1, after=0)
+    old, new = commit(made.store, 10, 1), commit(made.store, 20, 1)
+    made.store.put(layout.NEWEST, str(new).encode())
+    listed = Store.list
+    monkeypatch.setattr(
+        Store, "list", lambda self, prefix="": [each for each in listed(self, prefix) if str(new) not in each.path]
+    )
+    assert made._next_attempt(first=False).resumed == new
+    catalogue.set_aside(made.store, new, "a flipped bit")
+    assert made._next_attempt(first=False).resumed == old
+
+
+def test_a_checkpoint_of_a_later_version_is_not_set_aside(tmp_path: Path) -> None:
+    made = driver(tmp_path / "run", 1, 4)
+    attempts.claim(made.store, None, 1, after=0)
+    identity = commit(made.store, 10, 1)
+    path = f"{identity.folder}/{layout.MANIFEST}"
+    document = json.loads(made.store.get(path))
+    made.store.put(path, json.dumps(document | {"colour": "blue"}).encode())
+    assert made._next_attempt(first=False).resumed == identity
+    made.store.put(path, json.dumps(document | {"format": 2}).encode())
+    with pytest.raises(JobError, match="format 2"):
+        made._restore(attempts.list_attempts(made.store), set())
+    assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [identity]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +150,11 @@ def test_who_stops_it_is_told_the_step_that_is_committed(
 
 def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:
     made = driver(tmp_path / "run", 1, 4)
-    first = made._next_attempt(anew=False)
+    first = made._next_attempt(first=False)
     assert first.began is not None
     assert first.restoring == 0
     commit(made.store, 10, first.attempt)
-    second = made._next_attempt(anew=False)
+    second = made._next_attempt(first=False)
     assert second.began is not None
     assert first.began < second.began < second.began + second.restoring <= time.time()
 
@@ -112,9 +174,10 @@ def overtaken(folder: Path, then: Callable[[Store, CheckpointId], object]) -> tu
     return made, old, new
 
 
-def driver(folder: Path, workers: int, per_device: int) -> Driver:
-    made = job(workers={"count": workers}, trainingArguments={"per_device_train_batch_size": per_device})
-    return Driver(made, plan(made, Facts()), open_store(str(folder)), Node(folder, folder), {}, lambda _: None)
+def driver(folder: Path, workers: int, per_device: int, uid: str = "", **spec: Any) -> Driver:
+    made = job(workers={"count": workers}, trainingArguments={"per_device_train_batch_size": per_device}, **spec)
+    store, node = open_store(str(folder)), Node(folder, folder)
+    return Driver(made, plan(made, Facts()), store, node, {}, lambda _: None, uid=uid)
 
 
 def checkpoint(world_size: int) -> Manifest:

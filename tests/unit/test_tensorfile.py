@@ -1,6 +1,7 @@
 """Files of torch.save's content without a pickle: everything comes back as it was, and nothing runs."""
 
 import collections
+import hashlib
 import io
 import random
 import weakref
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from trainyard.checkpoint.staging import Tickets
 from trainyard.train import tensorfile
+from trainyard.train.capture import Capture
 from trainyard.train.copier import Copier, Copy
-from trainyard.train.saving import Capture
 from trainyard.train.slots import Slots
 from trainyard.train.tensorfile import Elsewhere, Layout, UnsupportedError
 
@@ -66,6 +68,7 @@ def test_everything_comes_back_as_it_was(item: Any, tmp_path: Path) -> None:
     file = write(tensorfile.lay_out("optimizer.pt", item), tmp_path / "optimizer.pt")
     assert tensorfile.is_tree(file)
     assert same(item, tensorfile.load(file))
+    assert same(item, tensorfile.load(file, mapped=True))
     load_file(file)  # and any reader of safetensors can open it
 
 
@@ -95,8 +98,23 @@ def test_tensors_that_another_file_holds_are_not_held_twice(tmp_path: Path) -> N
 def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
     file = write(tensorfile.lay_out("x.pt", {"a": torch.ones(1000)}), tmp_path / "x.pt")
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="cut short"):
-        tensorfile.load(file)
+    for mapped in (False, True):
+        with pytest.raises(ValueError, match="cut short"):
+            tensorfile.load(file, mapped)
+
+
+def test_what_is_mapped_takes_no_memory_until_it_is_looked_at_and_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    file = write(tensorfile.lay_out("x.pt", {"a": torch.ones(50_000_000), "b": torch.ones(3)}), tmp_path / "x.pt")
+    content, before = hashlib.sha256(file.read_bytes()).digest(), psutil.Process().memory_info().rss
+    loaded = tensorfile.load(file, mapped=True)
+    assert loaded["a"][-1] == 1
+    assert psutil.Process().memory_info().rss - before < 50_000_000
+    loaded["b"] += 1
+    many = write(tensorfile.lay_out("y.pt", {index: torch.ones(1) for index in range(100)}), tmp_path / "y.pt")
+    opened = psutil.Process().num_fds()
+    kept = tensorfile.load(many, mapped=True)
+    assert psutil.Process().num_fds() < opened + 10 < opened + len(kept)
+    assert hashlib.sha256(file.read_bytes()).digest() == content
 
 
 def test_copies_go_on_beside_and_are_whole_when_the_tensors_are_taken_back() -> None:

@@ -7,7 +7,7 @@ is outside the lineage.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -29,6 +29,8 @@ class Attempt:
     started_at: str
     anew: bool = False
     """Started anew on purpose (resume: Never), beside what was there."""
+    job: str = ""
+    """The uid of the TrainerJob on a cluster; empty for `trainyard run`."""
     damaged: bool = False
     """Whether its file cannot be read: then it counts as one that went on from the end of the one before."""
 
@@ -60,14 +62,16 @@ def newest_number(store: Store) -> int:
 
 
 def claim(
-    store: Store, resumed_from: CheckpointId | None, world_size: int, after: int, anew: bool = False
+    store: Store, resumed_from: CheckpointId | None, world_size: int, after: int, anew: bool = False, job: str = ""
 ) -> Attempt | None:
     """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again."""
-    attempt = Attempt(after + 1, resumed_from, world_size, now(), anew)
-    document = asdict(attempt) | {"resumed_from": str(resumed_from) if resumed_from else None}
-    del document["damaged"]
-    created = store.create(layout.attempt_path(attempt.number), json.dumps(document, indent=1).encode())
-    return attempt if created else None
+    attempt = Attempt(after + 1, resumed_from, world_size, now(), anew, job)
+    return attempt if store.create(layout.attempt_path(attempt.number), _written(attempt)) else None
+
+
+def amend(store: Store, attempt: Attempt, resumed_from: CheckpointId) -> None:
+    """Have an attempt that has not begun go on from another checkpoint than it was claimed with."""
+    store.put(layout.attempt_path(attempt.number), _written(replace(attempt, resumed_from=resumed_from)))
 
 
 def end(store: Store, number: int, outcome: Outcome, message: str, step: int) -> None:
@@ -99,9 +103,21 @@ def lineage(attempts: list[Attempt]) -> dict[int, int | None]:
     return valid
 
 
+def began_anew(attempts: list[Attempt], job: str) -> bool:
+    """Whether a TrainerJob has started anew already: a head that is replaced goes on with what it has begun."""
+    return bool(job) and any(attempt.anew and attempt.job == job for attempt in attempts)
+
+
 def series(attempts: list[Attempt]) -> int:
     """The first attempt of the present series: what an earlier one has left is not its leftovers."""
     return max((attempt.number for attempt in attempts if attempt.anew), default=0)
+
+
+def _written(attempt: Attempt) -> bytes:
+    resumed_from = attempt.resumed_from
+    document = asdict(attempt) | {"resumed_from": str(resumed_from) if resumed_from else None}
+    del document["damaged"]
+    return json.dumps(document, indent=1).encode()
 
 
 def _read(store: Store, number: int, path: str) -> Attempt:
@@ -114,6 +130,7 @@ def _read(store: Store, number: int, path: str) -> Attempt:
             document["world_size"],
             document["started_at"],
             document.get("anew", False),
+            document.get("job", ""),
         )
     except (ValueError, KeyError, TypeError):
         return Attempt(number, None, 0, "", damaged=True)

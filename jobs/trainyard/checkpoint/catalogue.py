@@ -38,6 +38,9 @@ def list_checkpoints(store: Store, known: list[Attempt] | None = None) -> list[C
         if identity is not None:
             sizes[identity] = sizes.get(identity, 0) + entry.size
             names.setdefault(identity, set()).add(name)
+    if (unlisted := _unlisted(store, names)) is not None:
+        identity, there = unlisted
+        names[identity], sizes[identity] = there, sizes.get(identity, 0)
     valid = lineage(list_attempts(store) if known is None else known)
     found = [Checkpoint(each, _state(each, names[each], valid), sizes[each]) for each in sorted(names)]
     return [replace(each, reason=_why(store, each)) if each.state == "SetAside" else each for each in found]
@@ -49,11 +52,20 @@ def committed(checkpoints: list[Checkpoint]) -> list[CheckpointId]:
 
 
 def read_manifest(store: Store, identity: CheckpointId) -> Manifest:
-    """The manifest of a checkpoint. Raises NotFoundError, or ValueError when it is torn."""
-    manifest = Manifest.from_json(store.get(f"{identity.folder}/{layout.MANIFEST}"))
+    """The manifest of a checkpoint. Raises NotFoundError, ValueError when torn, JobError when of a later format."""
+    manifest = manifest_in(store, identity.folder)
     if manifest.id != identity:
         raise ValueError(f"the manifest is of {manifest.id}, not of {identity}")
     return manifest
+
+
+def manifest_in(store: Store, folder: str) -> Manifest:
+    """The manifest in a folder. Raises NotFoundError, ValueError when torn, JobError when of a later format."""
+    content = store.get(f"{folder}/{layout.MANIFEST}")
+    try:
+        return Manifest.from_json(content)
+    except errors.JobError as error:
+        raise errors.JobError(f"{store.url(folder)}: {error}") from None
 
 
 def is_there(store: Store, identity: CheckpointId) -> bool:
@@ -73,6 +85,22 @@ def set_aside(store: Store, identity: CheckpointId, reason: str) -> bool:
 def newest_attempt(attempts: list[Attempt]) -> int:
     """The number of the newest attempt, 0 when there is none."""
     return attempts[-1].number if attempts else 0
+
+
+def _unlisted(store: Store, names: dict[CheckpointId, set[str]]) -> tuple[CheckpointId, set[str]] | None:
+    """The checkpoint that was committed last and the names of its marks, when a listing does not show it.
+
+    A folder that is mounted on several machines may be listed from a cache; what is asked for by its name is there.
+    """
+    try:
+        identity = CheckpointId.parse(store.get(layout.NEWEST).decode(errors="replace"))
+    except errors.NotFoundError:
+        return None
+    if identity is None or layout.MANIFEST in names.get(identity, ()):
+        return None
+    marks = (layout.MANIFEST, layout.SET_ASIDE)
+    there = {name for name in marks if store.exists(f"{identity.folder}/{name}")}
+    return (identity, there) if layout.MANIFEST in there else None
 
 
 def _state(identity: CheckpointId, names: set[str], valid: dict[int, int | None]) -> State:

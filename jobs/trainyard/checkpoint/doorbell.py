@@ -7,6 +7,7 @@ checkpoint is settled. An uploader that has died is started again and finds ever
 import json
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from trainyard.checkpoint.staging import Receipt, Run, Tickets
 from trainyard.storage.layout import CheckpointId
 
 _PAUSE = 0.1
+_TICK = 30.0
+"""Seconds after which who waits is called."""
+SETTLED = {"settled": "yes"}
+"""What is answered to who asked to be told."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,21 @@ def ring(bell: Path, metrics: Metrics | None = None) -> None:
         return  # it looks when it starts, and at the next ring
 
 
-def settled(bell: Path, tickets: Tickets, identity: CheckpointId, last: bool = False) -> Receipt:
+def settled(
+    bell: Path, tickets: Tickets, identity: CheckpointId, last: bool = False, waits: Callable[[], None] | None = None
+) -> Receipt:
     """Wait until it is known what became of a checkpoint's part on this node.
 
-    `last`: the run ends, so that what an outage holds up is given up after a while, not kept for better times.
+    `last`: the run ends, so that what an outage holds up is given up after a while, not kept for better times; when the
+    node's disk cannot take a receipt, the answer is Failed, and what is staged may be committed all the same. `waits`
+    is called again and again while it is not known.
     """
     while (receipt := tickets.receipt(identity)) is None:
-        _ask(bell, {"settle": str(identity), "last": last}, None)
+        told = _ask(bell, {"settle": str(identity), "last": last}, _TICK if waits is not None else None)
+        if "failed" in told:
+            return Receipt("Failed", told["failed"])
+        if waits is not None:
+            waits()
     return receipt
 
 
@@ -76,16 +89,19 @@ def _ask_until(bell: Path, told: dict[str, object], timeout: float) -> None:
         pass
 
 
-def _ask(bell: Path, told: dict[str, object], timeout: float | None) -> bool:
-    """Whether the answer came."""
+def _ask(bell: Path, told: dict[str, object], timeout: float | None) -> dict[str, str]:
+    """The answer; empty when none came."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)
             connection.connect(str(bell))
             connection.sendall(json.dumps(told).encode() + b"\n")
-            if connection.recv(64):
-                return True
-    except OSError:
+            if line := connection.makefile().readline():
+                answer: dict[str, str] = json.loads(line)
+                return answer
+    except TimeoutError:
+        return {}
+    except (OSError, ValueError):
         pass
     time.sleep(_PAUSE)  # it has died, and is being started again
-    return False
+    return {}

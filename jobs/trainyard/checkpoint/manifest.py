@@ -1,9 +1,10 @@
 """`manifest.json`, written last: its existence means that the checkpoint is whole."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
 
 FORMAT = 1
@@ -74,14 +75,26 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
-        """The manifest of a text. Raises ValueError when it is not one."""
+        """The manifest of a text; what a later version has added is left out.
+
+        Raises ValueError when it is not one, JobError when it is of a format that this version does not know.
+        """
         try:
             document: dict[str, Any] = json.loads(data)
-            if document.pop("format") != FORMAT:
-                raise ValueError("written by another version of trainyard")
-            document["files"] = tuple(FileEntry(**entry) for entry in document["files"])
+            if document["format"] != FORMAT:  # not corrupt: it must not be set aside
+                raise JobError(
+                    f"written in format {document['format']}, and this version of trainyard knows {FORMAT}: go on with "
+                    "the version that has written it, or a newer one"
+                )
+            document = _known(cls, document)
+            document["files"] = tuple(FileEntry(**_known(FileEntry, entry)) for entry in document["files"])
             if not document["files"]:
                 raise ValueError("it names no files")
             return cls(**document)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a checkpoint manifest ({error})") from error
+
+
+def _known(kind: type[Manifest] | type[FileEntry], document: dict[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}

@@ -33,7 +33,7 @@ def bring(
     """Bring what some ranks need of a checkpoint into a folder, verified; all of it, when it is of another number.
 
     Without the optimizer's state where it is not to resume from (DeepSpeed loads its own anyway). Raises
-    CorruptCheckpoint, or ValueError when its manifest is torn.
+    CorruptCheckpointError, or ValueError when its manifest is torn.
     """
     manifest, receipt = read_manifest(store, identity), tickets.receipt(identity)
     staged = receipt.sources if receipt is not None else {}

@@ -55,7 +55,7 @@ def retain(store: Store, keep: Retention, in_use: Iterable[CheckpointId] = ()) -
         if checkpoint.state == "Committed":
             try:
                 manifests.append(read_manifest(store, checkpoint.id))
-            except (errors.NotFoundError, ValueError):
+            except (errors.NotFoundError, errors.JobError, ValueError):
                 continue
     first = series(attempts)
     newest = max((manifest.attempt for manifest in manifests), default=0)

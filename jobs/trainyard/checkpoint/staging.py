@@ -81,6 +81,8 @@ class Ticket:
     local_size: int
     """Ranks on this node: so many tickets make its part whole."""
     node: int
+    nodes: int
+    """Nodes of the group."""
     run: Run
     files: tuple[StagedFile, ...]
     started: float
@@ -94,11 +96,6 @@ class Ticket:
     def id(self) -> CheckpointId:
         """The checkpoint."""
         return CheckpointId(self.step, self.attempt)
-
-    @property
-    def nodes(self) -> int:
-        """Nodes of the group."""
-        return self.world_size // self.local_size
 
     @classmethod
     def from_json(cls, data: bytes) -> "Ticket":
@@ -125,6 +122,11 @@ class Receipt:
     """From the beginning of the save to its commit."""
     sources: dict[str, str] = field(default_factory=dict)
     """Where each file lies on this node, for who restores it from there."""
+
+    @property
+    def may_be_taken_back(self) -> bool:
+        """Whether what it is of can be sent when the storage answers again: its buffers must stay as they are."""
+        return self.state == "Failed" and not self.full
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,18 @@ class Tickets:
 
     def forget_before(self, attempt: int) -> None:
         """Remove what attempts before one have left: their buffers are gone."""
-        for file in self.folder.glob("[0-9]*.json"):
+        # Receipts at last: without its own a ticket would be sent again.
+        for file in sorted(self.folder.glob("[0-9]*.json"), key=lambda file: file.name.endswith(_RECEIPT)):
             identity = CheckpointId.parse(file.name.partition("-rank-")[0].removesuffix(_RECEIPT))
             if identity is not None and identity.attempt < attempt:
+                file.unlink(missing_ok=True)
+
+    def try_again(self) -> None:
+        """Take back the receipts of what failed but may be sent now, because the storage answers again."""
+        for file in self.folder.glob(f"[0-9]*{_RECEIPT}"):
+            identity = CheckpointId.parse(file.name.removesuffix(_RECEIPT))
+            receipt = self.receipt(identity) if identity is not None else None
+            if receipt is not None and receipt.may_be_taken_back:
                 file.unlink(missing_ok=True)
 
     def receipt(self, identity: CheckpointId) -> Receipt | None:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 from trainyard import errors
 from trainyard.checkpoint.manifest import FileEntry, Manifest
@@ -29,11 +28,13 @@ _FILES_A_CHUNK = 4
 """Small files under way in place of a chunk, as far as the bytes allow."""
 _PIECE = 128 * 1024
 """Read and digested at once: less than a tenth of a millisecond."""
+_LOOKS = 2
+"""At a file in storage that is not as it was committed, before its checkpoint is set aside for good."""
 _MOST_FILES = 64
 """More requests at once would only wait for each other."""
 
 
-class CorruptCheckpoint(errors.StorageError):
+class CorruptCheckpointError(errors.StorageError):
     """What is in storage is not what was committed."""
 
 
@@ -68,10 +69,10 @@ def upload(store: Store, prefix: str, files: Iterable[StagedFile], at_once: int 
 
 
 def verify(store: Store, manifest: Manifest, prefix: str) -> None:
-    """Read every file of a checkpoint and compare it with the manifest. Raises CorruptCheckpoint."""
+    """Read every file of a checkpoint and compare it with the manifest. Raises CorruptCheckpointError."""
     budget = _Budget([entry.size for entry in manifest.files], _RESTORING)
-    with budget.pool() as pool, Path(os.devnull).open("wb") as nowhere:
-        list(pool.map(lambda entry: _receive(store, prefix, entry, nowhere, budget), manifest.files))
+    with budget.pool() as pool:
+        list(pool.map(lambda entry: _receive(store, prefix, entry, Path(os.devnull), budget), manifest.files))
 
 
 def download(
@@ -85,7 +86,7 @@ def download(
     """Bring files of a checkpoint (all, unless some are wanted) into a folder, verified while they stream.
 
     Files that are there already were verified when they came. `staged` names copies on this node: one whose digest
-    matches is taken instead of a download. Raises CorruptCheckpoint.
+    matches is taken instead of a download. Raises CorruptCheckpointError.
     """
     entries = list(manifest.files if wanted is None else wanted)
     budget = _Budget([entry.size for entry in entries], _RESTORING)
@@ -93,7 +94,7 @@ def download(
     def bring(entry: FileEntry) -> None:
         target = folder / restored_path(entry.path)
         if not target.resolve().is_relative_to(folder.resolve()):
-            raise CorruptCheckpoint(f"{entry.path}: the manifest names a file outside the checkpoint")
+            raise CorruptCheckpointError(f"{entry.path}: the manifest names a file outside the checkpoint")
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,8 +102,8 @@ def download(
         try:
             here = staged.get(entry.path) if staged is not None else None
             if here is None or not _take(Path(here), entry, partial):
-                with _explained(partial), partial.open("wb") as sink:
-                    _receive(store, prefix, entry, sink, budget)
+                with _explained(partial):
+                    _receive(store, prefix, entry, partial, budget)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -175,20 +176,30 @@ def _take(source: Path, entry: FileEntry, target: Path) -> bool:
     return sha256.hexdigest() == entry.sha256
 
 
-def _receive(store: Store, prefix: str, entry: FileEntry, sink: IO[bytes], budget: _Budget) -> None:
+def _receive(store: Store, prefix: str, entry: FileEntry, target: Path, budget: _Budget) -> None:
+    """Bring a file. What is not as it was committed is asked for once more: a server may err for a moment."""
+    with budget.taken(entry.size):
+        for _ in range(_LOOKS):
+            wrong = _received(store, f"{prefix}/{entry.path}", entry, target, budget.parts(entry.size))
+            if not wrong:
+                return
+    raise CorruptCheckpointError(f"{prefix}/{entry.path} {wrong}")
+
+
+def _received(store: Store, path: str, entry: FileEntry, target: Path, at_once: int) -> str:
+    """What is wrong with what came; empty when nothing is."""
     sha256, size = hashlib.sha256(), 0
     try:
-        with budget.taken(entry.size):
-            stream = store.stream(f"{prefix}/{entry.path}", entry.size, budget.parts(entry.size))
-            for chunk in stream:
+        with target.open("wb") as sink:
+            for chunk in store.stream(path, entry.size, at_once):
                 sha256.update(chunk)
                 size += len(chunk)
                 sink.write(chunk)
     except errors.NotFoundError:
-        raise CorruptCheckpoint(f"{prefix}/{entry.path} is missing") from None
-    if size != entry.size or sha256.hexdigest() != entry.sha256:
-        what = f"{size:,} bytes instead of {entry.size:,}" if size != entry.size else "another SHA-256 than committed"
-        raise CorruptCheckpoint(f"{prefix}/{entry.path} has {what}")
+        return "is missing"
+    if size != entry.size:
+        return f"has {size:,} bytes instead of {entry.size:,}"
+    return "" if sha256.hexdigest() == entry.sha256 else "has another SHA-256 than committed"
 
 
 def chunk_bytes(size: int) -> int:

@@ -38,6 +38,10 @@ class _GivenUpError(Exception):
     """A checkpoint that nobody can complete any more."""
 
 
+class _NotKeptError(errors.StorageError):
+    """An object is not there as it was sent."""
+
+
 @dataclass
 class _Sent:
     """A part that is uploaded and waits for those of other nodes."""
@@ -49,6 +53,8 @@ class _Sent:
     """Seconds of its upload."""
     missing_since: float = 0.0
     """When an object of another node, which says that it is there, was not found first; 0 when none was missed."""
+    parts: dict[str, Parts] = field(default_factory=dict)
+    """What the nodes have told of their parts, by path."""
 
 
 @dataclass
@@ -67,6 +73,10 @@ class Uploader:
     _at_once: int = AT_ONCE
     """Fewer after each failure: on a narrow way many parts beside each other would all miss their deadline."""
     _retry_at: float = 0.0
+
+    def try_now(self) -> None:
+        """End the pause after a failure: from now on somebody waits."""
+        self._retry_at = 0.0
 
     def work(self) -> bool:
         """Do what there is to do. Returns whether something is left that only time will bring."""
@@ -143,6 +153,8 @@ class Uploader:
 
     def _commit(self, identity: CheckpointId) -> bool:
         """Write the manifest when it is this node's to write and everything is there; whether that is over."""
+        if time.monotonic() < self._retry_at:
+            return False
         sent = self._sent[identity]
         ticket = sent.tickets[0]
         store = self._store(ticket.run)
@@ -156,16 +168,18 @@ class Uploader:
                     raise _GivenUpError("the parts of other nodes did not come")
                 _write_manifest(store, ticket, entries)
         except _GivenUpError as error:
-            del self._sent[identity]
             self._abandon(ticket, str(error))
+            del self._sent[identity]
             return True
         except errors.StorageError as error:
-            del self._sent[identity]  # and send it again
-            return self._failed(sent.tickets, error)
-        del self._sent[identity]
+            over = self._failed(sent.tickets, error)
+            if over or isinstance(error, _NotKeptError):
+                del self._sent[identity]
+            return over
         seconds = round(time.time() - ticket.started, 3)
         sources = {file.path: file.source for each in sent.tickets for file in each.files}
         self.tickets.give_receipt(identity, Receipt("Committed", seconds=seconds, sources=sources))
+        del self._sent[identity]
         if ticket.commit is not None:
             self._committed(store, ticket, ticket.commit, seconds)
         return True
@@ -174,19 +188,20 @@ class Uploader:
         """The entries of all nodes' files; None as long as some are missing. Raises _GivenUpError."""
         entries = {entry.path: entry for entry in sent.entries}
         if ticket.nodes > 1:
-            listed = store.list(f"{ticket.id.folder}/{layout.PARTS}")
-            parts = [Parts.from_json(store.get(each.path)) for each in listed]
-            for part in parts:
+            for each in store.list(f"{ticket.id.folder}/{layout.PARTS}"):
+                if each.path not in sent.parts:
+                    with contextlib.suppress(errors.NotFoundError):  # swept in this moment, by a newer attempt
+                        sent.parts[each.path] = Parts.from_json(store.get(each.path))
+            for part in sent.parts.values():
                 if part.given_up:
                     raise _GivenUpError(f"node {part.node} gave up its part: {part.given_up}")
                 entries |= {entry.path: entry for entry in part.entries}
-            if len(parts) < ticket.nodes:
+            if len(sent.parts) < ticket.nodes:
                 return None
         try:
             _check(store, ticket.id, list(entries.values()))
-        except errors.StorageError as error:
-            own = {entry.path for entry in sent.entries}
-            _check(store, ticket.id, [entry for entry in entries.values() if entry.path in own])
+        except _NotKeptError as error:
+            _check(store, ticket.id, sent.entries)
             sent.missing_since = sent.missing_since or time.monotonic()
             if time.monotonic() > sent.missing_since + _LATE:
                 raise _GivenUpError(str(error)) from error
@@ -198,7 +213,8 @@ class Uploader:
         self.tell({"event": "checkpoint", **told})
         in_use = [found for name in commit.in_use if (found := CheckpointId.parse(name)) is not None]
         with contextlib.suppress(errors.TrainyardError):  # the next commit tries again
-            if not _superseded(store, ticket):  # else the newer one says what is kept
+            if not _superseded(store, ticket):  # else the newer one says what is the newest, and what is kept
+                store.put(layout.NEWEST, str(ticket.id).encode())
                 retain(store, commit.retention, [*in_use, ticket.id])
 
     def _store(self, run: Run) -> Store:
@@ -214,7 +230,7 @@ def _superseded(store: Store, ticket: Ticket) -> bool:
 
 
 def _check(store: Store, identity: CheckpointId, entries: list[FileEntry]) -> None:
-    """Raises StorageError for an object that is not there as it was sent.
+    """Raises _NotKeptError for an object that is not there as it was sent, StorageError when nobody can tell.
 
     A server may answer well and keep nothing (S3 says 200 with an error in its body).
     """
@@ -222,7 +238,7 @@ def _check(store: Store, identity: CheckpointId, entries: list[FileEntry]) -> No
     for entry in entries:
         if (size := there.get(f"{identity.folder}/{entry.path}")) != entry.size:
             what = "is not there" if size is None else f"has {size:,} bytes"
-            raise errors.StorageError(f"{store.url(identity.folder)}/{entry.path} {what} after its upload")
+            raise _NotKeptError(f"{store.url(identity.folder)}/{entry.path} {what} after its upload")
 
 
 def _put_parts(store: Store, ticket: Ticket, parts: Parts) -> None:

@@ -11,7 +11,7 @@ from trainyard.cli.cluster import on_cluster, open_run
 from trainyard.cli.output import format_option, human_size, print_json, print_table
 from trainyard.cli.runs import is_named
 from trainyard.cluster.kubectl import Kubectl
-from trainyard.errors import NotFoundError, StorageError, TrainyardError
+from trainyard.errors import JobError, NotFoundError, StorageError, TrainyardError
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
@@ -60,7 +60,7 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
 
     Nothing is changed. Exit code 7 when a file is missing or differs.
     """
-    from trainyard.checkpoint.transfer import CorruptCheckpoint
+    from trainyard.checkpoint.transfer import CorruptCheckpointError
     from trainyard.checkpoint.transfer import verify as verify_files
 
     store = open_run(kubectl, run)
@@ -72,15 +72,17 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
             verify_files(store, manifest, identity.folder)
             said = f"{len(manifest.files)} files, {human_size(manifest.size)}"
             rows.append({"name": str(identity), "result": "OK", "detail": said})
-        except (CorruptCheckpoint, ValueError) as error:
+        except (CorruptCheckpointError, ValueError) as error:
             corrupt = True
             rows.append({"name": str(identity), "result": "Corrupt", "detail": str(error)})
+        except JobError as error:
+            rows.append({"name": str(identity), "result": "Unknown", "detail": str(error)})
     if output == "json":
         print_json(rows)
     else:
         print_table(("NAME", "RESULT", "DETAIL"), [list(row.values()) for row in rows])
     if corrupt:
-        raise StorageError("the run goes on from an older checkpoint; `trainyard ckpt rm` deletes a corrupt one")
+        raise StorageError("a run goes on from its newest whole checkpoint; `trainyard ckpt rm` deletes a corrupt one")
 
 
 @command.command()
@@ -173,7 +175,7 @@ def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:
                 if name in ("loss", "eval_loss", "eval_accuracy", "eval_f1")
             }
             metrics = " ".join(f"{name}={value:.4g}" for name, value in shown.items())
-        except (ValueError, NotFoundError) as error:
+        except (ValueError, JobError, NotFoundError) as error:
             metrics = str(error)
     return {
         "name": str(checkpoint.id),

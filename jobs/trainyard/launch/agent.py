@@ -25,7 +25,7 @@ import psutil
 from trainyard.checkpoint.attempts import Outcome
 from trainyard.errors import ExitCode, TrainyardError
 from trainyard.launch import orphans, rayenv
-from trainyard.launch.drive import Drive
+from trainyard.launch.drive import Drive, complete
 from trainyard.launch.listener import Listener
 from trainyard.launch.logs import LogUpload, RankTail, Tee
 from trainyard.launch.node import Node, Warm, open_node
@@ -65,6 +65,8 @@ class Place:
     address: str
     run_uri: str
     termination_log: Path
+    uid: str = ""
+    """Of the TrainerJob."""
 
     @classmethod
     def here(cls) -> "Place":
@@ -74,6 +76,7 @@ class Place:
                 os.environ["TRAINYARD_MANIFEST"], int(os.environ["TRAINYARD_INDEX"]), os.environ["TRAINYARD_HEAD"],
                 os.environ["POD_IP"], os.environ["TRAINYARD_RUN_URI"],
                 Path(os.environ.get("TRAINYARD_TERMINATION_LOG", "/dev/termination-log")),
+                os.environ.get("TRAINYARD_UID", ""),
             )  # fmt: skip
         except KeyError as error:
             raise TrainyardError(
@@ -172,7 +175,7 @@ class _Agent:
         made = plan.plan(self.job, gather(self.job.spec))
         return Drive(
             self.job, made, self._store(), self.node, self.listener.tell, connect, self.uploads.flush,
-            workers.processes, self.stopping,
+            workers.processes, self.stopping, self.place.uid,
         ).run()  # fmt: skip
 
     def _watch_head(self, ray_node: RayNode) -> None:
@@ -216,10 +219,8 @@ class _Agent:
                 psutil.wait_procs(psutil.Process(self.warm.process.pid).children())
 
     def _complete(self) -> bool:
-        from trainyard.launch.driver import complete
-
         try:
-            return complete(self._store()) is not None
+            return complete(self._store(), self.job, self.place.uid) is not None
         except TrainyardError:
             return False  # the storage is the driver's to judge: here the bucket may only not be there yet
 

@@ -1,11 +1,17 @@
 """From a checked manifest to the end of its job, on a Ray that is there: what `trainyard run` and the agent share."""
 
+import json
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainyard.checkpoint import attempts
+from trainyard.checkpoint.attempts import Attempt
+from trainyard.checkpoint.catalogue import manifest_in
+from trainyard.checkpoint.manifest import Manifest
+from trainyard.errors import NotFoundError
 from trainyard.launch import runfile
 from trainyard.launch.node import Node
 from trainyard.plan.identity import identity
@@ -36,6 +42,8 @@ class Drive:
     ranks_here: int
     """Ranks on this machine."""
     stopping: threading.Event = field(default_factory=threading.Event)
+    uid: str = ""
+    """Of the TrainerJob, on a cluster."""
 
     def run(self) -> Result:
         """Run the job to its end, or find that it is complete. Blocks.
@@ -48,19 +56,18 @@ class Drive:
         check_storage(self.store)
         who = identity(self.job.spec)
         before = runfile.read(self.store)
-        manifest = as_manifest(self.job)
         if before is not None:
             runfile.check_same(self.store, before, who, self.job.name)
-            if (done := self._done(before["manifest"], manifest)) is not None:
-                return self._ended(done)
-        runfile.write(self.store, manifest, who, described)
+            if (final := complete(self.store, self.job, self.uid)) is not None:
+                return self._ended(self._told_complete(final))
+        runfile.write(self.store, as_manifest(self.job), who, described)
         for warning in self.plan.warnings:
             self.tell({"event": "note", "text": f"warning: {warning}"})
         with self.connect() as gathered:
             store = self.store.patient()
             driver = Driver(
                 self.job, self.plan, store, self.node, described, self.tell, gathered, self.stopping,
-                self.ranks_here, self.flush,
+                self.ranks_here, self.flush, self.uid,
             )  # fmt: skip
             return self._ended(driver.run())
 
@@ -69,15 +76,33 @@ class Drive:
             self.tell({"event": "complete", "url": result.message, "step": result.step})
         return result
 
-    def _done(self, before: dict[str, Any], now: dict[str, Any]) -> Result | None:
-        from trainyard.launch.driver import complete
-
-        final = complete(self.store)
-        if final is None or not _same_training(before, now) or self.job.spec.resume is Resume.NEVER:
-            return None
+    def _told_complete(self, final: Manifest) -> Result:
         self.tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
         self.tell({"event": "final", "url": self.store.url(layout.FINAL), "metrics": final.metrics})
         return Result("Complete", self.store.url(layout.FINAL), final.step)
+
+
+def complete(store: Store, job: TrainerJob, uid: str = "") -> Manifest | None:
+    """The manifest of the final model, when the run has ended with what the job asks for."""
+    known = attempts.list_attempts(store)
+    if not known or (final := _ended_with(store, known)) is None:
+        return None
+    before = runfile.read(store)
+    if before is None or not _same_training(before["manifest"], as_manifest(job)):
+        return None
+    return final if job.spec.resume is not Resume.NEVER or attempts.began_anew(known, uid) else None
+
+
+def _ended_with(store: Store, known: list[Attempt]) -> Manifest | None:
+    """The manifest of the run's final model, if the newest attempt ended with one."""
+    try:
+        end = attempts.read_end(store, known[-1].number)
+        final = manifest_in(store, layout.FINAL)
+    except (NotFoundError, ValueError, TypeError, json.JSONDecodeError):
+        return None
+    there = {entry.path: entry.size for entry in store.list(layout.FINAL)}
+    whole = all(there.get(f"{layout.FINAL}/{entry.path}") == entry.size for entry in final.files)
+    return final if whole and end.outcome == "Complete" and final.attempt == known[-1].number else None
 
 
 def _same_training(before: dict[str, Any], now: dict[str, Any]) -> bool:

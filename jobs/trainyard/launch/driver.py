@@ -6,7 +6,6 @@ committed a newer one meanwhile), run the group, tell how it ended, decide.
 """
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
-from trainyard.checkpoint.transfer import CorruptCheckpoint
+from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.errors import JobError, NotFoundError, StorageError
 from trainyard.launch.group import TERMINATED, Group
 from trainyard.launch.node import Node
@@ -28,7 +27,6 @@ from trainyard.plan.batch import divisors, keep_global
 from trainyard.plan.plan import Plan, keep_last
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import Resume, TrainerJob
-from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 from trainyard.train.work import Result, Work
@@ -53,14 +51,16 @@ class Driver:
     """Ranks on this machine: what they need of a checkpoint is brought, and so verified, before it is chosen."""
     flush: Callable[[], None] = lambda: None
     """Returns when nothing is left on this machine that can be committed now."""
+    uid: str = ""
+    """Of the TrainerJob, on a cluster."""
 
     def run(self) -> Result:
         """The end of the job: Complete, Stopped, or the failure that was its last."""
         history: list[Ended] = []
-        anew = self.job.spec.resume is Resume.NEVER
+        first = True
         while True:
-            work = self._next_attempt(anew)
-            anew = False
+            work = self._next_attempt(first)
+            first = False
             if self.stopping.is_set():
                 return self._stopped(work)
             result = self._attempt(work)
@@ -84,7 +84,8 @@ class Driver:
             decision = decide(history, self.job.spec.restart)
             if decision.delay is None:
                 return replace(result, message=decision.reason)
-            self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
+            told = {"message": result.message, "plan": decision.reason, "free": result.free}
+            self.tell({"event": "restart", **told})
             if self.stopping.wait(decision.delay):
                 return replace(self._stopped(work), message="stopped between two attempts")
 
@@ -98,26 +99,30 @@ class Driver:
             return Result("Stopped", "stopped after its last save", step)
         return Result("Stopped", "stopped before there was a new step to save", step)
 
-    def _next_attempt(self, anew: bool) -> Work:
+    def _next_attempt(self, first: bool) -> Work:
+        Tickets(self.node.tickets).try_again()  # on this node: the storage answers again
         self.flush()  # what the attempt before has staged whole is committed, whatever became of it
         began, known = time.time(), attempts.list_attempts(self.store)
         after = catalogue.newest_attempt(known)
         while True:
             tried = set[CheckpointId]()
+            anew = first and self.job.spec.resume is Resume.NEVER and not attempts.began_anew(known, self.uid)
             manifest = None if anew else self._restore(known, tried)
             restored = time.time()
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
                 raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
             changes = self._fit(manifest) if manifest is not None else {}
             resumed = manifest.id if manifest else None
-            claimed = attempts.claim(self.store, resumed, self.plan.world_size.value, after, anew=anew)
+            claimed = attempts.claim(self.store, resumed, self.plan.world_size.value, after, anew, self.uid)
             if claimed is None:
                 known = attempts.list_attempts(self.store)
                 after = catalogue.newest_attempt(known)
                 continue
             late = None if anew else self._newest(known, tried)
             if late is not None and (resumed is None or late > resumed):
-                # Committed meanwhile, by an attempt that nobody could end. Now that there is a newer one it ends.
+                # Committed meanwhile, by an attempt that nobody could end. Now that there is a newer one it ends. What
+                # it has committed counts from here on, also when this process dies before it has claimed the next one.
+                attempts.amend(self.store, claimed, late)
                 after = claimed.number
                 continue
             resumed_from = str(resumed) if resumed else None
@@ -141,7 +146,7 @@ class Driver:
             strategy=self.plan.strategy.value,
             every=self.plan.every,
             in_memory=self.plan.staging.value == "Memory",
-            resume_from=str(resumed) if resumed else None,
+            resumed_id=str(resumed) if resumed else None,
             resume_folder=str(folder) if folder is not None else None,
             events=str(self.node.events_socket),
             notes=self.notes,
@@ -168,7 +173,7 @@ class Driver:
                     return manifest
             except NotFoundError:
                 continue
-            except (CorruptCheckpoint, ValueError) as error:
+            except (CorruptCheckpointError, ValueError) as error:
                 if catalogue.set_aside(self.store, identity, str(error)):
                     self.tell({"event": "set_aside", "id": str(identity), "reason": str(error)})
         return None
@@ -210,21 +215,6 @@ class Driver:
     def _progressed(self, work: Work) -> bool:
         found = catalogue.committed(catalogue.list_checkpoints(self.store))
         return any(identity.attempt == work.attempt for identity in found)
-
-
-def complete(store: Store) -> Manifest | None:
-    """The manifest of the run's final model, if the newest attempt ended with one."""
-    known = attempts.list_attempts(store)
-    if not known:
-        return None
-    try:
-        end = attempts.read_end(store, known[-1].number)
-        final = Manifest.from_json(store.get(f"{layout.FINAL}/{layout.MANIFEST}"))
-    except (NotFoundError, ValueError, TypeError, json.JSONDecodeError):
-        return None
-    there = {entry.path: entry.size for entry in store.list(layout.FINAL)}
-    whole = all(there.get(f"{layout.FINAL}/{entry.path}") == entry.size for entry in final.files)
-    return final if whole and end.outcome == "Complete" and final.attempt == known[-1].number else None
 
 
 def check_storage(store: Store) -> None:

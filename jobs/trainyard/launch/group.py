@@ -11,6 +11,7 @@ need no torch, which saves its import in each of them (bench/startup).
 import fcntl
 import json
 import os
+import signal
 import socket
 import time
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +38,7 @@ from trainyard.checkpoint import attempts, restore
 from trainyard.checkpoint.catalogue import set_aside
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
-from trainyard.checkpoint.transfer import CorruptCheckpoint
+from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.launch import controller, raynode
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
@@ -50,11 +51,11 @@ from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
 _LOSSES = {
-    "failed to initialize": "a worker was lost while the workers started",
-    "node was terminated": "the node of a worker is gone, or Ray's processes there",
-    "worker process has died": "the Ray worker of a rank died (killed; out of memory?)",
+    "failed to initialize": ("a worker was lost while the workers started", False),
+    "node was terminated": ("the node of a worker is gone, or Ray's processes there", True),
+    "worker process has died": ("the Ray worker of a rank died (killed; out of memory?)", False),
 }
-"""By what is in Ray's text, the most telling first."""
+"""By what is in Ray's text, the most telling first: what to say, and whether it is a node's loss."""
 _LOOK_AGAIN_SECONDS = 0.02
 TERMINATED = "terminated (SIGTERM)"
 """In the message of a training process that ended as it was asked, with nothing to save."""
@@ -154,33 +155,17 @@ def _keep_process(config: dict[str, Any]) -> None:
     work, context, node = Work(**config["work"]), ray.train.get_context(), Node.here()
     work = on_node(work, node)
     seats, mine = _seated(work, context)
-    rank, world_size = seats.index(mine), len(seats)
-    staging = Path(work.staging)
+    rank, staging = seats.index(mine), Path(work.staging)
     staging.mkdir(parents=True, exist_ok=True)
     here = [index for index, seat in enumerate(seats) if seat.worker == mine.worker]
-    _bring_checkpoint(work, node, Seats(here, world_size))
+    _bring_checkpoint(work, node, Seats(here, len(seats)))
     if context.get_local_rank() == 0:
         node.sweep(work.attempt)  # what they had staged was looked at by now
         raynode.step_back()
     work_file = staging / f"work-{rank}.json"
     work.write(work_file)
     log = staging / f"rank-{rank}.log"
-    shared = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-    request = {
-        "work": str(work_file),
-        "log": str(log),
-        "env": {
-            **{name: os.environ[name] for name in shared if name in os.environ},
-            # torchrun's variables: accelerate, DeepSpeed and user code read these.
-            "RANK": str(rank),
-            "WORLD_SIZE": str(world_size),
-            "LOCAL_RANK": str(context.get_local_rank()),
-            "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
-            "GROUP_RANK": str(sorted({seat.worker for seat in seats}).index(mine.worker)),
-            "MASTER_ADDR": seats[0].address,
-            "MASTER_PORT": str(seats[0].port),
-        },
-    }
+    request = {"work": str(work_file), "log": str(log), "env": _environment(seats, mine, len(here))}
     watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds)
     with LogUpload(lambda: work.store, layout.log_path(work.attempt, rank), log), watch:
         ended = run_process(node, request, watch)
@@ -194,6 +179,23 @@ def _keep_process(config: dict[str, Any]) -> None:
     if result.message.startswith("another rank went away"):
         time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
     raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
+
+
+def _environment(seats: list["_Seat"], mine: "_Seat", local_size: int) -> dict[str, str]:
+    """Torchrun's variables, which accelerate, DeepSpeed and user code read, and the GPUs that Ray has given."""
+    shared = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+    nodes = sorted({seat.worker for seat in seats})
+    return {
+        **{name: os.environ[name] for name in shared if name in os.environ},
+        "RANK": str(seats.index(mine)),
+        "WORLD_SIZE": str(len(seats)),
+        "LOCAL_RANK": str(mine.local_rank),
+        "LOCAL_WORLD_SIZE": str(local_size),
+        "GROUP_RANK": str(nodes.index(mine.worker)),
+        "GROUP_WORLD_SIZE": str(len(nodes)),
+        "MASTER_ADDR": seats[0].address,
+        "MASTER_PORT": str(seats[0].port),
+    }
 
 
 @dataclass(frozen=True, order=True)
@@ -242,7 +244,7 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
         node.keep_restored(work.resumed)
         try:
             restore.bring(work.store, Tickets(node.tickets), work.resumed, Path(work.resume_folder), seats)
-        except (CorruptCheckpoint, ValueError) as error:
+        except (CorruptCheckpointError, ValueError) as error:
             set_aside(work.store, work.resumed, str(error))
             message = f"checkpoint {work.resumed} is corrupt and was set aside ({error})"
             raise RuntimeError(_RANK_FAILED + json.dumps(Result("Infrastructure", message).__dict__)) from error
@@ -276,9 +278,12 @@ def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = N
 def _died(status: int, log: Path) -> Result:
     tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     cause = {-9: "killed (SIGKILL; out of memory?)", -15: TERMINATED}.get(status, f"ended with status {status}")
+    asked = status == -signal.SIGTERM
     return Result(
         "Infrastructure",
         f"the training process was {cause}" + (f"; its last line: {tail[0][:200]}" if tail and status > 0 else ""),
+        lost=asked,
+        free=asked,
     )
 
 
@@ -300,9 +305,9 @@ def _root_cause(error: WorkerGroupError) -> Result:
 def _of_ray(error: Exception) -> Result:
     """What Ray says of a worker or of its own work, in a line; its words for a loss are half a page."""
     text = str(error).strip()
-    for mark, words in _LOSSES.items():
+    for mark, (words, free) in _LOSSES.items():
         if mark in text:
-            return Result("Infrastructure", words, lost=True)
+            return Result("Infrastructure", words, lost=True, free=free)
     last = text.splitlines()[-1].strip() if text else type(error).__name__
     return Result("Infrastructure", f"Ray: {last[:300]}")
 

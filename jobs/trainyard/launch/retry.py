@@ -37,7 +37,8 @@ def decide(history: list[Ended], restart: Restart) -> Decision:
     last = history[-1]
     if last.result.outcome == "UserError":
         return Decision(None, last.result.message)
-    if sum(last.at - ended.at < restart.window_seconds for ended in history) > restart.max_restarts:
+    counted = [ended for ended in history if not ended.result.free]
+    if sum(last.at - ended.at < restart.window_seconds for ended in counted) > restart.max_restarts:
         budget = f"restart.maxRestarts is {restart.max_restarts} in {restart.window_seconds} s"
         return Decision(None, f"{last.result.message} ({budget})")
     alike = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest
 from trainyard.cluster.kubectl import Kubectl, TimedOutError
-from trainyard.errors import NotFoundError
+from trainyard.errors import JobError, NotFoundError
 from trainyard.launch.node import runner
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
@@ -50,5 +50,5 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
 def _requested(store: Store, identity: CheckpointId) -> bool:
     try:
         return read_manifest(store, identity).requested
-    except (NotFoundError, ValueError):  # retention has taken it since it was listed; or it is torn
+    except (NotFoundError, JobError, ValueError):  # taken by retention since it was listed; of a later format; torn
         return False

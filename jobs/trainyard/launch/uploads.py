@@ -11,6 +11,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +34,9 @@ from trainyard.train.events import Events
 
 _LOOK_AGAIN = 0.25
 _METRICS_INTERVAL = 5.0
-_RESTART_PAUSE = 0.2
+_RESTART_PAUSE, _MOST_PAUSE, _SOON = 0.2, 30.0, 10.0
+"""Seconds before it is started again; longer each time while it does not live for so long."""
+_FAULT_SECONDS = 5.0
 _LAST_SECONDS = 60.0
 _FLUSH_SECONDS, _SLOW = 120.0, 20e6
 """What the next attempt gives a storage that does not answer, and the bytes a second of an upload that it waits for."""
@@ -86,13 +89,23 @@ class Uploads:
             )  # fmt: skip
 
     def _watch(self) -> None:
+        pause = 0.0
         while not self._closing.is_set():
-            self.process.wait()
-            if self._closing.wait(_RESTART_PAUSE):
+            begun = time.monotonic()
+            status = self.process.wait()
+            lived = time.monotonic() - begun
+            pause = min(_MOST_PAUSE, 2 * pause) if pause and lived < _SOON else _RESTART_PAUSE
+            if self._closing.wait(pause):
                 return
+            text = f"the uploader {_ended(status)} and is started again; what is staged is sent by the new one"
+            Events(str(self.node.events_socket)).send("note", text=text)
             with self._starting:
                 if not self._closing.is_set():
                     self.process = self._start()
+
+
+def _ended(status: int) -> str:
+    return f"was killed ({signal.Signals(-status).name})" if status < 0 else f"has ended with status {status}"
 
 
 @dataclass
@@ -118,31 +131,51 @@ class _Waiting:
 class _Server:
     def __init__(self, listener: socket.socket, tickets: Tickets, events: Events) -> None:
         self.listener, self.tickets = listener, tickets
+        self.events = events
         self.uploader = Uploader(tickets, lambda told: events.send(**told))
         self.waiting: list[_Waiting] = []
         self.metrics: _Metrics | None = None
         self.owned, self.deadline = True, 0.0
         self.inherited: list[Path] = []
+        self.fault = ""
+        """Why this node's disk does not take what became of a checkpoint; empty while it does."""
 
     def serve(self) -> None:
-        left = self.uploader.work()
+        left = self._work()
         while self.owned or (left and time.monotonic() < self.deadline):
             watched = [self.listener, sys.stdin] if self.owned else [self.listener]
             due = self.metrics is not None and self.metrics.kept.file.exists() and self._grown()
-            ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN if left or due else None)
+            pause = _FAULT_SECONDS if self.fault else _LOOK_AGAIN
+            ready, _, _ = select.select(watched, [], [], pause if left or due else None)
             if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1024):
                 self.owned, self.deadline = False, time.monotonic() + _LAST_SECONDS
                 self._inherit()
             if self.listener in ready:
                 self._hear()
-            self.uploader.hurry = not self.owned or any(each.identity is None for each in self.waiting)
-            self.uploader.last = any(each.last for each in self.waiting)
-            left = self.uploader.work()
+            hurry = not self.owned or any(each.identity is None for each in self.waiting)
+            last = any(each.last for each in self.waiting)
+            if hurry > self.uploader.hurry or last > self.uploader.last:
+                self.uploader.try_now()
+            self.uploader.hurry, self.uploader.last = hurry, last
+            left = self._work()
             self._copy_metrics(now=self.uploader.hurry)
             self._answer_all(left)
         self._copy_metrics(now=True)
         for folder in self.inherited:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _work(self) -> bool:
+        """Let the uploader work; whether something is left. A full disk of the node is told, and tried again."""
+        try:
+            left = self.uploader.work()
+        except OSError as error:
+            fault = f"what became of a checkpoint cannot be written down on this node: {error}"
+            if fault != self.fault:
+                self.events.send("note", text=f"{fault}. Free space there: it is tried again")
+            self.fault = fault
+            return True
+        self.fault = ""
+        return left
 
     def _inherit(self) -> None:
         """Hold the folders of an owner that was killed, so that the next run does not sweep them yet.
@@ -168,15 +201,16 @@ class _Server:
             return
         if "keep" in told:
             self._copy_metrics(now=True)
-            _answer(connection)
+            _answer(connection, doorbell.SETTLED)
         connection.close()
 
     def _answer_all(self, left: bool) -> None:
         for each in list(self.waiting):
             settled = (not left) if each.identity is None else (self.tickets.receipt(each.identity) is not None)
-            if settled:
-                _answer(each.connection)
-            if settled or _gone(each.connection):
+            failed = not settled and bool(self.fault) and each.last  # the run does not wait for ever
+            if settled or failed:
+                _answer(each.connection, {"failed": self.fault} if failed else doorbell.SETTLED)
+            if settled or failed or _gone(each.connection):
                 self.waiting.remove(each)
                 each.connection.close()
 
@@ -205,9 +239,9 @@ def _folders() -> list[Path]:
     return [folder for folder in (node.folder, node.memory) if folder is not None]
 
 
-def _answer(connection: socket.socket) -> None:
+def _answer(connection: socket.socket, told: dict[str, str]) -> None:
     with contextlib.suppress(OSError):
-        connection.sendall(b"settled\n")
+        connection.sendall(json.dumps(told).encode() + b"\n")
 
 
 def _gone(connection: socket.socket) -> bool:

@@ -327,7 +327,7 @@ class Restart(Part):
     hang_seconds: Annotated[Int, Field(ge=1)] = 300
     """Seconds without a step after which a run is taken to hang: the stacks of its processes go into their logs, and
     it is restarted. When ten median steps take longer, it is ten median steps. A first step, a save and a batch of an
-    evaluation may take half an hour."""
+    evaluation may take half an hour, and waiting for the storage any time."""
 
 
 class Resume(StrEnum):
@@ -375,8 +375,9 @@ class Spec(Part):
     """A checkpoint of plain Trainer to begin with (a folder `checkpoint-N` or its object-store URI), when the run has
     none of its own yet. Its weights, optimizer, scheduler and step are taken over."""
     resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO
-    """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew; checkpoints of before
-    are kept until you delete them, metrics.jsonl and final are the new start's. Required: fail if there is none."""
+    """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew, once for each TrainerJob
+    that is created and each `trainyard run`; checkpoints of before are kept until you delete them, metrics.jsonl and
+    final are the new start's. Required: fail if there is none."""
     queue: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)] | None
     ) = None

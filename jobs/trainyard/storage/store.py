@@ -86,7 +86,10 @@ class Store:
         """Upload a file, in parts when it is large; a reader never sees a part of it.
 
         What is not `durable` (a log, which is written anew) may be lost with the power where the store is a folder.
+        Raises errors.NotFoundError when the file is not there.
         """
+        if not file.exists():
+            raise errors.NotFoundError(f"{file}: no such file")
         parts: Any = {"chunk_size": CHUNK_BYTES, "max_concurrency": _PARTS_AT_ONCE}
         self._ask("write", path, lambda: self._put(path, file, durable, **parts))
 
@@ -188,7 +191,9 @@ class Store:
 
     def _error(self, verb: str, path: str, error: BaseException) -> errors.TrainyardError:
         where = self.url(path)
-        if isinstance(error, NotFoundError | FileNotFoundError) and not _is_missing_bucket(error):
+        # To a write or a listing a server says so that has lost an upload's parts, or a proxy before it.
+        named = verb not in ("write", "list")
+        if named and isinstance(error, NotFoundError | FileNotFoundError) and not _is_missing_bucket(error):
             return errors.NotFoundError(f"{where}: there is no such object")
         reason = _reason(error)
         if "No space left" in reason:

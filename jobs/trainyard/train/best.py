@@ -15,7 +15,7 @@ from trainyard.checkpoint import restore
 from trainyard.checkpoint.catalogue import committed, list_checkpoints, set_aside
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
-from trainyard.checkpoint.transfer import CorruptCheckpoint
+from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.errors import NotFoundError
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.events import Events
@@ -63,7 +63,7 @@ def _bring(work: Work, step: int, events: Events) -> Path | None:
     except NotFoundError:
         events.send("note", text=f"the best checkpoint, of step {step}, is not in storage any more: going on without")
         return None
-    except (CorruptCheckpoint, ValueError) as error:
+    except (CorruptCheckpointError, ValueError) as error:
         set_aside(work.store, source, str(error))
         events.send("note", text=f"the best checkpoint, {source}, is corrupt and was set aside ({error})")
         return None

@@ -1,6 +1,7 @@
 """What happens beside the training steps: progress, checkpoints, and stopping when asked."""
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -86,13 +87,20 @@ class ProgressCallback(TrainerCallback):
 class HeartbeatCallback(TrainerCallback):
     """Leaves a sign at each step. Comes after the callbacks that decide on saving, evaluating and stopping."""
 
-    def __init__(self, heart: Heart) -> None:
-        self._heart = heart
-        self._next = Awaited.FIRST_STEP
+    def __init__(self, heart: Heart, is_busy: Callable[[], bool]) -> None:
+        """`is_busy`: whether some rank had no free slot when they agreed last."""
+        self._heart, self._is_busy = heart, is_busy
+        self._next, self._saved = Awaited.FIRST_STEP, False
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """A step is waited for."""
-        self._heart.beat(self._next, state.global_step)
+        """A step is waited for; after a save for which some rank waits yet, that save."""
+        waits = self._saved and self._is_busy() and self._next is Awaited.STEP
+        self._heart.beat(Awaited.OTHER if waits else self._next, state.global_step)
+        self._saved = False
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """This rank's part is saved."""
+        self._saved = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The next step is waited for, unless something comes before it.
@@ -128,8 +136,9 @@ class HeartbeatCallback(TrainerCallback):
 class CheckpointCallback(TrainerCallback):
     """Where saving meets training: tensors are given back in time, failures raised, and the end waits for commits."""
 
-    def __init__(self, saving: Saving) -> None:
-        self.saving = saving
+    def __init__(self, saving: Saving, committed: Callable[[], None] = lambda: None) -> None:
+        """`committed`: called at the end of training, when what was saved is committed."""
+        self.saving, self._committed = saving, committed
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Trainer takes save_steps, eval_steps and logging_steps from the checkpoint: a changed manifest counts."""
@@ -152,6 +161,7 @@ class CheckpointCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """What was saved is committed before the process may end."""
         self.saving.wait()
+        self._committed()
 
 
 class AgreementCallback(TrainerCallback):
@@ -213,12 +223,23 @@ class AgreementCallback(TrainerCallback):
         self._saved = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Leave no collective behind, and let SIGTERM end the process again: the last step is saved."""
+        """Leave no collective behind. Another SIGTERM must not end the process yet: the last step is on its way."""
         if self._pending is not None:
             self._pending.wait()
             self._pending = None
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+    def committed(self) -> None:
+        """The last step is committed: SIGTERM ends the process again, at once one that came too late to be agreed on.
+
+        Not one that has stopped: of it only the answer is left, and another rank's SIGTERM may have come first.
+        """
+        if self.stopped:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            return
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._stop:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _wanted(self, number: int, frame: Any) -> None:
         self._stop = self._stop or number == signal.SIGTERM

@@ -24,7 +24,7 @@ def callbacks(work: Work, args: TrainingArguments, events: Events) -> tuple[Agre
     skips = work.job.spec.checkpoint.backlog == "Skip" and not args.load_best_model_at_end
     saving.may_skip = lambda: skips and agreement.busy and not agreement.urgent
     saving.requested = lambda: agreement.urgent
-    return agreement, CheckpointCallback(saving)
+    return agreement, CheckpointCallback(saving, agreement.committed)
 
 
 def _saving(work: Work, args: TrainingArguments, events: Events) -> Saving:

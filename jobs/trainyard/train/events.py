@@ -12,8 +12,9 @@ from typing import Any
 class Events:
     """The sending end."""
 
-    def __init__(self, path: str | None, attempt: int = 0) -> None:
-        self._attempt = attempt
+    def __init__(self, path: str | None, attempt: int | None = None) -> None:
+        """`attempt`: whose events these are; None for those of a node."""
+        self._source = {} if attempt is None else {"attempt": attempt}
         self._socket: socket.socket | None = None
         if path is None:
             return
@@ -29,7 +30,7 @@ class Events:
         if self._socket is None:
             return
         try:
-            self._socket.send(json.dumps({"event": event, "attempt": self._attempt, **fields}).encode())
+            self._socket.send(json.dumps({"event": event, **self._source, **fields}).encode())
         except BlockingIOError:
             return
         except OSError:

@@ -15,7 +15,7 @@ from trainyard.errors import JobError
 from trainyard.storage import layout
 from trainyard.train import report
 from trainyard.train.arguments import global_batch_size, staging_file, versions
-from trainyard.train.saving import PICKLES
+from trainyard.train.capture import PICKLES
 from trainyard.train.work import Work
 
 

@@ -6,16 +6,13 @@ Small things, and those that change with every forward pass (buffers of modules,
 When the last piece is in its place, before the next optimizer step, a ticket is left for the node's uploader.
 """
 
-import contextlib
-import ctypes
-import io
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerState
@@ -23,21 +20,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trainyard.checkpoint import doorbell
 from trainyard.checkpoint.staging import Commit, Receipt, Run, StagedFile, Ticket, Tickets
-from trainyard.checkpoint.transfer import folder_files, restored_path
+from trainyard.checkpoint.transfer import folder_files
 from trainyard.errors import JobError, StorageError, StorageFullError
 from trainyard.storage.layout import CheckpointId
 from trainyard.train import shards, tensorfile
 from trainyard.train.cadence import Costs
-from trainyard.train.copier import Copier, Copy
+from trainyard.train.capture import Capture
+from trainyard.train.copier import Copier
 from trainyard.train.events import Events
 from trainyard.train.slots import Slot, Slots
-from trainyard.train.tensorfile import Elsewhere, Layout
-
-_SMALL = 64 * 1024
-"""Bytes up to which a tensor is copied at once: cheaper than to care for it."""
-_MODEL = "model.safetensors"
-PICKLES = ("training_args.bin",)
-"""Files of Trainer that resuming does not need and that only a pickle loader can open."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +39,14 @@ class Seat:
     world_size: int
     local_size: int
     node: int
+    nodes: int
 
     @classmethod
     def here(cls) -> "Seat":
         """By torchrun's variables."""
-        read = {
-            name: int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
-        }
-        return cls(read["RANK"], read["WORLD_SIZE"] or 1, read["LOCAL_WORLD_SIZE"] or 1, read["GROUP_RANK"])
+        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+        rank, size, local_size, node, nodes = (int(os.environ.get(name, "0")) for name in names)
+        return cls(rank, size or 1, local_size or 1, node, nodes or 1)
 
 
 @dataclass(frozen=True)
@@ -84,97 +75,6 @@ class Totals:
     waited: int = 0
 
 
-class Capture:
-    """One save: which files it has, and which copies are still to be made."""
-
-    def __init__(self, root: Path, slot: Slot, slots: Slots, volatile: set[int], pinned: bool) -> None:
-        self.root, self.slot, self.slots = root, slot, slots
-        self.files: list[StagedFile] = []
-        self.later: list[Copy] = []
-        self._elsewhere = Elsewhere()
-        self._volatile, self._pinned = volatile, pinned
-
-    @contextlib.contextmanager
-    def of_torch_save(self) -> Iterator[None]:
-        """Within, torch.save puts what it is given below the root into the slot."""
-        original = torch.save
-
-        def save(item: Any, file: Any, *args: Any, **kwargs: Any) -> None:
-            path = self.inside(file)
-            if path is None:
-                original(item, file, *args, **kwargs)
-            elif path not in PICKLES:
-                self.put(path, item, lambda target: original(item, target, *args, **kwargs))
-
-        torch.save = save  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            torch.save = original
-
-    def put(self, path: str, item: Any, otherwise: Callable[[io.BytesIO], None]) -> None:
-        """Take what torch.save was given for a path, as it would have saved it where such a file cannot hold it."""
-        try:
-            layout = tensorfile.lay_out(path, item, self._elsewhere)
-        except tensorfile.UnsupportedError:
-            stream = io.BytesIO()
-            otherwise(stream)
-            self._take(path, stream)
-            return
-        self._place(path + tensorfile.SUFFIX, layout)
-
-    def put_tree(self, path: str, item: Any) -> None:
-        """Take a structure that has a place in such a file for certain. Raises UnsupportedError when it has none."""
-        self._place(path + tensorfile.SUFFIX, tensorfile.lay_out(path, item, self._elsewhere))
-
-    def put_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Take the model's weights."""
-        self._place(_MODEL, tensorfile.lay_out_weights(_MODEL, weights, self._elsewhere))
-
-    def take_written(self) -> None:
-        """Take what was really written below the root: small things, and what an override of Trainer's saves itself."""
-        taken = {restored_path(file.path) for file in self.files}
-        for file in folder_files(self.root):
-            if file.path in PICKLES or file.path in taken:
-                continue
-            with Path(file.source).open("rb") as stream:
-                self._take(file.path, stream)
-
-    def _take(self, path: str, stream: BinaryIO) -> None:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(0)
-        buffer = self.slots.room(self.slot, len(self.files), size, self._pinned)
-        if stream.readinto(memoryview(buffer.bytes.numpy())[:size]) != size:  # type: ignore[attr-defined]
-            raise OSError(f"{path} has changed while it was read")
-        self.files.append(StagedFile(path, str(buffer.path), size))
-
-    def _place(self, path: str, layout: Layout) -> None:
-        buffer = self.slots.room(self.slot, len(self.files), layout.size, self._pinned)
-        target, begin = buffer.bytes, buffer.bytes.data_ptr()
-        ctypes.memmove(begin, layout.header, len(layout.header))
-        for at, tensor in layout.tensors:
-            size = tensor.nbytes
-            volatile = bool(self._volatile) and tensor.untyped_storage().data_ptr() in self._volatile
-            # To bring even a little from a GPU to the host at once would wait for all that is queued.
-            at_once = (volatile or size < _SMALL) and not tensor.is_cuda
-            if at_once and tensor.is_contiguous():
-                ctypes.memmove(begin + at, tensor.data_ptr(), size)  # there are hundreds: torch takes ten times as long
-                continue
-            copy = Copy(tensor.clone() if volatile and not at_once else tensor, target[at : at + size])
-            if at_once:
-                copy.now()
-            else:
-                self.later.append(copy)
-        self.files.append(StagedFile(path, str(buffer.path), layout.size))
-
-    def inside(self, file: Any) -> str | None:
-        """A file's path below the root; None when it is elsewhere, or no path."""
-        if not isinstance(file, str | os.PathLike):
-            return None
-        path = Path(os.path.abspath(file))  # noqa: PTH100 - links are not to be followed
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else None
-
-
 @dataclass(frozen=True)
 class _Pending:
     """A checkpoint whose content is known, before it is on its way."""
@@ -200,6 +100,8 @@ class Saving:
     """Whether the ranks have agreed that the save at this step may be left out: some of them has no free slot."""
     requested: Callable[[], bool] = lambda: False
     """Whether somebody asked for the save at this step."""
+    alive: Callable[[], None] = lambda: None
+    """Called while a slot is waited for: an outage may last, and is no hang."""
     goodput: Callable[[], dict[str, float]] = dict
     """Where the attempt's time has gone."""
     totals: Totals = field(default_factory=Totals)
@@ -213,6 +115,8 @@ class Saving:
         self._unsettled: list[CheckpointId] = []
         self._pending: _Pending | None = None
         self._skipped = False
+        self._voided = False
+        """Whether something else than the optimizer has changed the weights while they were copied."""
         self.commit_seconds = 0.0
 
     def prepare(self, trainer: Trainer) -> None:
@@ -273,6 +177,8 @@ class Saving:
         pending.capture.slot.holds = ticket.id
         self._unsettled.append(ticket.id)
         self._copier.start(pending.capture.later, lambda intact: self._staged(ticket, pending.stale, intact))
+        if self._voided:  # it would do so again: training waits for the copies
+            self._copier.release()
         if self.slots.moved:
             self.slots.moved = False
             text = f"memory for staging is full: checkpoints are staged on disk from here on, in {self.slots.folder}"
@@ -310,7 +216,7 @@ class Saving:
         """Return when everything that was saved is committed. Raises StorageError."""
         self._copier.settle()
         for identity in self.slots.busy():
-            doorbell.settled(self.config.bell, self.config.tickets, identity, last=True)
+            _raise_failure(doorbell.settled(self.config.bell, self.config.tickets, identity, last=True))
         self.check()
         self._last_settled()
 
@@ -326,7 +232,7 @@ class Saving:
         while slot is None:
             self.totals.waited += 1
             if busy := self.slots.busy():
-                doorbell.settled(self.config.bell, self.config.tickets, busy[0], last)
+                _raise_failure(doorbell.settled(self.config.bell, self.config.tickets, busy[0], last, waits=self.alive))
             self.check()
             slot = self.slots.take()
         return slot
@@ -340,13 +246,14 @@ class Saving:
         files = [*capture.files, *(file for file in self.static if file.path not in taken)]
         seat = self.config.seat
         return Ticket(
-            state.global_step, self.config.attempt, seat.rank, seat.world_size, seat.local_size, seat.node,
+            state.global_step, self.config.attempt, seat.rank, seat.world_size, seat.local_size, seat.node, seat.nodes,
             self.config.run, tuple(files), pending.started, commit,
         )  # fmt: skip
 
     def _staged(self, ticket: Ticket, stale: tuple[Path, ...], intact: bool) -> None:
         """In the copier's thread, when the last byte is in its place."""
         void = "" if intact else "weights changed outside of the optimizer, while they were copied"
+        self._voided = self._voided or not intact
         self.config.tickets.leave(replace(ticket, void=void))
         doorbell.ring(self.config.bell)
         self.slots.withdraw()

@@ -60,9 +60,13 @@ def loading(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def whole(folder: Path) -> dict[str, Any]:
     """Everything that the ranks have kept in a folder, put together."""
-    trees = [tensorfile.load(file) for file in sorted(folder.glob(_FILE.format(rank="*")))]
-    made: dict[str, Any] = _together(trees)
+    made: dict[str, Any] = _together(_loaded(folder))
     return made
+
+
+def _loaded(folder: Path) -> list[Any]:
+    """What each rank has kept: mapped, for all of it together may not fit into memory."""
+    return [tensorfile.load(file, mapped=True) for file in sorted(folder.glob(_FILE.format(rank="*")))]
 
 
 def folders(checkpoint: Path) -> list[Path]:
@@ -82,11 +86,11 @@ class _Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         own = folder / _FILE.format(rank=dist.get_rank() if dist.is_initialized() else 0)
-        self.own = tensorfile.load(own) if own.exists() else None
+        self.own = tensorfile.load(own, mapped=True) if own.exists() else None
 
     @cached_property
     def all(self) -> list[Any]:
-        return [tensorfile.load(file) for file in sorted(self.folder.glob(_FILE.format(rank="*")))]
+        return _loaded(self.folder)
 
     def fill(self, target: Any, path: tuple[Any, ...]) -> None:
         """Fill the tensors of a structure, and replace its other values, in place."""

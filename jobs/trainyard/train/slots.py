@@ -174,7 +174,9 @@ class Slots:
         return len(self.slots) < 2 or self.slots[0].size <= _SMALL
 
     def _is_free(self, slot: Slot) -> bool:
-        return slot.holds is None or self.tickets.receipt(slot.holds) is not None
+        receipt = self.tickets.receipt(slot.holds) if slot.holds is not None else None
+        # What has failed at the end of a run is sent yet, before the next attempt.
+        return slot.holds is None or (receipt is not None and not receipt.may_be_taken_back)
 
 
 def _full(folder: Path) -> StorageFullError:

@@ -114,10 +114,13 @@ def is_tree(file: str | os.PathLike[str]) -> bool:
     )
 
 
-def load(file: str | os.PathLike[str]) -> Any:
-    """What was laid out; tensors are on the CPU. Raises ValueError when the file is none of ours."""
+def load(file: str | os.PathLike[str], mapped: bool = False) -> Any:
+    """What was laid out; tensors are on the CPU. Raises ValueError when the file is none of ours.
+
+    `mapped`: the tensors lie in the file, and take memory only where they are looked at.
+    """
     path = Path(file)
-    reader = _Reader(path)
+    reader = _Reader(path, mapped)
     metadata = reader.header.get("__metadata__", {})
     if _TREE not in metadata:
         return {name: reader.tensor(name) for name in reader.header if name != "__metadata__"}
@@ -254,7 +257,7 @@ class _Decoder:
 class _Reader:
     """The tensors of a safetensors file, each read when it is asked for, once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mapped: bool = False) -> None:
         self.path = path
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(_ALIGN), "little")
@@ -262,23 +265,34 @@ class _Reader:
                 raise ValueError(f"{path}: not a safetensors file")
             self.header: dict[str, Any] = json.loads(stream.read(length))
         self._start = _ALIGN + length
+        # One mapping of all tensors: each would keep the file open. What is written to is copied; the file stays.
+        self._map = np.memmap(path, np.uint8, "c") if mapped else None
         self._read: dict[str, torch.Tensor] = {}
 
     def tensor(self, name: str) -> torch.Tensor:
         if name not in self._read:
             entry = self.header[name]
-            made = torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]])
-            if made.numel():
-                with self.path.open("rb", buffering=0) as stream:
-                    stream.seek(self._start + entry["data_offsets"][0])
-                    view = memoryview(made.reshape(-1).view(torch.uint8).numpy())
-                    done = 0
-                    while done < len(view):
-                        if not (got := stream.readinto(view[done:])):
-                            raise ValueError(f"{self.path}: {name} is cut short")
-                        done += got
-            self._read[name] = made
+            at, end = (self._start + offset for offset in entry["data_offsets"])
+            if end > self.path.stat().st_size:
+                raise ValueError(f"{self.path}: {name} is cut short")
+            shape, dtype = entry["shape"], _DTYPES[entry["dtype"]]
+            if self._map is not None and end > at:
+                self._read[name] = torch.from_numpy(self._map[at:end]).view(dtype).reshape(shape)
+            else:
+                self._read[name] = made = torch.empty(shape, dtype=dtype)
+                self._fill(made, at)
         return self._read[name]
+
+    def _fill(self, made: torch.Tensor, at: int) -> None:
+        if not made.numel():
+            return
+        with self.path.open("rb", buffering=0) as stream:
+            stream.seek(at)
+            view = memoryview(made.reshape(-1).view(torch.uint8).numpy())
+            while len(view):
+                if not (got := stream.readinto(view)):
+                    raise ValueError(f"{self.path} is cut short")
+                view = view[got:]
 
 
 def _class_name(item: Any) -> str:

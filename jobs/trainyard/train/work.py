@@ -35,7 +35,7 @@ class Work:
     """Unix socket of the node's uploader."""
     buffers: str = ""
     """Folder for this attempt's staging buffers."""
-    resume_from: str | None = None
+    resumed_id: str | None = None
     """Id of the checkpoint to go on from, already verified and lying in resume_folder."""
     resume_folder: str | None = None
     began: float | None = None
@@ -66,7 +66,7 @@ class Work:
     @property
     def resumed(self) -> CheckpointId | None:
         """The checkpoint to go on from."""
-        return CheckpointId.parse(self.resume_from) if self.resume_from else None
+        return CheckpointId.parse(self.resumed_id) if self.resumed_id else None
 
     def write(self, file: Path) -> None:
         """Save it where read() finds it."""
@@ -89,3 +89,5 @@ class Result:
     """File and line of the exception, for a UserError."""
     lost: bool = False
     """Whether what it ran on went away: a node, or Ray's processes there."""
+    free: bool = False
+    """Whether it is nobody's fault: the node was lost, or the process was asked to leave. No restart is counted."""
