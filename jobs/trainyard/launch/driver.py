@@ -84,8 +84,7 @@ class Driver:
             decision = decide(history, self.job.spec.restart)
             if decision.delay is None:
                 return replace(result, message=decision.reason)
-            told = {"message": result.message, "plan": decision.reason, "free": result.free}
-            self.tell({"event": "restart", **told})
+            self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
             if self.stopping.wait(decision.delay):
                 return replace(self._stopped(work), message="stopped between two attempts")
 

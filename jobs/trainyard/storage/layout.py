@@ -5,7 +5,7 @@ attempts/00003.json            claimed by conditional create
 attempts/00003-end.json        how it ended
 checkpoints/00000400-00003/    <step>-<attempt>: the files of every rank, what each node has sent (parts/1.json, where
                                there are several), and manifest.json, written last
-checkpoints/newest             the name of the one that was committed last
+newest-checkpoint              the name of the one that was committed last
 logs/attempt-00003/rank-1.log
 logs/worker-0/<start>.log      of each pod, on a cluster
 metrics.jsonl                  every logged value
@@ -20,7 +20,7 @@ METRICS = "metrics.jsonl"
 FINAL = "final"
 ATTEMPTS = "attempts"
 CHECKPOINTS = "checkpoints"
-NEWEST = f"{CHECKPOINTS}/newest"
+NEWEST = "newest-checkpoint"
 MANIFEST = "manifest.json"
 SET_ASIDE = "set-aside.json"
 PARTS = "parts"

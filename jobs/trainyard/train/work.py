@@ -90,4 +90,5 @@ class Result:
     lost: bool = False
     """Whether what it ran on went away: a node, or Ray's processes there."""
     free: bool = False
-    """Whether it is nobody's fault: the node was lost, or the process was asked to leave. No restart is counted."""
+    """Whether it need be nobody's fault: its node was lost, or it was asked to leave. The driver counts no restart for
+    it; on a cluster the operator does for a pod that died, for it sees pods and nodes."""
