@@ -10,6 +10,9 @@ First all jobs are created, then the operator is started: jobs per second, from 
 and every pod runs. With them there, a new job comes every twentieth of a second: seconds from its creation to the first
 status that tells of it, as an observer's watch sees both. Then the operator is started again, which makes it look at
 every job, and must write nothing. At last all pods succeed: jobs per second until each is Complete.
+
+The peer is no operator at all: as many threads as it has write what it writes of each job up to Running, from objects
+that were made before, and look at nothing. That is what this machine's API server takes at most.
 """
 
 import concurrent.futures
@@ -39,19 +42,25 @@ from tests.bed import cluster as bed
 from tests.bed import daemons
 from tests.bed.chart import CHART
 from tests.bed.kubectl import apply, kubeconfig, kubectl
+from trainyard.spec.model import API_VERSION, KIND
+from trainyard_operator import render
 from trainyard_operator.api import Api, ApiError
 from trainyard_operator.informer import Informer, key_of
-from trainyard_operator.reconcile import JOBS
+from trainyard_operator.main import WORKERS
+from trainyard_operator.observe import observe
+from trainyard_operator.reconcile import JOBS, PATHS, accepted
+from trainyard_operator.world import World
 
 NAMESPACE = f"bench-control-plane-{os.getpid()}"
 """A new one each time: for a while the API server asks itself, at each request, for a name that was deleted lately."""
+_JOBS = JOBS.replace("/trainerjobs", f"/namespaces/{NAMESPACE}/trainerjobs")
 _CREATORS = 4
 _ONE_BY_ONE, _PAUSE = 200, 0.05
 """Jobs that come when the others are there, and the seconds between two of them."""
 _QUIET = 5.0
 _ACCOUNT = "operator"
 _WATCHED = 'resource="trainerjobs",scope="cluster",subresource="",verb="WATCH"'
-_ONE = "one"
+_ONE, _BARE = "one", "bare"
 _WRITES = ("POST", "PATCH", "DELETE")
 """Requests that change something. PUT is the Lease's alone."""
 Object = dict[str, Any]
@@ -96,7 +105,7 @@ class Watch:
         self.reached: dict[str, dict[str, float]] = {}
         self._last = time.monotonic()
         self._changed = threading.Condition()
-        self.jobs = Informer(api, JOBS.replace("/trainerjobs", f"/namespaces/{NAMESPACE}/trainerjobs"), self._take)
+        self.jobs = Informer(api, _JOBS, self._take)
         self.jobs.start()
 
     def _take(self, job: Object) -> None:
@@ -161,7 +170,43 @@ def job(index: int) -> Object:
         "storage": {"uri": "s3://runs"}, "schedulerName": "nobody",
     }  # fmt: skip
     meta = {"name": f"job-{index}", "namespace": NAMESPACE}
-    return {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainerJob", "metadata": meta, "spec": spec}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "spec": spec}
+
+
+def bare(api: Api, count: int) -> float:
+    """Jobs per second until each has its pod and every pod runs, when only the operator's writes are done."""
+    kubelets = Kubelets(api)
+    with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
+        jobs = list(pool.map(functools.partial(_create, api), range(count)))
+    ca = trustme.CA().cert_pem.bytes().decode()
+    settings = render.Settings("none:1", "https://localhost:18443", ca, b"none")
+    writes = [_writes_of(job, settings) for job in jobs]
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(functools.partial(_write, api), writes))
+    seconds_until(lambda: len(kubelets.running) >= count, 60 + count / 10)
+    return count / (time.monotonic() - start)
+
+
+def _writes_of(found: Object, settings: render.Settings) -> list[tuple[str, Object]]:
+    """What the operator writes of a new job, in its order: paths and bodies, the first a status."""
+    meta, (made, _) = found["metadata"], accepted(found, "None")
+    assert made is not None
+    owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
+    status = observe(made, owner, meta["generation"], {}, World([], {})).status
+    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"uid": meta["uid"]}, "status": status}
+    objects = [*render.objects(made, owner, settings), render.pod(made, owner, settings, 0)]
+    return [
+        (f"{_JOBS}/{owner.name}/status", body),
+        *((PATHS[each["kind"]].format(NAMESPACE), each) for each in objects),
+    ]
+
+
+def _write(api: Api, writes: list[tuple[str, Object]]) -> None:
+    (status, body), *objects = writes
+    api.apply(status, body)
+    for collection, made in objects:
+        api.create(collection, made)
 
 
 def measure(api: Api, count: int, folder: Path) -> dict[str, float]:
@@ -208,17 +253,15 @@ def _leads() -> bool:
     return _metric("trainyard_api_requests_total", verb="PUT") >= 1
 
 
-def _create(api: Api, index: int) -> str:
-    made = job(index)
-    api.request("POST", JOBS.replace("/trainerjobs", f"/namespaces/{NAMESPACE}/trainerjobs"), made)
-    return key_of(made)
+def _create(api: Api, index: int) -> Object:
+    return api.request("POST", _JOBS, job(index))
 
 
 def _one_by_one(api: Api, watch: Watch, first: int, limit: float) -> list[float]:
     """Seconds from the creation of each of some more jobs to its first status."""
     keys = []
     for index in range(first, first + _ONE_BY_ONE):
-        keys.append(_create(api, index))
+        keys.append(key_of(_create(api, index)))
         time.sleep(_PAUSE)
     watch.wait("Starting", first + _ONE_BY_ONE, limit)
     seconds_until(watch.quiet, limit)
@@ -264,23 +307,21 @@ def _server_metrics() -> list[str]:
     return kubectl("get", "--raw", "/metrics").splitlines()
 
 
-def one(count: int) -> None:
-    """Print what so many jobs come to, as JSON."""
+def one(part: str, count: int) -> None:
+    """Print what so many jobs come to, as JSON: with the operator, or without."""
     with place() as api, tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(api, count, Path(folder))), flush=True)
+        numbers = measure(api, count, Path(folder)) if part == _ONE else {"bare_per_s": bare(api, count)}
+        print(json.dumps(numbers), flush=True)
 
 
 def main(*counts: int) -> None:
     """Print the table and save the numbers."""
     rows = []
-    for count in counts or (1000, 5000, 15000):
-        # A process for each: its watches end with it.
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.control_plane", _ONE, str(count)],
-            stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        rows.append(json.loads(done.stdout))
-        print(done.stdout.strip(), file=sys.stderr)
+    for count in counts or (1000, 1000, 1000, 5000, 15000):
+        row = {**_apart(_ONE, count), **_apart(_BARE, count)}
+        row["of_bare"] = row["running_per_s"] / row["bare_per_s"]
+        print(json.dumps(row), file=sys.stderr)
+        rows.append(row)
     print("".join(f"{name:>17}" for name in rows[0]))
     for row in rows:
         print("".join(f"{value:>17.4g}" for value in row.values()))
@@ -288,8 +329,16 @@ def main(*counts: int) -> None:
     save("control_plane", rows)
 
 
+def _apart(part: str, count: int) -> dict[str, float]:
+    """The numbers of one part, measured in a process of its own: its watches end with it."""
+    command = [sys.executable, "-m", "bench.control_plane", part, str(count)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    numbers: dict[str, float] = json.loads(done.stdout)
+    return numbers
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == [_ONE]:
-        one(int(sys.argv[2]))
+    if sys.argv[1:2] in ([_ONE], [_BARE]):
+        one(sys.argv[1], int(sys.argv[2]))
     else:
         main(*map(int, sys.argv[1:]))

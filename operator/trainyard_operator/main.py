@@ -24,7 +24,7 @@ from trainyard_operator.render import JOB_LABEL, Settings
 
 log = logging.getLogger("trainyard_operator")
 
-_WORKERS = 4
+WORKERS = 4
 _PASSES = prometheus_client.Counter("trainyard_reconciles_total", "Passes over a job.", ["outcome"])
 _SECONDS = prometheus_client.Histogram("trainyard_reconcile_seconds", "Seconds of a pass over a job.")
 _METRICS_APP = prometheus_client.make_wsgi_app()
@@ -127,7 +127,7 @@ def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
     leader.acquire()
     leader.keep(lost=lambda: os._exit(1))  # the next pass must not happen: another may lead by now
     operator.leads.set()
-    for number in range(_WORKERS):
+    for number in range(WORKERS):
         threading.Thread(target=operator.work, name=f"worker {number}", daemon=True).start()
 
 

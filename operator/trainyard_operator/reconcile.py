@@ -28,7 +28,7 @@ _STATUS_SECONDS = 5.0
 """Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
 _REFUSED_SECONDS = 2.0
 _UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message", "dashboard")
-_PATHS = {
+PATHS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
     "Service": "/api/v1/namespaces/{}/services",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
@@ -87,12 +87,12 @@ class Reconciler:
         """Do what is to be done; what is in the way of a pod, if anything is."""
         blocked = None
         for gone in seen.delete:
-            self._api.delete(f"{_PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
+            self._api.delete(f"{PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
         if seen.create or seen.ensure:
             for obj in render.objects(job, owner, self._settings):
                 self._ensure(f"{owner.namespace}/{owner.name}", obj)
         for index in seen.create:
-            path, made = _PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index)
+            path, made = PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index)
             if not self._api.create(path, made):
                 blocked = self._in_the_way(path, owner, owner.pod(index)) or blocked
         return blocked
@@ -118,7 +118,7 @@ class Reconciler:
     def _ensure(self, key: str, obj: Object) -> None:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
-        path = _PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
+        path = PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
         # To create is the cheaper request, and most are for new jobs; it also makes again what somebody has deleted.
         # The name is the job's own: what has it is ours. What a create set, a later apply cannot remove: a PodGroup
         # may lose its queue, the others lose nothing.
