@@ -46,6 +46,13 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     assert missing.returncode == 4
     assert first in missing.stderr
 
+    manifest = run / "checkpoints" / first / "manifest.json"
+    whole = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps(whole | {"format": whole["format"] + 1}))
+    later = cli("ckpt", "verify", str(file), "--all")
+    assert (later.returncode, "a newer one" in later.stderr) == (5, True), later.stderr
+    manifest.write_text(json.dumps(whole))
+
     newest = json.loads(cli("ckpt", "ls", str(file), "-o", "json").stdout)[-1]
     steps = newest["step"] + 3
     again = start(file, "--set", f"trainingArguments.max_steps={steps}", "--set", "workers.count=1")

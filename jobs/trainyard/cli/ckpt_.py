@@ -58,7 +58,7 @@ def ls(kubectl: Kubectl, run: str, output: str) -> None:
 def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, output: str) -> None:
     """Read every file of a checkpoint and compare it with the digests it was committed with.
 
-    Nothing is changed. Exit code 7 when a file is missing or differs.
+    Nothing is changed. Exit code 7 when a file is missing or differs, 5 when a later version of trainyard wrote it.
     """
     from trainyard.checkpoint.transfer import CorruptCheckpointError
     from trainyard.checkpoint.transfer import verify as verify_files
@@ -66,6 +66,7 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
     store = open_run(kubectl, run)
     wanted = committed(list_checkpoints(store)) if every else [_find(store, checkpoint)]
     rows, corrupt = [], False
+    unknown: JobError | None = None
     for identity in wanted:
         try:
             manifest = read_manifest(store, identity)
@@ -76,6 +77,7 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
             corrupt = True
             rows.append({"name": str(identity), "result": "Corrupt", "detail": str(error)})
         except JobError as error:
+            unknown = error
             rows.append({"name": str(identity), "result": "Unknown", "detail": str(error)})
     if output == "json":
         print_json(rows)
@@ -83,6 +85,8 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
         print_table(("NAME", "RESULT", "DETAIL"), [list(row.values()) for row in rows])
     if corrupt:
         raise StorageError("a run goes on from its newest whole checkpoint; `trainyard ckpt rm` deletes a corrupt one")
+    if unknown is not None:
+        raise unknown
 
 
 @command.command()

@@ -16,6 +16,5 @@ def command(kubectl: Kubectl, name: str) -> None:
     """
     from trainyard.cluster.lifecycle import stop
 
-    click.echo(f"{name}: saving a checkpoint", err=True)
     checkpoint = stop(kubectl, name, lambda text: click.echo(f"{name}: {text}", err=True))
     click.echo(f"{name}: stopped" + (f"; its newest checkpoint is {checkpoint}" if checkpoint else ""))

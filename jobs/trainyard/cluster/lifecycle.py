@@ -27,10 +27,12 @@ def suspend(kubectl: Kubectl, name: str, suspended: bool) -> None:
 def stop(kubectl: Kubectl, name: str, tell: Callable[[str], None]) -> str | None:
     """Suspend a job, wait until its pods are gone, and delete it. Returns its newest checkpoint.
 
-    `tell` hears when nobody seems to act on it.
+    `tell` hears that a checkpoint is saved, where pods may have one to save, and when nobody seems to act on it.
     """
     job = kubectl.job(name)
     if not ended(job):
+        if not job["spec"].get("suspend"):
+            tell("saving a checkpoint")
         suspend(kubectl, name, suspended=True)
         asked, told = time.monotonic(), False
         # What the status said before the operator has seen the change does not count.

@@ -161,7 +161,7 @@ def _keep_process(config: dict[str, Any]) -> None:
     _bring_checkpoint(work, node, Seats(here, len(seats)))
     if context.get_local_rank() == 0:
         node.sweep(work.attempt)  # what they had staged was looked at by now
-        raynode.step_back()
+        raynode.let_watch()
     work_file = staging / f"work-{rank}.json"
     work.write(work_file)
     log = staging / f"rank-{rank}.log"
@@ -182,7 +182,7 @@ def _keep_process(config: dict[str, Any]) -> None:
 
 
 def _environment(seats: list["_Seat"], mine: "_Seat", local_size: int) -> dict[str, str]:
-    """Torchrun's variables, which accelerate, DeepSpeed and user code read, and the GPUs that Ray has given."""
+    """The variables of torchrun, which accelerate, DeepSpeed and user code read, and the GPUs that Ray has given."""
     shared = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
     nodes = sorted({seat.worker for seat in seats})
     return {

@@ -119,7 +119,7 @@ def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> No
         return  # Ray says by itself what is wrong
 
 
-def step_back() -> None:
+def let_watch() -> None:
     """In a Ray worker: from now on Ray's processes of this pod only watch; on full cores they must not delay a step."""
     with contextlib.suppress(psutil.Error):
         starter = [each for each in psutil.Process().parents() if _START in each.cmdline()]
