@@ -247,7 +247,7 @@ def test_a_full_staging_disk_is_told_and_loses_nothing(
 ) -> None:
     subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
     running = start(
-        tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 4000}),
+        tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 400}),
         env={"TMPDIR": str(small_disk), "RAY_TMPDIR": "/tmp"},
     )
     running.wait_for("committed")

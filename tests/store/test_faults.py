@@ -162,6 +162,9 @@ def test_a_node_whose_disk_is_full_tells_it_and_commits_when_there_is_room(place
     failed = place.settled(last=True)
     assert failed.state == "Failed", "a run that ends does not wait for ever"
     assert "No space left" in failed.message
+    begun = time.monotonic()
+    place.uploads.flush()
+    assert time.monotonic() - begun < 60, "nor does the next attempt"
     (small_disk / "fill").unlink()
     assert place.settled().state == "Committed"
     assert place.uploads.process.pid == uploader

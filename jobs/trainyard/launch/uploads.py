@@ -142,7 +142,7 @@ class _Server:
 
     def serve(self) -> None:
         left = self._work()
-        while self.owned or (left and time.monotonic() < self.deadline):
+        while self.owned or (left and not self.fault and time.monotonic() < self.deadline):
             watched = [self.listener, sys.stdin] if self.owned else [self.listener]
             due = self.metrics is not None and self.metrics.kept.file.exists() and self._grown()
             pause = _FAULT_SECONDS if self.fault else _LOOK_AGAIN
@@ -207,7 +207,8 @@ class _Server:
     def _answer_all(self, left: bool) -> None:
         for each in list(self.waiting):
             settled = (not left) if each.identity is None else (self.tickets.receipt(each.identity) is not None)
-            failed = not settled and bool(self.fault) and each.last  # the run does not wait for ever
+            ends = each.last or each.identity is None  # who waits for that does not wait for a person, too
+            failed = not settled and bool(self.fault) and ends
             if settled or failed:
                 _answer(each.connection, {"failed": self.fault} if failed else doorbell.SETTLED)
             if settled or failed or _gone(each.connection):

@@ -224,7 +224,7 @@ class Saving:
         self.totals.skipped += 1
         if self.config.seat.rank == 0 and self.totals.skipped >= 2 * self._told_skips:
             self._told_skips = self.totals.skipped
-            text = f"{self.totals.skipped} saves left out so far (step {state.global_step}): those before are still"
+            text = f"saves left out so far: {self.totals.skipped} (step {state.global_step}), those before are still"
             self.events.send("note", text=f"{text} being uploaded. Raise save_steps, or set checkpoint.backlog: Wait")
 
     def _slot(self, last: bool) -> Slot:
