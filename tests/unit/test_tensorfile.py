@@ -4,6 +4,7 @@ import collections
 import hashlib
 import io
 import random
+import shutil
 import weakref
 from fractions import Fraction
 from pathlib import Path
@@ -153,6 +154,25 @@ def test_what_no_such_file_can_hold_is_taken_as_torch_saves_it(tmp_path: Path) -
     assert file.path == "optimizer_1.pt"
     with Path(file.source).open("rb") as stream:
         assert torch.load(io.BytesIO(stream.read(file.size)), weights_only=False) == item
+
+
+def test_what_a_run_of_before_has_left_in_the_folder_is_no_part_of_a_save_and_goes(tmp_path: Path) -> None:
+    slots = Slots(tmp_path / "buffers", tmp_path / "buffers", Tickets(tmp_path / "tickets"), rank=0)
+    slot, root = slots.take(), tmp_path / "root"
+    assert slot is not None
+    (root / "deep").mkdir(parents=True)
+    left = [root / name for name in ("model.safetensors", "deep/left", "vocab.json")]
+    for file in left:
+        file.write_text("of before")
+    capture = Capture(root, slot, slots, set(), pinned=False)
+    again, since = tmp_path / "vocab.json", left[2].stat().st_ctime_ns
+    shutil.copy2(left[2], again)
+    while left[2].stat().st_ctime_ns == since:  # the kernel's clock ticks every few milliseconds
+        shutil.copy2(again, left[2])  # the same words, size and times
+    (root / "new").write_text("new")
+    capture.take_written()
+    assert [file.path for file in capture.files] == ["new", "vocab.json"]
+    assert sorted(file.name for file in root.rglob("*")) == ["deep", "new", "vocab.json"]
 
 
 def test_a_tensor_that_changes_while_it_is_copied_is_noticed() -> None:

@@ -149,8 +149,6 @@ class Saving:
         slot = self._slot(forced)
         folder = Path(os.path.abspath(str(trainer.args.output_dir)))  # noqa: PTH100 - links are not to be followed
         folder /= f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
-        if self.config.seat.rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # a run of before may have left files there
         folder.mkdir(parents=True, exist_ok=True)
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
         self.capture = Capture(folder, slot, self.slots, volatile, pinned=trainer.args.device.type == "cuda")
