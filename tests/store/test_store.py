@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -107,8 +108,26 @@ def test_a_server_that_is_not_there_is_told(s3_env: S3Server) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        with pytest.raises(StorageError, match=r"s3://bucket/x.*Fix:"):
+        with pytest.raises(StorageError, match=r"s3://bucket/x.*Fix: check that the server"):
             open_store("s3://bucket/x", endpoint).check_writable()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("127.0.0.1:8333", "127.0.0.1:8333 is no URL of a server"),
+        ("foo", "write http://host:port"),
+        ("http://user:topsecret@host", "AWS_ENDPOINT_URL: holds a name or a password"),
+    ],
+    ids=["no scheme", "no host", "a password"],
+)
+def test_an_endpoint_that_is_none_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, words: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(StorageError, match=re.escape(words)) as caught:
+        open_store("s3://bucket/x")
+    assert "topsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["s3:///prefix", "ftp://host/x", "http://host"], ids=repr)

@@ -1,11 +1,13 @@
 """Every mistake at once, each with its line, its column and the fix."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import manifest
 from trainyard.errors import ManifestError
+from trainyard.plan import inputs
 from trainyard.plan.plan import check
 from trainyard.spec.manifest import as_manifest, loads
 from trainyard.spec.yamltext import dump
@@ -176,3 +178,25 @@ def test_a_manifest_written_out_is_read_the_same() -> None:
 def test_what_cannot_be_done_is_told(changes: dict[str, object], message: str) -> None:
     (problem,) = check(loads(text_of(**changes)).job.spec)
     assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "holds no trainer_state.json"),
+        ({"trainer_state.json": "hi"}, "a damaged trainer_state.json"),
+        ({"trainer_state.json": "{}"}, "no state of the optimizer and the scheduler"),
+        ({"trainer_state.json": "{}", "optimizer.pt": ""}, "no state of the scheduler"),
+        ({"trainer_state.json": "{}", "optimizer.pt": "", "scheduler.pt": ""}, ""),
+        ({"trainer_state.json": "{}", "global_step3": ""}, ""),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "+".join(value) or "nothing",
+)
+def test_a_checkpoint_that_would_be_gone_on_from_without_its_optimizer_is_refused(
+    tmp_path: Path, files: dict[str, str], words: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    spec = loads(text_of(resumeFrom=str(tmp_path))).job.spec
+    found = [problem.message for problem in inputs.check(spec) if problem.path == ("spec", "resumeFrom")]
+    assert [words in message for message in found] == ([True] if words else [])

@@ -115,5 +115,5 @@ def _state(identity: CheckpointId, names: set[str], valid: dict[int, int | None]
 def _why(store: Store, checkpoint: Checkpoint) -> str:
     try:
         return str(json.loads(store.get(f"{checkpoint.id.folder}/{layout.SET_ASIDE}"))["reason"])
-    except (errors.NotFoundError, ValueError, KeyError):
+    except (errors.NotFoundError, ValueError, KeyError, TypeError):
         return ""

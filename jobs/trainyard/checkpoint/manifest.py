@@ -1,5 +1,6 @@
 """`manifest.json`, written last: its existence means that the checkpoint is whole."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -8,6 +9,8 @@ from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
 
 FORMAT = 1
+_DIGEST = "sha256"
+"""The manifest's own, over the rest of it; every format has it so, and those of the first days have none."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """The text of manifest.json. Digests have the shape of an OpenSSF Model Signing resource list."""
         document = asdict(self) | {"format": FORMAT}
+        document[_DIGEST] = _digest(document)
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -81,6 +85,8 @@ class Manifest:
         """
         try:
             document: dict[str, Any] = json.loads(data)
+            if document.pop(_DIGEST, known := _digest(document)) != known:
+                raise ValueError("the manifest is not as it was written: its digest is another")
             if document["format"] != FORMAT:  # not corrupt: it must not be set aside
                 raise JobError(
                     f"written in format {document['format']}, and this version of trainyard knows {FORMAT}: go on with "
@@ -93,6 +99,11 @@ class Manifest:
             return cls(**document)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a checkpoint manifest ({error})") from error
+
+
+def _digest(document: dict[str, Any]) -> str:
+    rest = {name: value for name, value in document.items() if name != _DIGEST}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _known(kind: type[Manifest] | type[FileEntry], document: dict[str, Any]) -> dict[str, Any]:

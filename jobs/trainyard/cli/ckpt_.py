@@ -6,12 +6,20 @@ from pathlib import Path
 
 import click
 
-from trainyard.checkpoint.catalogue import Checkpoint, committed, list_checkpoints, read_manifest
+from trainyard.checkpoint.attempts import list_attempts
+from trainyard.checkpoint.catalogue import (
+    Checkpoint,
+    committed,
+    is_there,
+    list_checkpoints,
+    newest_attempt,
+    read_manifest,
+)
 from trainyard.cli.cluster import on_cluster, open_run
 from trainyard.cli.output import format_option, human_size, print_json, print_table
 from trainyard.cli.runs import is_named
 from trainyard.cluster.kubectl import Kubectl
-from trainyard.errors import JobError, NotFoundError, StorageError, TrainyardError
+from trainyard.errors import JobError, NotFoundError, StorageError, StorageFullError
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
@@ -103,7 +111,7 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
     identity = _find(store, checkpoint)
     folder = target / f"checkpoint-{identity.step}"
     if folder.exists():
-        raise TrainyardError(f"{folder} exists; remove it, or name another folder with --to")
+        raise click.UsageError(f"{folder} exists; remove it, or name another folder with --to")
     partial = target / f".{folder.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -115,6 +123,9 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
         partial.rename(folder)
     except ValueError as error:
         raise StorageError(f"{identity} is damaged: {error}. Fix: pull an older one (trainyard ckpt ls)") from error
+    except (OSError, RuntimeError, StorageFullError) as error:  # torch tells of a full disk in its own way
+        text = f"cannot write {folder}: {error}. Fix: name a folder with enough room with --to"
+        raise StorageError(text.partition("\n")[0]) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     click.echo(folder)
@@ -126,11 +137,14 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @on_cluster
 def rm(kubectl: Kubectl, run: str, checkpoint: str, yes: bool) -> None:
-    """Delete a checkpoint from storage."""
+    """Delete a checkpoint from storage. One that its run may be saving at this moment is left."""
     from trainyard.checkpoint.retain import remove
 
     store = open_run(kubectl, run)
-    identity = _find(store, checkpoint)
+    identity = _find(store, checkpoint, whole=False)
+    newest = newest_attempt(list_attempts(store))
+    if identity.attempt == newest and not is_there(store, identity):
+        raise click.UsageError(f"{identity} is being saved, or its run was killed; the next run sweeps what is left")
     if [identity] == committed(list_checkpoints(store)):
         click.echo(f"{identity} is the only committed checkpoint: without it the run starts anew", err=True)
     if not yes and sys.stdin.isatty():
@@ -152,8 +166,8 @@ def save(kubectl: Kubectl, run: str, timeout: float) -> None:
     click.echo(asked)
 
 
-def _find(store: Store, name: str | None) -> CheckpointId:
-    """The checkpoint of a name, or the newest committed one. Raises NotFoundError."""
+def _find(store: Store, name: str | None, whole: bool = True) -> CheckpointId:
+    """The checkpoint of a name, or the newest committed one. Raises NotFoundError, also for one that is not whole."""
     found = list_checkpoints(store)
     if name is None:
         newest = committed(found)
@@ -162,8 +176,12 @@ def _find(store: Store, name: str | None) -> CheckpointId:
         return newest[0]
     for each in found:
         if str(each.id) == name or (name.isdigit() and each.id.step == int(name) and each.state == "Committed"):
+            if whole and each.state == "Incomplete":
+                raise NotFoundError(
+                    f"{each.id} was never committed: it is being saved, or its run was killed meanwhile"
+                )
             return each.id
-    known = ", ".join(str(each.id) for each in found) or "none"
+    known = ", ".join(f"{each.id} ({each.state})" for each in found) or "none"
     raise NotFoundError(f"{store.url()} has no checkpoint {name}; there are: {known}")
 
 

@@ -44,6 +44,7 @@ from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
+from trainyard.plan.inputs import lacks
 from trainyard.storage import layout
 from trainyard.train import heartbeat
 from trainyard.train.sources import local_folder
@@ -239,6 +240,9 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
         if work.resumed is None:
             assert work.job.spec.resume_from is not None
             source = Path(local_folder(work.job.spec.resume_from, work.job.spec.storage))
+            if words := lacks(source):
+                message = f"spec.resumeFrom: {work.job.spec.resume_from} {words}"
+                raise RuntimeError(_RANK_FAILED + json.dumps(Result("UserError", message).__dict__))
             restore.adopt(source, Path(work.resume_folder))
             return
         node.keep_restored(work.resumed)

@@ -19,10 +19,14 @@ def read(store: Store) -> dict[str, Any] | None:
     """The document of write(), or None when there is no run. Raises JobError when it cannot be read."""
     try:
         document: dict[str, Any] = json.loads(store.get(layout.RUN))
+        _ = document["manifest"]["spec"]
     except NotFoundError:
         return None
-    except ValueError as error:
-        raise JobError(f"{store.url(layout.RUN)} is damaged ({error}); move it away to start anew") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise JobError(
+            f"{store.url(layout.RUN)} is damaged ({error}). Fix: make sure that this job is the one that the run is "
+            "of, and delete the file: the run goes on from its newest checkpoint, and the file is written anew"
+        ) from error
     return document
 
 

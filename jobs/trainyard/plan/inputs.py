@@ -1,5 +1,6 @@
 """Local inputs, looked at before anything is started: what is missing is told in a second, not in a minute."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +20,33 @@ def check(spec: Spec) -> Iterator[Problem]:
                 yield Problem(where, f"{source}: no such file or folder{_from_here(path)}")
         elif not path.is_dir():
             yield Problem(where, f"{source}: no such folder{_from_here(path)}")
-        elif where[1] == "resumeFrom" and not (path / "trainer_state.json").exists():
-            yield Problem(where, f"{source} holds no trainer_state.json, so it is no checkpoint of Trainer")
+        elif where[1] == "resumeFrom" and (words := lacks(path)):
+            yield Problem(where, f"{source} {words}")
         elif where[1] == "model" and not (path / "config.json").exists():
             yield Problem(where, f"{source} holds no config.json, so it is no model that transformers can load")
     if spec.script is not None and (spec.code is None or is_local(spec.code)):
         script = Path(spec.code or ".").expanduser() / spec.script.path
         if not script.is_file():
             yield Problem(("spec", "script", "path"), f"{script}: no such file{_from_here(script)}")
+
+
+def lacks(checkpoint: Path) -> str:
+    """What a folder is without, in words, to be a checkpoint of Trainer that can be gone on from; empty: nothing."""
+    state = checkpoint / "trainer_state.json"
+    if not state.exists():
+        return f"holds no {state.name}, so it is no checkpoint of Trainer"
+    try:
+        damaged = not isinstance(json.loads(state.read_bytes()), dict)
+    except ValueError:
+        damaged = True
+    if damaged:
+        return f"holds a damaged {state.name}: name another checkpoint"
+    # Trainer goes on without a word where they are missing, with an optimizer that has seen nothing.
+    if any(checkpoint.glob("global_step*")):  # DeepSpeed's
+        return ""
+    missing = [name for name in ("optimizer", "scheduler") if not any(checkpoint.glob(f"{name}*"))]
+    instead = "to begin with its weights alone, name it as model.source"
+    return f"holds no state of the {' and the '.join(missing)}: name another checkpoint; {instead}" if missing else ""
 
 
 def is_local(source: str) -> bool:

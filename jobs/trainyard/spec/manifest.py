@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from trainyard.errors import ManifestError, NotFoundError
 from trainyard.spec import arguments
 from trainyard.spec.model import TrainerJob
+from trainyard.spec.patterns import IN_WORDS
 from trainyard.spec.yamltext import Path, Problem, YamlText, parse, resolve
 
 _SECRET_KEY = re.compile(
@@ -136,7 +137,7 @@ def _problem(details: ErrorDetails) -> Problem:
     messages = {
         "missing": "missing, and has no default",
         "extra_forbidden": f"unknown field. {_did_you_mean(path)}",
-        "string_pattern_mismatch": f"{given!r} does not fit {context.get('pattern')}",
+        "string_pattern_mismatch": f"{given!r} is not {_in_words(context.get('pattern'))}",
         "string_type": f"{given!r} is not a text; put it in quotes",
         "int_type": f"{given!r} is not a whole number",
         "float_type": f"{given!r} is not a number",
@@ -150,6 +151,10 @@ def _problem(details: ErrorDetails) -> Problem:
     }
     message = messages.get(kind, details["msg"] + ("" if given.value is None else f" (found {given!r})"))
     return Problem(path, message.strip())
+
+
+def _in_words(pattern: object) -> str:
+    return IN_WORDS.get(str(pattern), f"of the form {pattern}")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from trainyard.spec import patterns
+from trainyard.spec.urls import check_server
+
 API_VERSION = "trainyard.dev/v1alpha1"
 KIND = "TrainerJob"
 MAX_NAME = 50
@@ -33,11 +36,12 @@ def _storage(uri: str) -> str:
 Int = Annotated[int, BeforeValidator(_integral)]
 Float = Annotated[float, BeforeValidator(_real)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)]
+Name = Annotated[str, StringConstraints(pattern=patterns.NAME, max_length=MAX_NAME)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+ServerUrl = Annotated[Uri, AfterValidator(check_server)]
 StorageUri = Annotated[Uri, AfterValidator(_storage)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
-ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+Quantity = Annotated[str, StringConstraints(pattern=patterns.QUANTITY, max_length=32)]
+ClassName = Annotated[str, StringConstraints(pattern=patterns.CLASS, max_length=128)]
 Foreign = dict[str, Any]
 """A block in another project's words, passed on verbatim and checked by our own code, not by the CRD."""
 
@@ -239,7 +243,7 @@ class Script(Part):
 class CustomTrainer(Part):
     """How the Trainer is built, where transformers' own is not enough."""
 
-    entrypoint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)]
+    entrypoint: Annotated[str, StringConstraints(pattern=patterns.ENTRYPOINT, max_length=256)]
     """`module:name` in spec.code: a subclass of Trainer, or a function that returns one. It is called with the
     arguments of Trainer (model, args, train_dataset, …) as keywords."""
 
@@ -247,7 +251,7 @@ class CustomTrainer(Part):
 class Resources(Part):
     """Resources of one worker."""
 
-    cpu: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?m?$", max_length=32)] | None = None
+    cpu: Annotated[str, StringConstraints(pattern=patterns.CPU, max_length=32)] | None = None
     """CPU cores, a Kubernetes quantity (`"4"`, `500m`). Training processes take as many threads as are their share."""
     memory: Quantity | None = None
     """Memory, a Kubernetes quantity (`16Gi`)."""
@@ -285,7 +289,7 @@ class Storage(Part):
 
     uri: StorageUri
     """`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…` or a local path."""
-    endpoint: Uri | None = None
+    endpoint: ServerUrl | None = None
     """URL of an S3-compatible server, such as `http://127.0.0.1:8333`. Default: the provider's."""
     region: Text | None = None
     """Region of the bucket. Default: AWS_REGION, or us-east-1."""
@@ -304,7 +308,7 @@ class Checkpoint(Part):
     """What happens when a save is due and those before are still being uploaded. Skip: it is left out and counted, and
     training goes on. Wait: training waits. The last step, and runs with load_best_model_at_end, always wait."""
 
-    every: Annotated[str, StringConstraints(pattern=r"^(Auto|[1-9][0-9]*[smh])$", max_length=16)] | None = None
+    every: Annotated[str, StringConstraints(pattern=patterns.EVERY, max_length=16)] | None = None
     """How often a checkpoint is saved, by time: a duration (`10m`), or Auto: as often as saves cost no more than the
     work that faults are expected to undo (Young and Daly), by what saves are measured to cost. save_steps and
     save_strategy in trainingArguments win over it. Default: by steps."""
@@ -378,9 +382,7 @@ class Spec(Part):
     """Auto: go on from the newest committed checkpoint, if there is one. Never: start anew, once for each TrainerJob
     that is created and each `trainyard run`; checkpoints of before are kept until you delete them, metrics.jsonl and
     final are the new start's. Required: fail if there is none."""
-    queue: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)] | None
-    ) = None
+    queue: Annotated[str, StringConstraints(pattern=patterns.QUEUE, max_length=63)] | None = None
     """On a cluster: queue of the gang scheduler that the operator was installed for (Kueue, Volcano, YuniKorn, KAI)."""
     scheduler_name: Annotated[str, StringConstraints(max_length=253)] | None = None
     """On a cluster: scheduler of the pods. Default: the gang scheduler's, or the cluster's."""

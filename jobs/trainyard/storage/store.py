@@ -23,6 +23,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, Per
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trainyard import errors
+from trainyard.spec.urls import check_server
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 """Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
 _NEVER_SENT, _TIMES_AGAIN = "connection was not ready", 5
 """What obstore calls unknown and gives up at once: a connection that was reset before a request went over it."""
+_UNREACHED = "error sending request"
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for pods in the Secret that spec.storage.secret names), "
     "and check spec.storage.uri and endpoint",
@@ -201,8 +203,10 @@ class Store:
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
         if _is_missing_bucket(error):
             return errors.StorageError(f"cannot {verb} {where}: there is no such bucket. Fix: create it")
-        what = "access denied" if denied else reason
-        return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {_HINTS[self.scheme]}")
+        what, fix = "access denied" if denied else reason, _HINTS[self.scheme]
+        if _UNREACHED in reason and self.scheme == "s3":
+            fix = "check that the server of spec.storage.endpoint or AWS_ENDPOINT_URL runs and is reached from here"
+        return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {fix}")
 
 
 def open_store(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:
@@ -288,18 +292,26 @@ def _split(uri: str) -> SplitResult:
 def _remote(
     scheme: str, bucket: str, prefix: str | None, endpoint: str | None, region: str | None, retries: Any
 ) -> ObjectStore:
-    plain_http = endpoint is not None and endpoint.startswith("http://")
-    client: Any = {**_DEADLINES, **({"allow_http": True} if plain_http else {})}
+    client: Any = dict(_DEADLINES)
     if scheme == "gs":
         return GCSStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
     if scheme == "az":
         return AzureStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
     # Every file has a digest of ours; a second SHA-256 over each part, for the signature, would cost as much again.
     config: Any = {"region": region or os.environ.get("AWS_REGION") or "us-east-1", "unsigned_payload": True}
-    if endpoint or os.environ.get("AWS_ENDPOINT_URL"):
-        config["endpoint"] = endpoint or os.environ["AWS_ENDPOINT_URL"]
-        client["allow_http"] = str(config["endpoint"]).startswith("http://")
+    if server := _server(endpoint):
+        config["endpoint"] = server
+        client["allow_http"] = server.startswith("http://")
     return S3Store(bucket, prefix=prefix, config=config, client_options=client, retry_config=retries)
+
+
+def _server(endpoint: str | None) -> str | None:
+    """The URL of an S3-compatible server, if one is named. Raises errors.StorageError for what is none."""
+    url = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+    try:
+        return check_server(url) if url else None
+    except ValueError as error:
+        raise errors.StorageError(f"spec.storage.endpoint, or AWS_ENDPOINT_URL: {error}") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,13 @@
+"""What a URL in a manifest or an environment variable must be."""
+
+from urllib.parse import urlsplit
+
+
+def check_server(url: str) -> str:
+    """The URL of an S3-compatible server. Raises ValueError for what is none, with the fix and without a password."""
+    if "@" in url:
+        raise ValueError("holds a name or a password: give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url} is no URL of a server: write http://host:port or https://host")
+    return url
