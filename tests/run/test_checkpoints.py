@@ -34,7 +34,17 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     assert verified.returncode == 0, verified.stderr
     pulled = cli("ckpt", "pull", str(file), second, "--as-trainer", "--to", str(tmp_path))
     assert (Path(pulled.stdout.strip()) / "optimizer.pt").read_bytes()[:2] == b"PK"
+    twice = cli("ckpt", "pull", str(file), second, "--to", str(tmp_path))
+    assert (twice.returncode, "exists; remove it" in twice.stderr) == (2, True), twice.stderr
+    nowhere = cli("ckpt", "pull", str(file), second, "--to", str(file))
+    assert (nowhere.returncode, "Fix: name a folder" in nowhere.stderr) == (7, True), nowhere.stderr
     run = tmp_path / "runs/job"
+    committed = run / "checkpoints" / second / "manifest.json"
+    committed.rename(away := tmp_path / "manifest.json")
+    assert "was never committed" in cli("ckpt", "verify", str(file), second).stderr
+    saving = cli("ckpt", "rm", str(file), second)
+    assert (saving.returncode, "is being saved" in saving.stderr) == (2, True), saving.stderr
+    away.rename(committed)
     weights = run / "checkpoints" / second / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     corrupt = cli("ckpt", "verify", str(file), "--all")
