@@ -72,7 +72,7 @@ bench: env ## Run the benchmarks: tables of ratios against named peers (three ho
 	@$(BIN)/python -m bench.restore
 	@$(BIN)/python -m bench.kills
 
-bench-cluster: env ## The benchmarks of the operator, on the cluster of `make cluster` (half an hour).
+bench-cluster: env ## The benchmarks of the operator, on the cluster of `make cluster` (an hour).
 	@$(BIN)/python -m bench.apply
 	@$(BIN)/python -m bench.recovery
 	@$(BIN)/python -m bench.control_plane
