@@ -180,7 +180,7 @@ def bare(api: Api, count: int) -> float:
         jobs = list(pool.map(functools.partial(_create, api), range(count)))
     ca = trustme.CA().cert_pem.bytes().decode()
     settings = render.Settings("none:1", "https://localhost:18443", ca, b"none")
-    writes = [_writes_of(job, settings) for job in jobs]
+    writes = [_writes_of(found, settings) for found in jobs]
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(functools.partial(_write, api), writes))

@@ -85,7 +85,7 @@ class Manifest:
         """
         try:
             document: dict[str, Any] = json.loads(data)
-            if document.pop(_DIGEST, known := _digest(document)) != known:
+            if _DIGEST in document and document.pop(_DIGEST) != _digest(document):
                 raise ValueError("the manifest is not as it was written: its digest is another")
             if document["format"] != FORMAT:  # not corrupt: it must not be set aside
                 raise JobError(
@@ -102,8 +102,7 @@ class Manifest:
 
 
 def _digest(document: dict[str, Any]) -> str:
-    rest = {name: value for name, value in document.items() if name != _DIGEST}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _known(kind: type[Manifest] | type[FileEntry], document: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """From what a person types to a run's folder in storage."""
 
-import os
 from pathlib import Path
 
 from trainyard.errors import NotFoundError
@@ -17,9 +16,7 @@ def open_named(name: str) -> Store:
         if "://" not in uri and not Path(uri).expanduser().is_dir():
             raise NotFoundError(f"{uri}: there is no such run. Has it been started?")
         store = open_store(uri, storage.endpoint, storage.region)
-    elif "://" in name:
-        store = open_store(name, os.environ.get("AWS_ENDPOINT_URL"))
-    elif Path(name).is_dir():
+    elif "://" in name or Path(name).is_dir():
         store = open_store(name)
     else:
         raise NotFoundError(f"{name}: no such manifest or run folder")

@@ -179,7 +179,12 @@ def _keep_process(config: dict[str, Any]) -> None:
         return
     if result.message.startswith("another rank went away"):
         time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
-    raise RuntimeError(_RANK_FAILED + json.dumps(result.__dict__ | {"message": f"rank {rank}: {result.message}"}))
+    raise _failed(replace(result, message=f"rank {rank}: {result.message}"))
+
+
+def _failed(result: Result) -> RuntimeError:
+    """What a worker raises, and _root_cause() reads in what Ray makes of it."""
+    return RuntimeError(_RANK_FAILED + json.dumps(asdict(result)))
 
 
 def _environment(seats: list["_Seat"], mine: "_Seat", local_size: int) -> dict[str, str]:
@@ -241,8 +246,7 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
             assert work.job.spec.resume_from is not None
             source = Path(local_folder(work.job.spec.resume_from, work.job.spec.storage))
             if words := lacks(source):
-                message = f"spec.resumeFrom: {work.job.spec.resume_from} {words}"
-                raise RuntimeError(_RANK_FAILED + json.dumps(Result("UserError", message).__dict__))
+                raise _failed(Result("UserError", f"spec.resumeFrom: {work.job.spec.resume_from} {words}"))
             restore.adopt(source, Path(work.resume_folder))
             return
         node.keep_restored(work.resumed)
@@ -251,7 +255,7 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
         except (CorruptCheckpointError, ValueError) as error:
             set_aside(work.store, work.resumed, str(error))
             message = f"checkpoint {work.resumed} is corrupt and was set aside ({error})"
-            raise RuntimeError(_RANK_FAILED + json.dumps(Result("Infrastructure", message).__dict__)) from error
+            raise _failed(Result("Infrastructure", message)) from error
 
 
 def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Result | int:

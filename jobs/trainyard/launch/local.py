@@ -101,8 +101,10 @@ class _Session:
             self.warm.close()
             self.uploads.close(at_once=self.killed.is_set())
         if self.killed.is_set():
-            lost = "stopped at once; steps since the last committed checkpoint are lost, also those that were staged"
-            lost = f"{lost}. Run the same command again to go on from it"
+            lost = (
+                "stopped at once; steps since the last committed checkpoint are lost, also those that were staged. "
+                "Run the same command again to go on from it"
+            )
             return Finished(ExitCode.INTERRUPTED, message=lost, at_once=True)
         orphans.end()
         if self.error is not None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from trainyard.spec import patterns
-from trainyard.spec.urls import check_server
+from trainyard.spec.urls import check_server, check_storage
 
 API_VERSION = "trainyard.dev/v1alpha1"
 KIND = "TrainerJob"
@@ -26,20 +26,13 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _storage(uri: str) -> str:
-    scheme, found, rest = uri.partition("://")
-    if found and (scheme not in ("s3", "gs", "az", "file") or (scheme != "file" and not rest.partition("/")[0])):
-        raise ValueError(f"{uri} is no storage: write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path")
-    return uri
-
-
 Int = Annotated[int, BeforeValidator(_integral)]
 Float = Annotated[float, BeforeValidator(_real)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Name = Annotated[str, StringConstraints(pattern=patterns.NAME, max_length=MAX_NAME)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 ServerUrl = Annotated[Uri, AfterValidator(check_server)]
-StorageUri = Annotated[Uri, AfterValidator(_storage)]
+StorageUri = Annotated[Uri, AfterValidator(check_storage)]
 Quantity = Annotated[str, StringConstraints(pattern=patterns.QUANTITY, max_length=32)]
 ClassName = Annotated[str, StringConstraints(pattern=patterns.CLASS, max_length=128)]
 Foreign = dict[str, Any]

@@ -11,3 +11,11 @@ def check_server(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url} is no URL of a server: write http://host:port or https://host")
     return url
+
+
+def check_storage(uri: str) -> str:
+    """The URI of a storage, or a local path. Raises ValueError for what is neither, with the fix."""
+    scheme, found, rest = uri.partition("://")
+    if found and (scheme not in ("s3", "gs", "az", "file") or (scheme != "file" and not rest.partition("/")[0])):
+        raise ValueError(f"{uri} is no storage: write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path")
+    return uri
