@@ -202,7 +202,7 @@ def test_another_model_under_the_same_name_is_refused(tiny: Tiny, tmp_path: Path
     ("storage", "message"),
     [
         ({"uri": "/proc/nowhere"}, "check that the folder exists"),
-        ({"uri": "s3://bucket/x", "endpoint": "http://127.0.0.1:9"}, "check that the server of spec.storage.endpoint"),
+        ({"uri": "s3://bucket/x", "endpoint": "http://127.0.0.1:9"}, "reaches the server: spec.storage.endpoint"),
     ],
     ids=["folder", "s3"],
 )

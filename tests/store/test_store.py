@@ -108,7 +108,7 @@ def test_a_server_that_is_not_there_is_told(s3_env: S3Server) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        with pytest.raises(StorageError, match=r"s3://bucket/x.*Fix: check that the server"):
+        with pytest.raises(StorageError, match=r"s3://bucket/x.*Fix: check that this machine reaches the server"):
             open_store("s3://bucket/x", endpoint).check_writable()
 
 

@@ -72,6 +72,7 @@ spec:
         ({"storage": {}}, "spec.storage.uri: missing"),
         ({"storage": {"uri": "s3://"}}, "s3:// is no storage: write s3://bucket/prefix"),
         ({"storage": {"uri": "http://bucket"}}, "http://bucket is no storage"),
+        ({"storage": {"uri": "ftp://me:pw@host"}}, "ftp://host is no storage"),
         ({"suspend": "yes please"}, "neither true nor false"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -20,6 +20,7 @@ from trainyard.checkpoint.staging import Tickets
 from trainyard.train import tensorfile
 from trainyard.train.capture import Capture
 from trainyard.train.copier import Copier, Copy
+from trainyard.train.leftovers import Leftovers
 from trainyard.train.slots import Slots
 from trainyard.train.tensorfile import Elsewhere, Layout, UnsupportedError
 
@@ -158,18 +159,20 @@ def test_what_no_such_file_can_hold_is_taken_as_torch_saves_it(tmp_path: Path) -
 
 def test_what_a_run_of_before_has_left_in_the_folder_is_no_part_of_a_save_and_goes(tmp_path: Path) -> None:
     slots = Slots(tmp_path / "buffers", tmp_path / "buffers", Tickets(tmp_path / "tickets"), rank=0)
-    slot, root = slots.take(), tmp_path / "root"
+    slot, root = slots.take(), tmp_path / "checkpoint-6"
     assert slot is not None
     (root / "deep").mkdir(parents=True)
     left = [root / name for name in ("model.safetensors", "deep/left", "vocab.json")]
     for file in left:
         file.write_text("of before")
-    capture = Capture(root, slot, slots, set(), pinned=False)
+    leftovers = Leftovers(tmp_path)
     again, since = tmp_path / "vocab.json", left[2].stat().st_ctime_ns
     shutil.copy2(left[2], again)
     while left[2].stat().st_ctime_ns == since:  # the kernel's clock ticks every few milliseconds
         shutil.copy2(again, left[2])  # the same words, size and times
     (root / "new").write_text("new")
+    leftovers.remove(root)
+    capture = Capture(root, slot, slots, set(), pinned=False)
     capture.take_written()
     assert [file.path for file in capture.files] == ["new", "vocab.json"]
     assert sorted(file.name for file in root.rglob("*")) == ["deep", "new", "vocab.json"]

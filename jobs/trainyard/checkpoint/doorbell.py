@@ -73,7 +73,7 @@ def settled(
 def flush(bell: Path, timeout: float) -> None:
     """Wait until nothing is left that can be uploaded and committed now, for as many seconds at most.
 
-    On a full disk of this node nothing can. For who is about to begin the next attempt: parts of other nodes are not
+    A full disk of this node is not waited for. For who is about to begin the next attempt: parts of other nodes are not
     waited for as long as else.
     """
     _ask_until(bell, {"settle": None}, timeout)

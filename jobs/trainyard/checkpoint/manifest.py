@@ -72,7 +72,10 @@ class Manifest:
         return sum(entry.size for entry in self.files)
 
     def to_json(self) -> bytes:
-        """The text of manifest.json. Digests have the shape of an OpenSSF Model Signing resource list."""
+        """The text of manifest.json, with a digest of its own.
+
+        Those of the files have the shape of an OpenSSF Model Signing resource list.
+        """
         document = asdict(self) | {"format": FORMAT}
         document[_DIGEST] = _digest(document)
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()

@@ -79,15 +79,24 @@ class Uploader:
         self._retry_at = 0.0
 
     def work(self) -> bool:
-        """Do what there is to do. Returns whether something is left that only time will bring."""
+        """Do what there is to do. Returns whether something is left that only time will bring.
+
+        Raises OSError when this node's disk does not take what became of a checkpoint.
+        """
         left = False
         groups = self.tickets.waiting()
         for group in groups:
             if group[0].id not in self._sent and not self._send(group):
                 left = True
                 break  # the storage is away: the newer ones would fare no better
+        full: OSError | None = None
         for identity in list(self._sent):
-            left = not self._commit(identity) or left
+            try:
+                left = not self._commit(identity) or left
+            except OSError as error:  # no room for a receipt: the others are committed in the storage all the same
+                full = full or error
+        if full is not None:
+            raise full
         return left
 
     def _send(self, group: list[Ticket]) -> bool:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from trainyard.checkpoint.attempts import list_attempts
+from trainyard.checkpoint.attempts import newest_number
 from trainyard.checkpoint.catalogue import (
     Checkpoint,
     committed,
     is_there,
     list_checkpoints,
-    newest_attempt,
     read_manifest,
 )
 from trainyard.cli.cluster import on_cluster, open_run
@@ -20,6 +19,7 @@ from trainyard.cli.output import format_option, human_size, print_json, print_ta
 from trainyard.cli.runs import is_named
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.errors import JobError, NotFoundError, StorageError, StorageFullError
+from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
@@ -123,9 +123,10 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
         partial.rename(folder)
     except ValueError as error:
         raise StorageError(f"{identity} is damaged: {error}. Fix: pull an older one (trainyard ckpt ls)") from error
-    except (OSError, RuntimeError, StorageFullError) as error:  # torch tells of a full disk in its own way
-        text = f"cannot write {folder}: {error}. Fix: name a folder with enough room with --to"
-        raise StorageError(text.partition("\n")[0]) from error
+    except (OSError, RuntimeError, StorageFullError) as error:
+        # Of torch a full disk is a RuntimeError, and what it tells goes on for lines; ours names another fix.
+        told = "no space left" if isinstance(error, StorageFullError) else str(error).partition("\n")[0]
+        raise StorageError(f"cannot write {folder}: {told}. Fix: name a folder with enough room with --to") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     click.echo(folder)
@@ -142,8 +143,7 @@ def rm(kubectl: Kubectl, run: str, checkpoint: str, yes: bool) -> None:
 
     store = open_run(kubectl, run)
     identity = _find(store, checkpoint, whole=False)
-    newest = newest_attempt(list_attempts(store))
-    if identity.attempt == newest and not is_there(store, identity):
+    if not is_there(store, identity) and _goes_on(store, identity.attempt):
         raise click.UsageError(f"{identity} is being saved, or its run was killed; the next run sweeps what is left")
     if [identity] == committed(list_checkpoints(store)):
         click.echo(f"{identity} is the only committed checkpoint: without it the run starts anew", err=True)
@@ -183,6 +183,11 @@ def _find(store: Store, name: str | None, whole: bool = True) -> CheckpointId:
             return each.id
     known = ", ".join(f"{each.id} ({each.state})" for each in found) or "none"
     raise NotFoundError(f"{store.url()} has no checkpoint {name}; there are: {known}")
+
+
+def _goes_on(store: Store, attempt: int) -> bool:
+    """Whether an attempt is the newest, and nothing tells that it has ended."""
+    return attempt == newest_number(store) and not store.exists(layout.attempt_end_path(attempt))
 
 
 def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:

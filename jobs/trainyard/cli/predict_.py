@@ -14,7 +14,7 @@ from trainyard.cli.output import format_option, print_json, print_table
 @click.argument("inputs", nargs=-1)
 @click.option("--task", help="The model's task, where its folder does not tell.")
 @click.option(
-    "--endpoint", envvar="AWS_ENDPOINT_URL", help="URL of an S3-compatible server, for a model at an s3:// URI."
+    "--endpoint", help="URL of an S3-compatible server, for a model at an s3:// URI. Default: AWS_ENDPOINT_URL."
 )
 @format_option("table", "json")
 def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str | None, output: str) -> None:
@@ -27,11 +27,16 @@ def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str
         raise click.UsageError("there is nothing to predict: give a text, or lines on standard input")
     from trainyard.cli.output import quiet_libraries
     from trainyard.spec.model import Storage
+    from trainyard.spec.urls import check_server
 
     quiet_libraries()
     from trainyard.train import evaluate
 
-    trained = evaluate.find(model, Storage(uri=os.curdir, endpoint=endpoint), task)
+    try:
+        storage = Storage(uri=os.curdir, endpoint=check_server(endpoint) if endpoint else None)
+    except ValueError as error:
+        raise click.UsageError(f"--endpoint: {error}") from None
+    trained = evaluate.find(model, storage, task)
     answers = list(evaluate.predict(trained, texts))
     if output == "json":
         print_json([{"input": text, "output": answer} for text, answer in answers])

@@ -142,13 +142,14 @@ class _Server:
 
     def serve(self) -> None:
         left = self._work()
-        while self.owned or (left and not self.fault and time.monotonic() < self.deadline):
+        while self.owned or (left and time.monotonic() < self.deadline):
             watched = [self.listener, sys.stdin] if self.owned else [self.listener]
             due = self.metrics is not None and self.metrics.kept.file.exists() and self._grown()
             pause = _FAULT_SECONDS if self.fault else _LOOK_AGAIN
             ready, _, _ = select.select(watched, [], [], pause if left or due else None)
             if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1024):
-                self.owned, self.deadline = False, time.monotonic() + _LAST_SECONDS
+                self.owned = False
+                self.deadline = time.monotonic() + (2 * _FAULT_SECONDS if self.fault else _LAST_SECONDS)
                 self._inherit()
             if self.listener in ready:
                 self._hear()

@@ -37,7 +37,7 @@ def lacks(checkpoint: Path) -> str:
         return f"holds no {state.name}, so it is no checkpoint of Trainer"
     try:
         damaged = not isinstance(json.loads(state.read_bytes()), dict)
-    except ValueError:
+    except (OSError, ValueError):
         damaged = True
     if damaged:
         return f"holds a damaged {state.name}: name another checkpoint"

@@ -58,6 +58,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        hide_input_in_errors=True,
         frozen=True,
         strict=True,
         alias_generator=to_camel,

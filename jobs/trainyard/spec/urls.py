@@ -1,4 +1,4 @@
-"""What a URL in a manifest or an environment variable must be."""
+"""What a URL or a path in a manifest or an environment variable must be."""
 
 from urllib.parse import urlsplit
 
@@ -17,5 +17,12 @@ def check_storage(uri: str) -> str:
     """The URI of a storage, or a local path. Raises ValueError for what is neither, with the fix."""
     scheme, found, rest = uri.partition("://")
     if found and (scheme not in ("s3", "gs", "az", "file") or (scheme != "file" and not rest.partition("/")[0])):
-        raise ValueError(f"{uri} is no storage: write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path")
+        fix = "write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path"
+        raise ValueError(f"{shown(uri)} is no storage: {fix}")
     return uri
+
+
+def shown(uri: str) -> str:
+    """A URI without the name and the password that may stand in it."""
+    scheme, found, rest = uri.partition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}"

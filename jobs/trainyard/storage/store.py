@@ -23,7 +23,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, Per
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trainyard import errors
-from trainyard.spec.urls import check_server
+from trainyard.spec.urls import check_server, shown
 
 T = TypeVar("T")
 
@@ -206,7 +206,7 @@ class Store:
             return errors.StorageError(f"cannot {verb} {where}: there is no such bucket. Fix: create it")
         what, fix = "access denied" if denied else reason, _HINTS[self.scheme]
         if _UNREACHED in reason and self.scheme == "s3":
-            fix = "check that the server of spec.storage.endpoint or AWS_ENDPOINT_URL runs and is reached from here"
+            fix = "check that this machine reaches the server: spec.storage.endpoint, AWS_ENDPOINT_URL or the region's"
         return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {fix}")
 
 
@@ -232,7 +232,8 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
             raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {_HINTS['file']}") from error
     parts = _split(uri)
     if parts.scheme not in ("s3", "gs", "az") or not parts.netloc:
-        raise errors.StorageError(f"{uri}: not a storage URI. Write s3://bucket/prefix, gs://…, az://…, or a path")
+        given = shown(uri)
+        raise errors.StorageError(f"{given}: not a storage URI. Write s3://bucket/prefix, gs://…, az://…, or a path")
     prefix = parts.path.strip("/") or None
     try:
         place = (parts.scheme, parts.netloc, prefix, endpoint, region)

@@ -32,8 +32,6 @@ class Capture:
         self.files: list[StagedFile] = []
         self.later: list[Copy] = []
         self._elsewhere = Elsewhere()
-        self._before = {file.path: _mark(file) for file in folder_files(root)}
-        """What a run of before has left below the root."""
         self._volatile, self._pinned = volatile, pinned
 
     @contextlib.contextmanager
@@ -74,17 +72,13 @@ class Capture:
         self._place(_MODEL, tensorfile.lay_out_weights(_MODEL, weights, self._elsewhere))
 
     def take_written(self) -> None:
-        """Take what was really written below the root: small things, and what an override of Trainer's saves itself.
-
-        What a run of before has left there is removed. Not earlier, and no folder: other ranks are making them.
-        """
+        """Take what was really written below the root: small things, and what an override of Trainer's saves itself."""
         taken = {restored_path(file.path) for file in self.files}
         for file in folder_files(self.root):
-            if _mark(file) == self._before.get(file.path):
-                Path(file.source).unlink()
-            elif file.path not in PICKLES and file.path not in taken:
-                with Path(file.source).open("rb") as stream:
-                    self._take(file.path, stream)
+            if file.path in PICKLES or file.path in taken:
+                continue
+            with Path(file.source).open("rb") as stream:
+                self._take(file.path, stream)
 
     def _take(self, path: str, stream: BinaryIO) -> None:
         size = stream.seek(0, os.SEEK_END)
@@ -119,9 +113,3 @@ class Capture:
             return None
         path = Path(os.path.abspath(file))  # noqa: PTH100 - links are not to be followed
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else None
-
-
-def _mark(file: StagedFile) -> tuple[int, int]:
-    """What changes whenever a file is written, however it is written."""
-    status = Path(file.source).stat()
-    return status.st_ino, status.st_ctime_ns

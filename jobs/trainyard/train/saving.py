@@ -28,6 +28,7 @@ from trainyard.train.cadence import Costs
 from trainyard.train.capture import Capture
 from trainyard.train.copier import Copier
 from trainyard.train.events import Events
+from trainyard.train.leftovers import Leftovers
 from trainyard.train.slots import Slot, Slots
 
 
@@ -114,13 +115,17 @@ class Saving:
         self._told_skips = 0
         self._unsettled: list[CheckpointId] = []
         self._pending: _Pending | None = None
+        self._left: Leftovers | None = None
+        """On rank 0: the other ranks write no file of their own into a checkpoint."""
         self._skipped = False
         self._voided = False
         """Whether something else than the optimizer has changed the weights while they were copied."""
         self.commit_seconds = 0.0
 
     def prepare(self, trainer: Trainer) -> None:
-        """Write once what is the same in every checkpoint: configuration and processor."""
+        """Before the first save: look at what was left here, and write once what is the same in every checkpoint."""
+        if self.commit is not None:
+            self._left = Leftovers(_output(trainer))
         if not trainer.args.should_save or _overridden(trainer):
             return
         if trainer.is_fsdp_enabled:  # else accelerate would copy every shard to the host before we do
@@ -147,8 +152,9 @@ class Saving:
             return
         self._copier.settle()
         slot = self._slot(forced)
-        folder = Path(os.path.abspath(str(trainer.args.output_dir)))  # noqa: PTH100 - links are not to be followed
-        folder /= f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+        folder = _output(trainer) / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+        if self._left is not None:
+            self._left.remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
         self.capture = Capture(folder, slot, self.slots, volatile, pinned=trainer.args.device.type == "cuda")
@@ -264,6 +270,10 @@ class Saving:
         best = trainer.state.best_model_checkpoint
         keep = {newest.name, Path(best).name if best else newest.name}
         return tuple(each for each in newest.parent.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if each.name not in keep)
+
+
+def _output(trainer: Trainer) -> Path:
+    return Path(os.path.abspath(str(trainer.args.output_dir)))  # noqa: PTH100 - links are not to be followed
 
 
 def save_model(saving: Saving, trainer: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
