@@ -41,9 +41,11 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     run = tmp_path / "runs/job"
     committed = run / "checkpoints" / second / "manifest.json"
     committed.rename(away := tmp_path / "manifest.json")
+    (run / "attempts/00001-end.json").rename(end := tmp_path / "end.json")  # as while it trains
     assert "was never committed" in cli("ckpt", "verify", str(file), second).stderr
     saving = cli("ckpt", "rm", str(file), second)
     assert (saving.returncode, "is being saved" in saving.stderr) == (2, True), saving.stderr
+    end.rename(run / "attempts/00001-end.json")
     away.rename(committed)
     weights = run / "checkpoints" / second / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
