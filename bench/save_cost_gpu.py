@@ -13,7 +13,10 @@ from pathlib import Path
 from bench.common import save
 from bench.save_cost import FRESH, run, table
 
-EVERY = {"none": 40, "ours": 40, "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12}
+EVERY = {
+    "none": 40, "ours-none": 40, "ours": 40,
+    "memory": 12, "disk": 12, "dcp-thread": 24, "dcp-process": 24, "ray-stock": 12,
+}  # fmt: skip
 """By mode: steps between two saves, an eighth of a second each."""
 _THREADS = 8
 

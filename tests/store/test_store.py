@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import stat
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from obstore.store import ObjectStore
 from tests.bed.proxy import Fault, FaultyProxy
 from tests.bed.s3 import S3Server
 from trainyard.errors import NotFoundError, StorageError
-from trainyard.storage.store import Store, open_store
+from trainyard.storage.store import CHUNK_BYTES, Store, open_store
 
 MakeStore = Callable[[], Store]
 
@@ -95,6 +96,38 @@ def test_a_connection_that_is_reset_before_it_is_used_is_made_again(
     assert not store.create("claim", b"y")
     assert failed == ["file", "claim"]
     assert store.get("file") == b"x"
+
+
+def test_a_part_whose_connection_is_reset_before_it_is_used_is_asked_for_again(
+    s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, get_range, failed = open_store("s3://bucket/unused-part", s3_env.endpoint), obstore.get_range_async, []
+    big = os.urandom(2 * CHUNK_BYTES + 7)
+    store.put("big", big)
+
+    async def fails_once(backend: ObjectStore, path: str, *, start: int, length: int) -> Any:
+        if start not in failed:
+            failed.append(start)
+            raise GenericError('Generic S3 error\n\nDebug source: Canceled, "connection was not ready"')
+        return await get_range(backend, path, start=start, length=length)
+
+    monkeypatch.setattr(obstore, "get_range_async", fails_once)
+    assert b"".join(store.stream("big", len(big))) == big
+    assert sorted(failed) == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
+
+
+def test_who_stops_reading_waits_for_no_part_and_leaves_no_thread(s3_env: S3Server) -> None:
+    size, proxy = 4 * CHUNK_BYTES, FaultyProxy(s3_env.endpoint)
+    open_store("s3://bucket/stops", s3_env.endpoint).put("big", os.urandom(size))
+    try:
+        chunks = open_store("s3://bucket/stops", proxy.endpoint).stream("big", size, at_once=1)
+        with proxy.fault(Fault(bandwidth=2 * CHUNK_BYTES)):  # the next part is half a second on its way
+            next(chunks)
+            with proxy.fault(Fault(hang=True)):
+                chunks.close()
+        assert not [thread for thread in threading.enumerate() if thread.name == "trainyard-requests"]
+    finally:
+        proxy.close()
 
 
 def test_wrong_credentials_are_told_without_the_secret(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

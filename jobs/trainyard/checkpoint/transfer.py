@@ -22,7 +22,7 @@ _OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_ran
 _MOST_PARTS = 10_000
 AT_ONCE = 16
 """Chunks of 8 MiB under way, and in memory, at once: parts of large files, or small files of that size together."""
-_RESTORING = 2 * AT_ONCE
+_RESTORING = 3 * AT_ONCE
 """The same while a checkpoint is brought: nothing trains meanwhile, and everybody waits."""
 _FILES_A_CHUNK = 4
 """Small files under way in place of a chunk, as far as the bytes allow."""

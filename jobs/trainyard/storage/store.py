@@ -4,13 +4,14 @@ obstore does the work; this module adds what a training job needs on top: explic
 three outcomes a caller can tell apart (there, not there, storage broken), and messages with the fix.
 """
 
+import asyncio
 import collections
 import contextlib
 import errno
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
@@ -24,6 +25,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trainyard import errors
 from trainyard.spec.urls import check_server, shown
+from trainyard.storage.background import event_loop
 
 T = TypeVar("T")
 
@@ -117,17 +119,25 @@ class Store:
             yield self.get(path)
             return
         starts = iter(range(0, self._size(path), CHUNK_BYTES))
-        with ThreadPoolExecutor(at_once) as pool:
-            ahead = collections.deque(pool.submit(self._part, path, at) for at in islice(starts, at_once))
+        with event_loop() as loop:
+            ahead = collections.deque(self._ahead(loop, path, at) for at in islice(starts, at_once))
             while ahead:
-                chunk = ahead.popleft().result()
-                ahead.extend(pool.submit(self._part, path, at) for at in islice(starts, 1))
+                chunk = self._ask("read", path, ahead.popleft().result, again=0)
+                ahead.extend(self._ahead(loop, path, at) for at in islice(starts, 1))
                 yield chunk
 
-    def _part(self, path: str, start: int) -> memoryview:
+    def _ahead(self, loop: asyncio.AbstractEventLoop, path: str, start: int) -> Future[memoryview]:
+        return asyncio.run_coroutine_threadsafe(self._part(path, start), loop)
+
+    async def _part(self, path: str, start: int, again: int = _TIMES_AGAIN) -> memoryview:
         part: Any = {"start": start, "length": CHUNK_BYTES}
-        # Not copied into bytes: that costs as much as half of the digest.
-        return self._ask("read", path, lambda: memoryview(obstore.get_range(self.backend, path, **part)))
+        try:
+            # Not copied into bytes: that costs as much as half of the digest.
+            return memoryview(await obstore.get_range_async(self.backend, path, **part))
+        except BaseError as error:
+            if not again or _NEVER_SENT not in str(error):
+                raise
+            return await self._part(path, start, again - 1)
 
     def _size(self, path: str) -> int:
         return self._ask("read", path, lambda: int(obstore.head(self.backend, path)["size"]))
