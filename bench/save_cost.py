@@ -42,6 +42,7 @@ NONE = ("none", "ours-none")
 """Modes without saves: as the peers start, and as ours does."""
 SETTINGS = {"a core to spare": 1, "all cores busy": 2}
 """Threads that train, of two cores."""
+COLUMNS = ("blocked", "lost", "by its own steps", "first save")
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
 
 
@@ -119,38 +120,44 @@ def _ours(arguments: list[str], threads: int, folder: Path, job: str) -> None:
     timed([str(BIN / "trainyard"), "run", str(file)], folder / "ours.log", threads)
 
 
+def of_a_save(row: dict[str, float], none: dict[str, float], saves: int) -> dict[str, float]:
+    """The columns of a run: seconds for each steady save that was made, not for those that were left out."""
+    steady = saves - FRESH
+    made = steady - row["skipped"]
+    # What lies between any two steps of a run is no save's.
+    blocked = row["blocked"] * steady - row["steps"] * row["between"]
+    lost = row["seconds"] - row["steps"] * none["seconds"] / none["steps"]
+    each = (blocked / made, lost / made, row["beside"] * steady / made, row["first"] - row["between"])
+    return dict(zip(COLUMNS, each, strict=True))
+
+
 def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
     """The lines of a setting. What is lost is counted against the run without saves of the same round and launcher."""
-    steady = saves - FRESH
-    lines = [f"{'':<14}{'blocked':>26}{'lost':>26}{'by its own steps':>26}{'first save':>26}"]
-    lost, blocked, own = dict[str, list[float]](), dict[str, list[float]](), dict[str, list[float]]()
+    lines = [f"{'':<14}" + "".join(f"{name:>26}" for name in COLUMNS)]
+    cells = dict[str, dict[str, list[float]]]()
     for mode, each in rows.items():
-        pairs = list(zip(each, rows["ours-none" if mode.startswith("ours") else "none"], strict=True))
-        lost[mode] = [(row["seconds"] - row["steps"] * none["seconds"] / none["steps"]) / steady for row, none in pairs]
-        # What lies between any two steps of a run is no save's.
-        blocked[mode] = [row["blocked"] - row["steps"] * row["between"] / steady for row in each]
-        own[mode] = [row["beside"] for row in each]
-        first = [row["first"] - row["between"] for row in each]
-        lines.append(f"{mode:<14}{spread(blocked[mode]):>26}{spread(lost[mode]):>26}"
-                     f"{spread(own[mode]):>26}{spread(first):>26}")  # fmt: skip
-    drift = max(max(whole) - min(whole) for whole in ([row["seconds"] for row in rows[mode]] for mode in NONE)) / steady
-    noise = max(abs(lost) for mode in NONE for lost in own[mode])
-    blocks = statistics.median(blocked["ray-stock"]) / statistics.median(blocked["ours"])
+        beside = rows["ours-none" if mode.startswith("ours") else "none"]
+        costs = [of_a_save(row, none, saves) for row, none in zip(each, beside, strict=True)]
+        cells[mode] = {name: [cost[name] for cost in costs] for name in COLUMNS}
+        lines.append(f"{mode:<14}" + "".join(f"{spread(values):>26}" for values in cells[mode].values()))
+    runs = [[row["seconds"] for row in rows[mode]] for mode in NONE]
+    drift = max(max(seconds) - min(seconds) for seconds in runs) / (saves - FRESH)
+    noise = max(abs(lost) for mode in NONE for lost in cells[mode]["by its own steps"])
     return [
         *lines,
         f"runs without saves differ by {drift:.3f} s for each save that others make in that time, and by their",
         f"own steps lose up to {noise:.3f} s: so much is noise",
-        f"blocked {blocks:,.0f}× less than stock (goal 1,000)",
-        f"lost {_less(lost, drift)}",
-        f"by its own steps {_less(own, noise)}",
+        f"blocked {_less(cells, 'blocked', 0)} (goal 1,000)",
+        f"lost {_less(cells, 'lost', drift)}",
+        f"by its own steps {_less(cells, 'by its own steps', noise)}",
     ]
 
 
-def _less(lost: dict[str, list[float]], noise: float) -> str:
-    ours, stock = (statistics.median(lost[mode]) for mode in ("ours", "ray-stock"))
+def _less(cells: dict[str, dict[str, list[float]]], name: str, noise: float) -> str:
+    ours, stock = (statistics.median(cells[mode][name]) for mode in ("ours", "ray-stock"))
     if ours > noise:
-        return f"{ours:.3f} s, {stock / ours:.0f}× less than stock"
-    return f"{ours:.3f} s, which is below the noise: at least {stock / noise:.1f}× less than stock"
+        return f"{ours:.3g} s, {stock / ours:,.0f}× less than stock"
+    return f"{ours:.3g} s, which is below the noise: at least {stock / noise:.1f}× less than stock"
 
 
 def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
