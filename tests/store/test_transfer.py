@@ -1,17 +1,20 @@
 """Commit, restore and corruption, on a folder and on a real S3 server."""
 
+import hashlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.bed.proxy import Fault, FaultyProxy
 from tests.bed.s3 import S3Server
 from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Commit, Run, Ticket, Tickets
-from trainyard.checkpoint.transfer import CorruptCheckpointError, chunk_bytes, download, folder_files, verify
+from trainyard.checkpoint.transfer import CorruptCheckpointError, chunk_bytes, download, folder_files, upload, verify
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import CHUNK_BYTES, Store, open_store
@@ -79,6 +82,27 @@ def test_objects_that_were_swapped_are_never_taken(store: Store, committed: Mani
     with pytest.raises(CorruptCheckpointError, match=r"5,000 bytes instead of 10,000|10,000 bytes instead of 5,000"):
         download(store, committed, committed.id.folder, tmp_path / "back")
     assert not [file for file in (tmp_path / "back").rglob("*") if file.is_file()]
+
+
+def test_what_is_sent_in_parts_is_what_was_read_though_parts_are_sent_again(s3_env: S3Server, tmp_path: Path) -> None:
+    content = os.urandom(6 * CHUNK_BYTES + 7)
+    (tmp_path / "staged").mkdir()
+    (tmp_path / "staged/model").write_bytes(content)
+    proxy, store = FaultyProxy(s3_env.endpoint), open_store(f"s3://bucket/{tmp_path.name}", s3_env.endpoint)
+    through = open_store(store.uri, proxy.endpoint)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(upload, through, "sent", folder_files(tmp_path / "staged"), at_once=2)
+            for _ in range(3):
+                with proxy.fault(Fault(bandwidth=CHUNK_BYTES)):  # which cuts all connections when it begins and ends
+                    before = proxy.requests
+                    while proxy.requests < before + 2 and not sent.done():
+                        time.sleep(0.01)
+            (entry,) = sent.result(timeout=60)
+        assert store.get("sent/model") == content
+        assert entry.sha256 == hashlib.sha256(content).hexdigest()
+    finally:
+        proxy.close()
 
 
 def test_an_object_of_any_size_has_no_more_parts_than_s3_takes() -> None:
