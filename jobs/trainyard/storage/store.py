@@ -122,22 +122,23 @@ class Store:
         with event_loop() as loop:
             ahead = collections.deque(self._ahead(loop, path, at) for at in islice(starts, at_once))
             while ahead:
-                chunk = self._ask("read", path, ahead.popleft().result, again=0)
+                chunk = self._ask("read", path, ahead.popleft())
                 ahead.extend(self._ahead(loop, path, at) for at in islice(starts, 1))
                 yield chunk
 
-    def _ahead(self, loop: asyncio.AbstractEventLoop, path: str, start: int) -> Future[memoryview]:
-        return asyncio.run_coroutine_threadsafe(self._part(path, start), loop)
+    def _ahead(self, loop: asyncio.AbstractEventLoop, path: str, start: int) -> Callable[[], memoryview]:
+        """Ask for a part in the background. Returns what waits for it; called again, it asks again."""
 
-    async def _part(self, path: str, start: int, again: int = _TIMES_AGAIN) -> memoryview:
+        def ask() -> Future[memoryview]:
+            return asyncio.run_coroutine_threadsafe(self._part(path, start), loop)
+
+        asked = [ask()]
+        return lambda: (asked.pop() if asked else ask()).result()
+
+    async def _part(self, path: str, start: int) -> memoryview:
         part: Any = {"start": start, "length": CHUNK_BYTES}
-        try:
-            # Not copied into bytes: that costs as much as half of the digest.
-            return memoryview(await obstore.get_range_async(self.backend, path, **part))
-        except BaseError as error:
-            if not again or _NEVER_SENT not in str(error):
-                raise
-            return await self._part(path, start, again - 1)
+        # Not copied into bytes: that costs as much as half of the digest.
+        return memoryview(await obstore.get_range_async(self.backend, path, **part))
 
     def _size(self, path: str) -> int:
         return self._ask("read", path, lambda: int(obstore.head(self.backend, path)["size"]))
