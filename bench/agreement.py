@@ -1,14 +1,18 @@
 """What it costs a step that all ranks agree on saving and stopping: an asynchronous all-reduce of a few numbers.
 
-    python -m bench.agreement [blocks]
+    python -m bench.agreement [steps]
 
-Two processes train a small model with DistributedDataParallel on gloo. Blocks of steps without the callback and with it
-take turns; the cost is the difference of two neighbours' seconds a step. With it a rank also looks whether it has a
-free slot to stage in, as in a job.
+Two processes train a small model with DistributedDataParallel on gloo, and agree as often as a job does. An agreement
+is started at a step's end and read at the next one's: the cost is what these two take more than those until the next
+agreement, shared out among all of them. So neighbours are compared, and a machine that is slower a minute later does
+not count. With it a rank also looks whether it has a free slot to stage in, as in a job.
 """
 
+import itertools
 import json
+import math
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -16,13 +20,15 @@ from pathlib import Path
 
 from bench.common import BIN, save, spread, timed
 
-STEPS = 100
-"""In each block."""
+_WARM_UP = 100
+"""Steps that do not count."""
 _RANKS = 2
+_SURE = 1.96
+"""Standard errors to each side of a mean that hold the true one with 95 % certainty."""
 
 
-def train(blocks: int, file: Path) -> None:
-    """As one of the ranks: write seconds a step of each block, with the callback and without."""
+def train(steps: int, file: Path) -> None:
+    """As one of the ranks: write the times at which steps end, and which of them began an agreement."""
     import torch
     import torch.distributed as dist
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -42,39 +48,49 @@ def train(blocks: int, file: Path) -> None:
     callback = AgreementCallback(lambda: not slots.free())
     state, control = TrainerState(max_steps=1_000_000), TrainerControl()
     callback.on_train_begin(args, state, control)
-    found: dict[str, list[float]] = {"without": [], "with": []}
-    for block in range(-2, 2 * blocks):  # the first two warm up
-        name = ("without", "with")[block % 2]
-        dist.barrier()
-        start = time.perf_counter()
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            model(rows).square().mean().backward()
-            optimizer.step()
-            if name == "with":
-                state.global_step += 1
-                callback.on_step_end(args, state, control)
-        if block >= 0:
-            found[name].append((time.perf_counter() - start) / STEPS)
+    ends, started = list[float](), list[bool]()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(rows).square().mean().backward()
+        optimizer.step()
+        state.global_step += 1
+        callback.on_step_end(args, state, control)
+        ends.append(time.perf_counter())
+        started.append(callback._pending is not None)
     callback.on_train_end(args, state, control)
     if dist.get_rank() == 0:
-        file.write_text(json.dumps(found))
+        file.write_text(json.dumps({"ends": ends, "started": started}))
     dist.destroy_process_group()
 
 
-def main(blocks: int = 30) -> None:
-    """Print the table and save the numbers."""
+def costs(ends: list[float], started: list[bool]) -> tuple[list[float], list[float]]:
+    """Seconds that each agreement takes, and seconds of a step without one beside it."""
+    took = [after - before for before, after in itertools.pairwise(ends)]
+    begins = [index for index, begun in enumerate(started[1:]) if begun and index >= _WARM_UP]
+    found, plain = list[float](), list[float]()
+    for begin, next_one in itertools.pairwise(begins):
+        if next_one - begin > 2:
+            plain.append(statistics.mean(took[begin + 2 : next_one]))
+            found.append(sum(took[begin : begin + 2]) - 2 * plain[-1])
+    return found, plain
+
+
+def main(steps: int = 10_000) -> None:
+    """Print the figures and save the numbers."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "times.json"
         command = [str(BIN / "torchrun"), f"--nproc-per-node={_RANKS}", "--module", "bench.agreement"]
-        timed([*command, str(blocks), str(file)], Path(folder) / "log")
-        found = {name: [1000 * seconds for seconds in each] for name, each in json.loads(file.read_text()).items()}
-    costs = [with_it - without for without, with_it in zip(found["without"], found["with"], strict=True)]
-    print(f"Milliseconds a step at {_RANKS} ranks, median (range) of {blocks} blocks of {STEPS} steps")
-    print(f"  without   {spread(found['without'])}")
-    print(f"  with      {spread(found['with'])}")
-    print(f"  difference of neighbours {spread(costs)} (goal: median ≤ 0.1)")
-    save("agreement", found)
+        timed([*command, str(steps), str(file)], Path(folder) / "log")
+        times = json.loads(file.read_text())
+    found, plain = ([1000 * seconds for seconds in each] for each in costs(**times))
+    error = _SURE * statistics.stdev(found) / math.sqrt(len(found))
+    mean, between = statistics.mean(found), (steps - _WARM_UP) / sum(times["started"][_WARM_UP:])
+    print(f"Milliseconds at {_RANKS} ranks, {len(found)} agreements, one every {between:.1f} steps")
+    print(f"  a step without one  {spread(plain)}, median (range)")
+    print(f"  an agreement        {mean:.3g} ({mean - error:.3g} to {mean + error:.3g}), mean with 95 % certainty")
+    low, high = (mean - error) / between, (mean + error) / between
+    print(f"  of it a step        {mean / between:.3g} ({low:.3g} to {high:.3g}) (goal ≤ 0.1)")
+    save("agreement", times)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from trainyard.train.callbacks import AgreementCallback
 
-ASKED, BUSY, TOLD = 40, 60, 100
+ASKED, BUSY, TOLD = 40, 80, 140
 """Steps at which rank 1 is asked to save, has no free slot, and is asked to stop. Rank 0 is asked to save, too, when
 they are agreeing on it already. Each is asked to stop once more before its last step is committed, and after it.
 """
