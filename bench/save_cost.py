@@ -22,6 +22,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from bench.sink import Shape, shaped
 FRESH = 2
 """Saves at the beginning that make their buffers."""
 SECONDS = {
-    "none": 15, "ours-none": 30, "ours": 30,
+    "none": 15, "ours-none": 36, "ours": 36,
     "memory": 3, "disk": 3, "dcp-thread": 6, "dcp-process": 6, "ray-stock": 3,
 }  # fmt: skip
 """By mode: of training between two saves, with a core to spare; half as long again without.
@@ -43,7 +44,15 @@ NONE = ("none", "ours-none")
 SETTINGS = {"a core to spare": 1, "all cores busy": 2}
 """Threads that train, of two cores."""
 COLUMNS = ("blocked", "lost", "by its own steps", "first save")
+Turn = tuple[int, int]
+_TURN, _ALONE = 8, 4
+"""Steps beside our uploader and steps without it, in turn: it is stopped for these."""
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
+
+
+def turns(every: int) -> list[Turn]:
+    """Of our uploader after a save: after which step each begins, and ends. First the state is copied without it."""
+    return [(at, at + _TURN) for at in range(2 * _ALONE, every - _TURN - _ALONE + 1, _TURN + _ALONE)]
 
 
 def step_seconds(threads: int, folder: Path) -> float:
@@ -57,14 +66,16 @@ def steps_in(seconds: float, threads: int, step: float) -> int:
     return max(8, round(seconds * (threads + 1) / 2 / step))
 
 
-def trained(mode: str, saves: int, every: int, threads: int, folder: Path, job: str) -> dict[str, Any]:
+def trained(
+    mode: str, saves: int, every: int, threads: int, folder: Path, job: str, turns: Sequence[Turn] = ()
+) -> dict[str, Any]:
     """What save_cost_train.py wrote of a run with so many saves, one every so many steps; `job`: more of our spec."""
     times = folder / "times.json"
     output = Path("/dev/shm/ty-bench") if mode == "memory" else folder / "output"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     arguments = [mode, str(saves), str(every), str(times), str(output)]
     if mode.startswith("ours"):
-        _ours(arguments, threads, folder, job)
+        _ours([*arguments, json.dumps(turns)], threads, folder, job)
     else:
         # Under torchrun, as ours: a process group of one makes accelerate wrap the model, and steps take longer.
         start = ["python"] if mode == "ray-stock" else ["torchrun", "--nproc-per-node=1"]
@@ -78,7 +89,7 @@ def trained(mode: str, saves: int, every: int, threads: int, folder: Path, job: 
 
 def run(mode: str, saves: int, every: int, threads: int, folder: Path, job: str) -> dict[str, float]:
     """One run: seconds and steps from the first steady save on, blocked seconds a save, and those of the first."""
-    document = trained(mode, saves, every, threads, folder, job)
+    document = trained(mode, saves, every, threads, folder, job, turns(every))
     begins, ends, waited = document["begins"], document["ends"], document["waited"]
     # Two saves make their buffers; what comes after the second is steady.
     first, start = every, FRESH * every + 2
@@ -87,7 +98,7 @@ def run(mode: str, saves: int, every: int, threads: int, folder: Path, job: str)
         "seconds": ends[-1] - ends[start - 1], "steps": len(ends) - start,
         "blocked": sum(between) / (saves - FRESH), "between": statistics.median(between),
         "first": begins[first] - ends[first - 1] + waited[first], "skipped": document["skipped"],
-        "beside": beside(ends, every, saves),
+        "beside": (in_turns if mode.startswith("ours") else beside)(ends, every, saves),
     }  # fmt: skip
 
 
@@ -102,6 +113,20 @@ def beside(ends: list[float], every: int, saves: int) -> float:
         free = took(begin - quarter, begin) + took(begin + every - quarter, begin + every)
         lost.append(took(begin, begin + every) - every * free / (2 * quarter))
     return statistics.mean(lost)
+
+
+def in_turns(ends: list[float], every: int, saves: int) -> float:
+    """Seconds a steady save takes: what its copies and our uploader's turns take more than the steps around them."""
+
+    def took(first: int, last: int) -> float:
+        return ends[last - 1] - ends[first - 1]
+
+    lost = 0.0
+    for begin in range((FRESH + 1) * every, saves * every, every):
+        for start, stop in ((begin + start, begin + stop) for start, stop in [(0, _ALONE), *turns(every)]):
+            alone = took(start - _ALONE, start) + took(stop, stop + _ALONE)
+            lost += took(start, stop) - (stop - start) * alone / (2 * _ALONE)
+    return lost / (saves - FRESH - 1)
 
 
 def on_sink() -> str:

@@ -1,14 +1,17 @@
 """What bench.save_cost trains, in each of its ways to save: a language model with random weights on random tokens.
 
-save_cost_train.py MODE SAVES EVERY TIMES OUTPUT: writes the times of each step's begin and end as JSON.
+save_cost_train.py MODE SAVES EVERY TIMES OUTPUT [TURNS]: writes the times of each step's begin and end as JSON.
+TURNS: of ours, the steps after a save at which the uploader goes on and is stopped, as a list of pairs.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
@@ -49,6 +52,23 @@ class Times(TrainerCallback):
         self.ends.append(time.monotonic())
 
 
+class Turns(TrainerCallback):
+    """Lets our uploader work in turns, so that steps beside it have neighbours without it."""
+
+    def __init__(self, tickets, every, turns):
+        ours = (each for each in psutil.process_iter(["cmdline"]) if str(tickets) in (each.info["cmdline"] or ()))
+        self.uploader, self.every = next(ours), every
+        self.signals = dict.fromkeys((0, *(stop for _, stop in turns)), signal.SIGSTOP)
+        self.signals |= {start: signal.SIGCONT for start, _ in turns}
+
+    def on_step_end(self, args, state, control, **kwargs):
+        number = self.signals.get(state.global_step % self.every)
+        if state.global_step == args.max_steps:
+            number = signal.SIGCONT
+        if number is not None:
+            self.uploader.send_signal(number)
+
+
 class Dcp(TrainerCallback):
     """The peer: torch.distributed.checkpoint.async_save, to disk, as its tutorial does it."""
 
@@ -76,7 +96,7 @@ class Dcp(TrainerCallback):
             self.future.result()
 
 
-def train(mode, saves, every, times_file, output):
+def train(mode, saves, every, times_file, output, turns=()):
     """One run; `saves` saves, one every so many steps."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(**MODEL))
@@ -106,6 +126,8 @@ def train(mode, saves, every, times_file, output):
     saving = next((each.saving for each in trainer.callback_handler.callbacks if hasattr(each, "saving")), None)
     if saving is not None:
         times.watch(saving)
+        if turns:
+            trainer.add_callback(Turns(saving.slots.tickets.folder, every, turns))
     trainer.train()
     skipped = saving.totals.skipped if saving is not None else 0
     document = {"begins": times.begins, "ends": times.ends, "waited": times.waited, "skipped": skipped}
@@ -150,4 +172,4 @@ if __name__ == "__main__":
         ray_train(saves, every, times_file, output)
     else:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        train(mode, saves, every, times_file, output)
+        train(mode, saves, every, times_file, output, *map(json.loads, sys.argv[6:]))

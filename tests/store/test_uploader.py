@@ -1,11 +1,14 @@
 """What the uploader makes of tickets: commits when every rank and every node has its part there, and not before."""
 
+import ctypes
 import dataclasses
+import functools
 import hashlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +21,7 @@ from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Receipt, StagedFile, Tickets
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.errors import JobError, StorageError
+from trainyard.launch import orphans
 from trainyard.launch.node import only_run, open_node
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -295,6 +299,17 @@ with only_run(sys.argv[1], print) as held, open_node() as node:
 """
 
 
+@pytest.fixture
+def adopting() -> Iterator[None]:
+    """Who loses its parent becomes this process's child: the kernel continues one that was stopped when it is alone."""
+    adopt = functools.partial(ctypes.CDLL(None).prctl, orphans._PR_SET_CHILD_SUBREAPER)
+    adopt(1, 0, 0, 0)
+    yield
+    adopt(0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("adopting")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
 def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uploader_is_at_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", OWNER, str(tmp_path), "trainyard"]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -302,6 +317,9 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
     pid, folder, bell = owner.stdout.readline().split()
     doorbell.flush(Path(bell), timeout=60)
     uploader, waited = psutil.Process(int(pid)), list[bool]()
+    # Of a session of its own the kernel might take as much care as of the training's, however idle it is within.
+    assert os.getsid(uploader.pid) == os.getsid(0)
+    assert os.getpgid(uploader.pid) == uploader.pid
     uploader.suspend()
     with pytest.raises(JobError, match="being run"), only_run(str(tmp_path), lambda: waited.append(True)):
         pass
@@ -317,6 +335,7 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
     with only_run(str(tmp_path), waiting):
         assert waited == [True]
         assert not Path(folder).exists()
+    os.waitpid(uploader.pid, 0)
 
 
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:

@@ -5,38 +5,35 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from trainyard.launch import priority
 
-AUTOGROUP = Path("/proc/self/autogroup")
-
 
 @pytest.fixture
 def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process
         process.kill()
 
 
-def test_a_process_and_the_session_that_it_leads_step_back(sleeper: "subprocess.Popen[bytes]") -> None:
+def test_a_process_steps_back_and_its_priority_never_rises(sleeper: "subprocess.Popen[bytes]") -> None:
     priority.lower(sleeper.pid, priority.LOWEST)
+    priority.lower(sleeper.pid, priority.WATCHING)
     assert psutil.Process(sleeper.pid).nice() == priority.LOWEST
-    if AUTOGROUP.exists():
-        assert Path(f"/proc/{sleeper.pid}/autogroup").read_text().split()[-1] == str(priority.LOWEST)
 
 
-def test_nobody_elses_session_steps_back_and_no_priority_rises(sleeper: "subprocess.Popen[bytes]") -> None:
-    own = AUTOGROUP.read_text() if AUTOGROUP.exists() else ""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as beside:
-        priority.lower(beside.pid, priority.LOWEST)
-        priority.lower(beside.pid, priority.WATCHING)
-        assert psutil.Process(beside.pid).nice() == priority.LOWEST
-        beside.kill()
-    assert (AUTOGROUP.read_text() if AUTOGROUP.exists() else "") == own
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="SCHED_IDLE is Linux's")
+def test_who_takes_only_what_is_idle_starts_threads_and_processes_that_do_the_same() -> None:
+    code = (
+        "import os, subprocess, sys, threading; from trainyard.launch import priority; priority.only_idle()\n"
+        "threading.Thread(target=lambda: print(os.sched_getscheduler(threading.get_native_id()))).start()\n"
+        "subprocess.run([sys.executable, '-c', 'import os; print(os.sched_getscheduler(0))'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == [str(os.SCHED_IDLE)] * 2
 
 
 def test_a_process_that_has_ended_is_no_error(sleeper: "subprocess.Popen[bytes]") -> None:

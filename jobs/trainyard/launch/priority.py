@@ -1,30 +1,38 @@
-"""How processes that only help step back from the cores for those that train."""
+"""How processes that only help step back from the cores for those that train.
+
+All of a node are in one session: Linux may share the cores out among sessions first (autogroup, sched(7)), and what a
+process says of itself would then count within its own session alone.
+"""
 
 import contextlib
 import os
 import threading
-import time
-from pathlib import Path
 
 import psutil
 
 WATCHING, LOWEST = 10, 19
 """Nice values: of Ray's processes, which must answer in time, and of work that can wait."""
-_TRIES, _PAUSE = 10, 0.1
 
 
 def lower(pid: int, nice: int) -> None:
-    """Lower the priority of a process, and that of its session if it leads one. A process that is lower stays so.
+    """Lower the priority of a process. A process that is lower stays so.
 
-    Linux may share the cores out among sessions first (autogroup, sched(7)); the nice value of a process then counts
-    within its session alone, and a new session is as much as that of the training. A process that has ended, or a
-    kernel that refuses, is no error: a nicety is not worth an attempt.
+    One that has ended, or a kernel that refuses, is no error: a nicety is not worth an attempt.
     """
-    with contextlib.suppress(psutil.Error, OSError):
+    with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         process.nice(max(nice, process.nice()))
-        if os.getsid(pid) == pid:
-            _lower_session(Path(f"/proc/{pid}/autogroup"), str(nice))
+
+
+def only_idle() -> None:
+    """Take only what nothing else takes of a core from now on; said before this process has threads.
+
+    A thread of training that wakes is put on a core as if nothing ran there (SCHED_IDLE, sched(7)), where a nice value
+    would make it wait for its turn. A full core still leaves such a process one part in 300.
+    """
+    lower(os.getpid(), LOWEST)
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def step_back() -> None:
@@ -32,13 +40,3 @@ def step_back() -> None:
     with contextlib.suppress(OSError):
         thread = threading.get_native_id()  # on Linux each thread has a nice value of its own (setpriority(2))
         os.setpriority(os.PRIO_PROCESS, thread, max(WATCHING, os.getpriority(os.PRIO_PROCESS, thread)))
-
-
-def _lower_session(file: Path, nice: str) -> None:
-    for _ in range(_TRIES):
-        try:
-            file.write_text(nice)
-        except BlockingIOError:  # not root, and somebody else asked within the last tenth of a second
-            time.sleep(_PAUSE)
-        else:
-            return

@@ -56,7 +56,7 @@ class RayNode:
                     f"--num-cpus={processes}", f"--num-gpus={gpus}", f"--object-store-memory={_MEMORY_BYTES}",
                     "--disable-usage-stats", "--include-log-monitor=False",
                 ],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
                 env={**os.environ, "RAY_START_HOOK": f"{__name__}.{before_start.__name__}", _HEAD_ENV: head or ""},
             )  # fmt: skip
         if head is None:

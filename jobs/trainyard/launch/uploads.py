@@ -1,4 +1,4 @@
-"""The uploader's process: one a node, beside the training processes, of the lowest priority.
+"""The uploader's process: one a node, beside the training processes, for what is idle of the cores.
 
     python -m trainyard.launch.uploads DESCRIPTOR TICKETS EVENTS
 
@@ -85,7 +85,7 @@ class Uploads:
             return subprocess.Popen(
                 [*command, str(self.node.tickets), str(self.node.events_socket)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[self._listener.fileno(), *self._held],
-                start_new_session=True, env={**os.environ, **self.node.environment},
+                process_group=0, env={**os.environ, **self.node.environment},
             )  # fmt: skip
 
     def _watch(self) -> None:
@@ -258,7 +258,8 @@ def _gone(connection: socket.socket) -> bool:
 
 def main(descriptor: str, tickets: str, events: str) -> None:
     """Serve until the owner has gone and nothing is left."""
-    priority.lower(os.getpid(), priority.LOWEST)
+    priority.only_idle()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the kernel says to one that stands still when its owner goes
     for folder in _folders():  # from the first moment: an owner that is killed is noticed only between two uploads
         hold(folder, as_uploader=True)
     _Server(socket.socket(fileno=int(descriptor)), Tickets(Path(tickets)), Events(events)).serve()
