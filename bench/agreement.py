@@ -22,6 +22,8 @@ from bench.common import BIN, save, spread, timed
 
 _WARM_UP = 100
 """Steps that do not count."""
+_FEW = 30
+"""Agreements that say something together."""
 _RANKS = 2
 _SURE = 1.96
 """Standard errors to each side of a mean that hold the true one with 95 % certainty."""
@@ -83,6 +85,8 @@ def main(steps: int = 10_000) -> None:
         timed([*command, str(steps), str(file)], Path(folder) / "log")
         times = json.loads(file.read_text())
     found, plain = ([1000 * seconds for seconds in each] for each in costs(**times))
+    if len(found) < _FEW:
+        sys.exit(f"{steps} steps hold {len(found)} agreements: too few to say what one costs")
     error = _SURE * statistics.stdev(found) / math.sqrt(len(found))
     mean, between = statistics.mean(found), (steps - _WARM_UP) / sum(times["started"][_WARM_UP:])
     print(f"Milliseconds at {_RANKS} ranks, {len(found)} agreements, one every {between:.1f} steps")

@@ -7,9 +7,10 @@ With threads only one of the two settings: 1 leaves one of two cores to spare, 2
 Blocked: seconds for which training stands still at a save, between two steps or waiting within one. Lost: (seconds of a
 run − those of as many steps of the run without saves beside it) ÷ saves, from the first steady save on; what works in
 the background counts, however it disturbs. The run without saves beside ours is started by trainyard too: what its
-processes take of a full core, they take with saves and without. By its own steps: the same against those of the last
-quarter before a save, when nothing works in the background any more; it changes less when the machine is faster in one
-run than in the next.
+processes take of a full core, they take with saves and without. By its own steps: the same against steps of the same
+run, for this machine is now and then slower, by a tenth within a minute. Of ours, whose uploads are long: it works in
+turns of a few seconds, stopped between them (SIGSTOP), and each turn is compared with the steps before and after it. Of
+the peers: with the last quarter before a save, when nothing works in the background any more.
 Peers, in the same run: Ray Train's RayTrainReportCallback to the same sink, Trainer's own save to disk and to memory,
 and torch.distributed.checkpoint's async_save to disk in a thread and in a process. The first saves of a run, which make
 their buffers, stand apart. Each saves as often as it can without meeting the save before.
@@ -32,12 +33,13 @@ from bench.sink import Shape, shaped
 FRESH = 2
 """Saves at the beginning that make their buffers."""
 SECONDS = {
-    "none": 15, "ours-none": 36, "ours": 36,
+    "none": 15, "ours-none": 24, "ours": 24,
     "memory": 3, "disk": 3, "dcp-thread": 6, "dcp-process": 6, "ray-stock": 3,
 }  # fmt: skip
 """By mode: of training between two saves, with a core to spare; half as long again without.
 
-An upload takes 10 seconds, and on full cores what is left of them: up to 32. A write takes 3. The last quarter is free.
+An upload takes 10 seconds, 15 on full cores, and half as much again because it is stopped for a third of them. A write
+takes 3. The last quarter is free.
 """
 NONE = ("none", "ours-none")
 """Modes without saves: as the peers start, and as ours does."""
@@ -50,7 +52,7 @@ _TURN, _ALONE = 8, 4
 _SCRIPT = Path(__file__).with_name("save_cost_train.py")
 
 
-def turns(every: int) -> list[Turn]:
+def turns_in(every: int) -> list[Turn]:
     """Of our uploader after a save: after which step each begins, and ends. First the state is copied without it."""
     return [(at, at + _TURN) for at in range(2 * _ALONE, every - _TURN - _ALONE + 1, _TURN + _ALONE)]
 
@@ -63,7 +65,7 @@ def step_seconds(threads: int, folder: Path) -> float:
 
 def steps_in(seconds: float, threads: int, step: float) -> int:
     """How many steps of so many seconds lie between two saves."""
-    return max(8, round(seconds * (threads + 1) / 2 / step))
+    return max(3 * _ALONE + _TURN, round(seconds * (threads + 1) / 2 / step))
 
 
 def trained(
@@ -82,14 +84,17 @@ def trained(
         timed([str(BIN / start[0]), *start[1:], str(_SCRIPT), *arguments], folder / f"{mode}.log", threads)
     shutil.rmtree(output, ignore_errors=True)
     document: dict[str, Any] = json.loads(times.read_text())
-    if document["skipped"]:
-        print(f"  {document['skipped']} saves were left out: an upload took longer than {every} steps", file=sys.stderr)
+    for what in ("skipped", "late"):
+        if document[what]:
+            print(f"  {document[what]} saves were {what}: an upload took longer than {every} steps", file=sys.stderr)
     return document
 
 
-def run(mode: str, saves: int, every: int, threads: int, folder: Path, job: str) -> dict[str, float]:
+def run(
+    mode: str, saves: int, every: int, threads: int, folder: Path, job: str, turns: Sequence[Turn] = ()
+) -> dict[str, float]:
     """One run: seconds and steps from the first steady save on, blocked seconds a save, and those of the first."""
-    document = trained(mode, saves, every, threads, folder, job, turns(every))
+    document = trained(mode, saves, every, threads, folder, job, turns)
     begins, ends, waited = document["begins"], document["ends"], document["waited"]
     # Two saves make their buffers; what comes after the second is steady.
     first, start = every, FRESH * every + 2
@@ -98,7 +103,7 @@ def run(mode: str, saves: int, every: int, threads: int, folder: Path, job: str)
         "seconds": ends[-1] - ends[start - 1], "steps": len(ends) - start,
         "blocked": sum(between) / (saves - FRESH), "between": statistics.median(between),
         "first": begins[first] - ends[first - 1] + waited[first], "skipped": document["skipped"],
-        "beside": (in_turns if mode.startswith("ours") else beside)(ends, every, saves),
+        "beside": in_turns(ends, every, saves, turns) if turns else beside(ends, every, saves),
     }  # fmt: skip
 
 
@@ -115,7 +120,7 @@ def beside(ends: list[float], every: int, saves: int) -> float:
     return statistics.mean(lost)
 
 
-def in_turns(ends: list[float], every: int, saves: int) -> float:
+def in_turns(ends: list[float], every: int, saves: int, turns: Sequence[Turn]) -> float:
     """Seconds a steady save takes: what its copies and our uploader's turns take more than the steps around them."""
 
     def took(first: int, last: int) -> float:
@@ -123,7 +128,7 @@ def in_turns(ends: list[float], every: int, saves: int) -> float:
 
     lost = 0.0
     for begin in range((FRESH + 1) * every, saves * every, every):
-        for start, stop in ((begin + start, begin + stop) for start, stop in [(0, _ALONE), *turns(every)]):
+        for start, stop in ((begin + start, begin + stop) for start, stop in [(0, _ALONE), *turns]):
             alone = took(start - _ALONE, start) + took(stop, stop + _ALONE)
             lost += took(start, stop) - (stop - start) * alone / (2 * _ALONE)
     return lost / (saves - FRESH - 1)
@@ -188,7 +193,7 @@ def _less(cells: dict[str, dict[str, list[float]]], name: str, noise: float) -> 
 def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
     """Print the tables and save the numbers."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
-    with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6)) as sink:
+    with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6, aside=True)) as sink:
         os.environ.update(sink.environment)
         for cores, busy in SETTINGS.items():
             if threads and busy not in threads:
@@ -198,7 +203,8 @@ def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
             steps = {mode: steps_in(seconds, busy, step) for mode, seconds in SECONDS.items()}
             for number in range(runs):
                 for mode, every in steps.items():
-                    rows[mode].append(run(mode, saves, every, busy, Path(temporary), on_sink()))
+                    ours = turns_in(every) if mode.startswith("ours") else ()
+                    rows[mode].append(run(mode, saves, every, busy, Path(temporary), on_sink(), ours))
                     told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
                     print(f"  {cores}, {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
             save("save_cost", found)

@@ -56,13 +56,18 @@ class Turns(TrainerCallback):
     """Lets our uploader work in turns, so that steps beside it have neighbours without it."""
 
     def __init__(self, tickets, every, turns):
-        ours = (each for each in psutil.process_iter(["cmdline"]) if str(tickets) in (each.info["cmdline"] or ()))
+        folder = str(tickets.folder)
+        ours = (each for each in psutil.process_iter(["cmdline"]) if folder in (each.info["cmdline"] or ()))
         self.uploader, self.every = next(ours), every
         self.signals = dict.fromkeys((0, *(stop for _, stop in turns)), signal.SIGSTOP)
         self.signals |= {start: signal.SIGCONT for start, _ in turns}
+        self.tickets, self.last, self.late = tickets, turns[-1][0], 0
 
     def on_step_end(self, args, state, control, **kwargs):
-        number = self.signals.get(state.global_step % self.every)
+        step = state.global_step % self.every
+        # An upload that needs its last turn may need more, where nobody compares it with anything.
+        self.late += step == self.last and bool(self.tickets.waiting())
+        number = self.signals.get(step)
         if state.global_step == args.max_steps:
             number = signal.SIGCONT
         if number is not None:
@@ -113,7 +118,7 @@ def train(mode, saves, every, times_file, output, turns=()):
         save_strategy="steps" if by_trainer else "no", save_steps=every, logging_steps=1_000_000,
         save_total_limit=None if mode == "ours" else 1, dataloader_pin_memory=False,
     )  # fmt: skip
-    times = Times()
+    times, in_turns = Times(), None
     callbacks = [times]
     if mode.startswith("dcp"):
         callbacks.append(Dcp(mode.removeprefix("dcp-"), every, output))
@@ -127,10 +132,14 @@ def train(mode, saves, every, times_file, output, turns=()):
     if saving is not None:
         times.watch(saving)
         if turns:
-            trainer.add_callback(Turns(saving.slots.tickets.folder, every, turns))
+            in_turns = Turns(saving.slots.tickets, every, turns)
+            trainer.add_callback(in_turns)
     trainer.train()
     skipped = saving.totals.skipped if saving is not None else 0
-    document = {"begins": times.begins, "ends": times.ends, "waited": times.waited, "skipped": skipped}
+    late = in_turns.late if in_turns is not None else 0
+    document = {
+        "begins": times.begins, "ends": times.ends, "waited": times.waited, "skipped": skipped, "late": late,
+    }  # fmt: skip
     Path(times_file).write_text(json.dumps(document))
 
 

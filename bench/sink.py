@@ -28,7 +28,7 @@ from trainyard.launch import priority
 
 _KEPT = 1 << 20
 _PIECE = 1 << 18
-_NOTHING = bytearray(_PIECE)
+_NOTHING = bytearray(1 << 20)
 _BODIES = "/-/bodies"
 _HEADERS = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"x"'}
 
@@ -58,6 +58,8 @@ class Shape:
     """Bytes a second of each; over all, when None."""
     latency: float = 0.0
     """Seconds of each request."""
+    aside: bool = False
+    """Whether it takes only what is idle of the cores, because training has them: one elsewhere would take nothing."""
     folder: str = ""
     """Where buckets lie that can be read."""
 
@@ -197,11 +199,11 @@ class Sink(BaseHTTPRequestHandler):
         self.rate.take(size - left)
         self.rfile.read(size - left)
         while left > 0:
-            piece = min(_PIECE, left)
-            self.rate.take(piece)
-            came = self.connection.recv_into(_NOTHING, piece, socket.MSG_TRUNC)
+            came = self.connection.recv_into(_NOTHING, min(len(_NOTHING), left), socket.MSG_TRUNC)
             if not came:  # the client has gone
                 raise ConnectionResetError
+            # What comes meanwhile waits in the kernel: waking for each packet would cost as much as taking it.
+            self.rate.take(came)
             left -= came
 
     def _send(self, file: Path) -> None:
@@ -265,8 +267,8 @@ def shaped(shape: Shape) -> Iterator[Place]:
 
 def main(shape: str) -> None:
     """Serve until killed; says the port first."""
-    priority.only_idle()  # a store elsewhere would take nothing of this machine
     Sink.shape = Shape(**json.loads(shape))
+    priority.only_idle() if Sink.shape.aside else priority.lower(os.getpid(), priority.LOWEST)
     Sink.rate = Rate(Sink.shape.total)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     print(server.server_port, flush=True)

@@ -338,6 +338,25 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
     os.waitpid(uploader.pid, 0)
 
 
+def test_an_uploader_that_stands_still_when_its_owner_is_killed_goes_on_and_ends_by_itself(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path), "trainyard"]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout
+    pid, folder, bell = owner.stdout.readline().split()
+    doorbell.flush(Path(bell), timeout=60)
+    store = open_store(str(tmp_path / "store"))
+    attempts.claim(store, None, 1, after=0)
+    uploader = psutil.Process(int(pid))
+    uploader.suspend()
+    while uploader.status() != psutil.STATUS_STOPPED:  # a signal is no answer
+        time.sleep(0.01)
+    Tickets(Path(folder) / "tickets").leave(ticket(store, tmp_path / "staged", step=10))
+    owner.kill()
+    owner.wait()
+    uploader.wait(60)
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
+
+
 def test_receipts_do_not_pile_up(tmp_path: Path) -> None:
     tickets = Tickets(tmp_path / "tickets")
     for step in range(100):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.bed.s3 import free_ports
 from tests.train.agreeing import ASKED, BUSY, TOLD
 
-MOST = 2 + 32
+MOST = 2 + 16
 """Steps from a wish to the deed: to the next agreement, and to the step that reads it."""
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from trainyard.launch.group import run_process
-from trainyard.launch.node import Node, Warm, open_node
+from trainyard.launch.node import Node, Warm, environment_of_training, open_node
 from trainyard.train.work import Result
 
 NOTHING = Result("Stopped", "stopped before there was a step to save")
@@ -43,6 +43,21 @@ def test_a_save_that_is_asked_for_before_there_is_a_process_is_the_next_ones(nod
         assert run_process(node, {}) == Result("Complete", "not asked")
     finally:
         warm.close()
+
+
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["ours", "a number", "a policy"],
+)
+def test_threads_of_training_wait_as_you_say_or_give_their_core_away(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, str], spins: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert environment_of_training().get("GOMP_SPINCOUNT") == spins
 
 
 def test_asked_while_it_imports_it_begins_nothing_and_does_not_end(node: Node, warm: Warm) -> None:

@@ -26,7 +26,7 @@ from trainyard.checkpoint import doorbell
 from trainyard.checkpoint.attempts import newest_number
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.uploader import Uploader
-from trainyard.launch import priority
+from trainyard.launch import priority, terminal
 from trainyard.launch.node import Node, hold
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
@@ -258,8 +258,9 @@ def _gone(connection: socket.socket) -> bool:
 
 def main(descriptor: str, tickets: str, events: str) -> None:
     """Serve until the owner has gone and nothing is left."""
-    priority.only_idle()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the kernel says to one that stands still when its owner goes
+    terminal.leave()
+    priority.only_idle()
     for folder in _folders():  # from the first moment: an owner that is killed is noticed only between two uploads
         hold(folder, as_uploader=True)
     _Server(socket.socket(fileno=int(descriptor)), Tickets(Path(tickets)), Events(events)).serve()

@@ -26,6 +26,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainyard.launch import terminal
 from trainyard.launch.node import ASKS, asks_held
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def imports_of(spec: "Spec") -> list[str]:
 
 def serve(descriptor: int, *more: str) -> None:
     """Import, accept, fork and reap until standard input ends. ASKS are held until they can be answered."""
+    terminal.leave()
     for name in (*_IMPORTS, *more):
         __import__(name)
     gc.freeze()  # what is imported stays: no collection in a training process looks at it, and writes to shared pages

@@ -17,13 +17,13 @@ from trainyard.train.metrics import MetricsLog
 from trainyard.train.saving import Saving
 
 _EVENT_INTERVAL = 0.1
-_AGREE_SECONDS, _MOST_STEPS = 0.5, 32
+_AGREE_SECONDS, _MOST_STEPS = 0.5, 16
 """Ranks agree about so often, but with not more steps between: one may suddenly take much longer than those before.
 
 Nobody waits for an agreement, but its messages wake other threads: up to a millisecond of training on full cores.
 """
-_BUSY_SECONDS = 0.1
-"""The same while some rank has no free slot: a save that comes before they know of one is left out."""
+_BUSY_TIMES = 5
+"""So many times as often while some rank has no free slot: a save that comes before they know of one is left out."""
 _NUMBERS = 5
 
 
@@ -261,7 +261,8 @@ class AgreementCallback(TrainerCallback):
             self._pending = None
             stop, save, due, busy, every = self._numbers.tolist()
             agreed = (bool(stop), bool(save), bool(due))
-            self.busy, self._every = bool(busy), max(1, int(every))
+            self.busy = bool(busy)
+            self._every = max(1, int(every) // (_BUSY_TIMES if busy else 1))
             if save:  # what this rank was asked a moment after another one: one save answers both
                 self._save = False
         if self._saved or step >= self._start_step + self._every:
@@ -270,8 +271,7 @@ class AgreementCallback(TrainerCallback):
 
     def _start(self, step: int) -> None:
         now, steps = time.monotonic(), step - self._start_step
-        seconds = _BUSY_SECONDS if self.busy else _AGREE_SECONDS
-        every = min(_MOST_STEPS, int(seconds * steps / max(now - self._start_time, 1e-6)))
+        every = min(_MOST_STEPS, int(_AGREE_SECONDS * steps / max(now - self._start_time, 1e-6)))
         self._start_step, self._start_time, self._saved = step, now, False
         every = every if dist.get_rank() == 0 else 0
         self._numbers.copy_(torch.tensor([*self._mine(), every], dtype=torch.float32))
