@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.bed.s3 import S3Server, s3_server
 from tests.costs import COSTS, table
+from trainyard.checkpoint.staging import MEMORY
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -42,6 +44,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(params=["disk", "memory"])
+def staging(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """An empty folder where a checkpoint may be staged: of a disk, and of memory, from where it is sent uncopied."""
+    if request.param == "disk":
+        (tmp_path / "staging").mkdir()
+        yield tmp_path / "staging"
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

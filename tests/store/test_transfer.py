@@ -84,15 +84,16 @@ def test_objects_that_were_swapped_are_never_taken(store: Store, committed: Mani
     assert not [file for file in (tmp_path / "back").rglob("*") if file.is_file()]
 
 
-def test_what_is_sent_in_parts_is_what_was_read_though_parts_are_sent_again(s3_env: S3Server, tmp_path: Path) -> None:
+def test_what_is_sent_in_parts_is_what_was_read_though_parts_are_sent_again(
+    s3_env: S3Server, tmp_path: Path, staging: Path
+) -> None:
     content = os.urandom(6 * CHUNK_BYTES + 7)
-    (tmp_path / "staged").mkdir()
-    (tmp_path / "staged/model").write_bytes(content)
+    (staging / "model").write_bytes(content)
     proxy, store = FaultyProxy(s3_env.endpoint), open_store(f"s3://bucket/{tmp_path.name}", s3_env.endpoint)
     through = open_store(store.uri, proxy.endpoint)
     try:
         with ThreadPoolExecutor(1) as pool:
-            sent = pool.submit(upload, through, "sent", folder_files(tmp_path / "staged"), at_once=2)
+            sent = pool.submit(upload, through, "sent", folder_files(staging), at_once=2)
             for _ in range(3):
                 with proxy.fault(Fault(bandwidth=CHUNK_BYTES)):  # which cuts all connections when it begins and ends
                     before = proxy.requests

@@ -55,10 +55,10 @@ def test_a_part_is_sent_when_every_rank_of_the_node_has_staged_its_own(store: St
 
 @pytest.mark.parametrize("size", [1000, CHUNK_BYTES + 1000], ids=["whole", "in parts"])
 def test_what_was_cut_short_after_it_was_staged_is_given_up_and_holds_nothing_up(
-    store: Store, tmp_path: Path, size: int
+    store: Store, tmp_path: Path, staging: Path, size: int
 ) -> None:
     tickets = Tickets(tmp_path / "tickets")
-    cut, good = (ticket(store, tmp_path / "a", step=step, size=size) for step in (10, 20))
+    cut, good = (ticket(store, staging, step=step, size=size) for step in (10, 20))
     tickets.leave(cut)
     tickets.leave(good)
     os.truncate(cut.files[0].source, size - 100)

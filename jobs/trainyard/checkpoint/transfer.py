@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import math
+import mmap
 import os
 import re
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from trainyard import errors
 from trainyard.checkpoint.manifest import FileEntry, Manifest
-from trainyard.checkpoint.staging import StagedFile
+from trainyard.checkpoint.staging import MEMORY, StagedFile
 from trainyard.storage.store import CHUNK_BYTES, Store
 
 _OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_rank_)(?P<rank>\d+)[._]")
@@ -214,8 +215,12 @@ def _fill(stream: io.RawIOBase, piece: memoryview) -> None:
     while len(piece):
         count = stream.readinto(piece)
         if not count:
-            raise OSError(errno.EIO, "the file has shrunk while it was read", getattr(stream, "name", None))
+            raise _shrunk(stream)
         piece = piece[count:]
+
+
+def _shrunk(stream: io.RawIOBase) -> OSError:
+    return OSError(errno.EIO, "the file has shrunk while it was read", getattr(stream, "name", None))
 
 
 def _digested(
@@ -226,14 +231,33 @@ def _digested(
     In small pieces: a kernel that preempts lazily (Linux 6.13 and newer) lets a training thread that wakes on this core
     wait until this one asks it for something, or for the next tick, milliseconds later.
     """
-    while size > 0:
-        chunk = memoryview(bytearray(min(most, size)))
-        for at in range(0, len(chunk), _PIECE):
+    mapped = _in_memory(stream)
+    for begin in range(0, size, most):
+        count = min(most, size - begin)
+        chunk = _map(stream, begin, count) if mapped else memoryview(bytearray(count))
+        for at in range(0, count, _PIECE):
             piece = chunk[at : at + _PIECE]
-            _fill(stream, piece)
+            if not mapped:
+                _fill(stream, piece)
             sha256.update(piece)
-        size -= len(chunk)
         yield chunk
+
+
+def _in_memory(stream: io.RawIOBase) -> bool:
+    """Whether a file lies where staging in memory has its buffers: it is sent from there, without a copy.
+
+    Of a file on a disk that fails, or that grows shorter, a mapping would kill this process (SIGBUS, mmap(2)).
+    """
+    with contextlib.suppress(OSError):
+        return os.fstat(stream.fileno()).st_dev == Path(MEMORY).stat().st_dev
+    return False
+
+
+def _map(stream: io.RawIOBase, begin: int, count: int) -> memoryview:
+    try:
+        return memoryview(mmap.mmap(stream.fileno(), count, access=mmap.ACCESS_READ, offset=begin))
+    except ValueError:  # it ends before
+        raise _shrunk(stream) from None
 
 
 @contextlib.contextmanager

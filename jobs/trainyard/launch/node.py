@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.checkpoint.staging import Tickets
+from trainyard.checkpoint.staging import MEMORY, Tickets
 from trainyard.errors import JobError
 from trainyard.storage.layout import CheckpointId
 
@@ -27,7 +27,6 @@ _LOCK, _UPLOADS = "lock", "uploads.lock"
 _LOOK_AGAIN = 0.25
 _MAX_FOLDER = 32
 """Characters: Ray's sockets below the folder must keep within the 108 bytes that the kernel takes."""
-_MEMORY = "/dev/shm"  # noqa: S108 - likewise
 _SOCKETS_ENV = "TRAINYARD_NODE_SOCKETS"
 _MEMORY_ENV = "TRAINYARD_NODE_MEMORY"
 _SPINS = "10000"
@@ -214,7 +213,7 @@ def open_node(fixed: Path | None = None) -> Iterator[Node]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder(fixed))
         sockets = folder if len(str(folder)) <= _MAX_FOLDER else stack.enter_context(_folder(parent=_SHORT))
-        memory = stack.enter_context(_folder(parent=_MEMORY)) if os.access(_MEMORY, os.W_OK) else None
+        memory = stack.enter_context(_folder(parent=MEMORY)) if os.access(MEMORY, os.W_OK) else None
         node = Node(folder, sockets, memory)
         os.environ.update(node.environment)
         yield node
@@ -307,7 +306,7 @@ def _locked(file: Path) -> Iterator[int]:
 def _sweep() -> None:
     """Remove the folders of runs that were killed: they may hold gigabytes of staged checkpoints."""
     for folder in {
-        found for place in (tempfile.gettempdir(), _SHORT, _MEMORY) for found in Path(place).glob(f"{_PREFIX}*")
+        found for place in (tempfile.gettempdir(), _SHORT, MEMORY) for found in Path(place).glob(f"{_PREFIX}*")
     }:
         with contextlib.suppress(OSError):  # of another user, held, or gone since it was found
             if folder.is_dir() and folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
