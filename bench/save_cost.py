@@ -16,6 +16,7 @@ and torch.distributed.checkpoint's async_save to disk in a thread and in a proce
 their buffers, stand apart. Each saves as often as it can without meeting the save before.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -107,12 +108,14 @@ def run(
     }  # fmt: skip
 
 
+def _took(ends: list[float], first: int, last: int) -> float:
+    """Seconds from the end of one step to that of another; steps count from 1."""
+    return ends[last - 1] - ends[first - 1]
+
+
 def beside(ends: list[float], every: int, saves: int) -> float:
     """Seconds a steady save takes more than as many of the steps at the end of its window and of the one before."""
-
-    def took(first: int, last: int) -> float:
-        return ends[last - 1] - ends[first - 1]
-
+    took = functools.partial(_took, ends)
     quarter, lost = every // 4, []
     for begin in range((FRESH + 1) * every, saves * every, every):
         free = took(begin - quarter, begin) + took(begin + every - quarter, begin + every)
@@ -122,10 +125,7 @@ def beside(ends: list[float], every: int, saves: int) -> float:
 
 def in_turns(ends: list[float], every: int, saves: int, turns: Sequence[Turn]) -> float:
     """Seconds a steady save takes: what its copies and our uploader's turns take more than the steps around them."""
-
-    def took(first: int, last: int) -> float:
-        return ends[last - 1] - ends[first - 1]
-
+    took = functools.partial(_took, ends)
     lost = 0.0
     for begin in range((FRESH + 1) * every, saves * every, every):
         for start, stop in ((begin + start, begin + stop) for start, stop in [(0, _ALONE), *turns]):

@@ -299,6 +299,17 @@ with only_run(sys.argv[1], print) as held, open_node() as node:
 """
 
 
+def owned_uploader(tmp_path: Path) -> tuple["subprocess.Popen[str]", psutil.Process, Path]:
+    """A run's owner, its uploader, which listens, and their node's folder."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path), "trainyard"], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    pid, folder, bell = owner.stdout.readline().split()
+    doorbell.flush(Path(bell), timeout=60)
+    return owner, psutil.Process(int(pid)), Path(folder)
+
+
 @pytest.fixture
 def adopting() -> Iterator[None]:
     """Who loses its parent becomes this process's child: the kernel continues one that was stopped when it is alone."""
@@ -311,12 +322,8 @@ def adopting() -> Iterator[None]:
 @pytest.mark.usefixtures("adopting")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
 def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uploader_is_at_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", OWNER, str(tmp_path), "trainyard"]
-    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert owner.stdout
-    pid, folder, bell = owner.stdout.readline().split()
-    doorbell.flush(Path(bell), timeout=60)
-    uploader, waited = psutil.Process(int(pid)), list[bool]()
+    owner, uploader, folder = owned_uploader(tmp_path)
+    waited = list[bool]()
     # Of a session of its own the kernel might take as much care as of the training's, however idle it is within.
     assert os.getsid(uploader.pid) == os.getsid(0)
     assert os.getpgid(uploader.pid) == uploader.pid
@@ -326,7 +333,7 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
     owner.kill()
     owner.wait()
     with open_node():  # the next run, which looks for what others have left
-        assert Path(folder).exists()
+        assert folder.exists()
 
     def waiting() -> None:
         waited.append(uploader.is_running())
@@ -334,23 +341,18 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
 
     with only_run(str(tmp_path), waiting):
         assert waited == [True]
-        assert not Path(folder).exists()
+        assert not folder.exists()
     os.waitpid(uploader.pid, 0)
 
 
 def test_an_uploader_that_stands_still_when_its_owner_is_killed_goes_on_and_ends_by_itself(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", OWNER, str(tmp_path), "trainyard"]
-    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert owner.stdout
-    pid, folder, bell = owner.stdout.readline().split()
-    doorbell.flush(Path(bell), timeout=60)
+    owner, uploader, folder = owned_uploader(tmp_path)
     store = open_store(str(tmp_path / "store"))
     attempts.claim(store, None, 1, after=0)
-    uploader = psutil.Process(int(pid))
     uploader.suspend()
     while uploader.status() != psutil.STATUS_STOPPED:  # a signal is no answer
         time.sleep(0.01)
-    Tickets(Path(folder) / "tickets").leave(ticket(store, tmp_path / "staged", step=10))
+    Tickets(folder / "tickets").leave(ticket(store, tmp_path / "staged", step=10))
     owner.kill()
     owner.wait()
     uploader.wait(60)
