@@ -85,9 +85,11 @@ def trained(
         timed([str(BIN / start[0]), *start[1:], str(_SCRIPT), *arguments], folder / f"{mode}.log", threads)
     shutil.rmtree(output, ignore_errors=True)
     document: dict[str, Any] = json.loads(times.read_text())
-    for what in ("skipped", "late"):
+    told = {"skipped": f"left out, for the one before was not uploaded {every} steps later",
+            "late": "uploaded in the last turn of their window, or after it"}  # fmt: skip
+    for what, words in told.items():
         if document[what]:
-            print(f"  {document[what]} saves were {what}: an upload took longer than {every} steps", file=sys.stderr)
+            print(f"  saves {words}: {document[what]}", file=sys.stderr)
     return document
 
 
