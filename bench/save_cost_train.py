@@ -133,7 +133,7 @@ def train(mode, saves, every, times_file, output, turns=()):
         times.watch(saving)
         if turns:
             in_turns = Turns(saving.slots.tickets, every, turns)
-            trainer.add_callback(in_turns)
+            trainer.callback_handler.callbacks.insert(0, in_turns)  # it takes its time before a step has ended
     trainer.train()
     skipped = saving.totals.skipped if saving is not None else 0
     late = in_turns.late if in_turns is not None else 0

@@ -18,15 +18,24 @@ from tests.run.conftest import Start
 LONG = {"max_steps": 40, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 5, "learning_rate": 1e-3}
 
 
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
     tiny: Tiny, tmp_path: Path, start: Start
 ) -> None:
     file = tiny_manifest(tiny, tmp_path, trainingArguments=LONG, strategy={"deepspeed": {"zeroStage": 2}})
     code, _, told = start(file, "--set", "metadata.name=unbroken").end()
     assert code == 0, told
-    broken = start(file)
-    for _ in range(random.Random(0).randint(1, 4)):
+    broken, seeded = start(file), random.Random(0)
+    for _ in range(seeded.randint(1, 4)):
         broken.wait_for("committed")
+    folders = tmp_path / "runs/job/checkpoints"
+    known = set(folders.iterdir())
+    offset = seeded.random() * max(map(_bytes, known))
+    while not any(_bytes(folder) >= offset for folder in set(folders.iterdir()) - known):
+        assert broken.process.poll() is None
     broken.kill_all()
     assert not (tmp_path / "runs/job/final/manifest.json").exists()
 

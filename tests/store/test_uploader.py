@@ -145,6 +145,19 @@ def test_a_part_that_another_node_gives_up_is_not_waited_for(store: Store, tmp_p
     assert catalogue.committed(catalogue.list_checkpoints(store)) == []
 
 
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"node": 1, "entries": [{"pa'], ids=repr)
+def test_a_list_of_another_node_that_is_damaged_is_told(store: Store, tmp_path: Path, data: bytes) -> None:
+    tickets, told = Tickets(tmp_path / "one"), list[dict[str, object]]()
+    here = Uploader(tickets, told.append)
+    for rank in range(2):
+        tickets.leave(ticket(store, tmp_path / "a", rank, world=4, local=2))
+    assert here.work()
+    store.put(layout.parts_path(CheckpointId(10, 1), 1), data)
+    assert not here.work()
+    assert "parts/1.json is damaged" in str(told[-1]["text"])
+    assert catalogue.committed(catalogue.list_checkpoints(store)) == []
+
+
 def test_an_object_of_another_node_that_is_gone_delays_the_commit_and_is_not_sent_again_from_here(
     store: Store, tmp_path: Path
 ) -> None:

@@ -103,13 +103,15 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
         adopted = loaded.job.spec.resume_from if newest is None else None
         if adopted is not None:
             restore.adopt(Path(adopted), restored)
+        batch = None
         if newest is not None:
-            restore.bring(store, Tickets(staging / "none"), newest, restored, Seats(range(ranks), ranks))
+            seats = Seats(range(ranks), ranks)
+            batch = restore.bring(store, Tickets(staging / "none"), newest, restored, seats).global_batch_size
         work = Work(
             manifest=as_manifest(loaded.job), arguments=made.arguments, run_uri=store.uri, attempt=attempt.number,
             staging=str(staging), keep_last=keep_last(loaded.job.spec), strategy=made.strategy.value,
             tickets=str(own.tickets), bell=str(own.bell), buffers=str(own.buffers(attempt.number, in_memory=False)),
-            resumed_id=str(newest) if newest else None,
+            resumed_id=str(newest) if newest else None, global_batch_size=batch,
             resume_folder=str(restored) if newest or adopted else None,
         )  # fmt: skip
         staging.mkdir(parents=True)

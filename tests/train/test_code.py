@@ -115,6 +115,32 @@ def test_a_script_may_evaluate_what_it_trained_with_a_second_trainer_and_not_tra
     assert "Make each training a job of its own" in twice.result.message
 
 
+@pytest.mark.parametrize(
+    ("ranks", "size", "words"),
+    [
+        (2, 2, "per_device_train_batch_size × gradient_accumulation_steps be 1 in the script"),
+        (3, 1, "3 processes cannot share them; these can: 1, 2"),
+    ],
+    ids=["twice the batch", "no equal parts"],
+)
+def test_a_script_goes_on_with_the_batch_of_its_checkpoint(
+    train: Train, own: str, tiny: Tiny, ranks: int, size: int, words: str
+) -> None:
+    text = TWICE.replace("per_device_train_batch_size=1", "per_device_train_batch_size=int(sys.argv[2])")
+    (Path(own) / "train.py").write_text(text.replace("max_steps=3", "max_steps=int(sys.argv[3])"))
+
+    def script(size: int, steps: int) -> dict[str, object]:
+        return {"code": own, "script": {"path": "train.py", "args": [tiny.model("gpt2"), str(size), str(steps)]}}
+
+    assert train(**script(2, 3)).result.outcome == "Complete"
+    again = train(ranks, **script(size, 6))
+    assert again.result.outcome == "UserError"
+    assert "was written with 2 samples a step" in again.result.message
+    assert words in again.result.message
+    if ranks == 2:
+        assert train(ranks, **script(1, 6)).result.outcome == "Complete"
+
+
 def test_a_script_that_ends_without_a_trainer_is_complete(train: Train, own: str) -> None:
     (Path(own) / "train.py").write_text("import json, sys\njson.dump(sys.argv, open('seen.json', 'w'))\n")
     done = train(code=own, script={"path": "train.py", "args": ["--steps", "3"]})

@@ -1,12 +1,16 @@
-"""A checkpoint of ours goes on in plain Trainer, without us, and one of plain Trainer goes on here."""
+"""A checkpoint of ours is that of plain Trainer to the bit, goes on in it without us, and one of it goes on here."""
 
 import json
 import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from tests.conftest import BIN, Cli, Tiny, losses
 from tests.train.conftest import Train
@@ -28,6 +32,27 @@ def plain(tiny: Tiny, output: Path, steps: int, strategy: str, checkpoint: Path 
     return {int(step): loss for step, loss in json.loads(found[1]).items()}
 
 
+def tensors(folder: Path, scratch: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint of plain Trainer, by its file and its place there."""
+    found: dict[str, Any] = {}
+    for file in (each.relative_to(folder) for each in sorted(folder.rglob("*"))):
+        if file.name == ".metadata":  # of torch.distributed.checkpoint: a folder for all ranks
+            dcp_to_torch_save(folder / file.parent, scratch)
+            found |= _flat(str(file.parent), torch.load(scratch, weights_only=False))
+        elif file.suffix == ".safetensors":
+            found |= _flat(str(file), safetensors.torch.load_file(folder / file))
+        elif file.suffix in (".pt", ".bin", ".pth"):
+            found |= _flat(str(file), torch.load(folder / file, weights_only=False))
+    return found
+
+
+def _flat(place: str, value: Any) -> dict[str, torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return {place: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return {name: leaf for key, each in items for name, leaf in _flat(f"{place} {key}", each).items()}
+
+
 @pytest.mark.parametrize(
     "strategy",
     ["ddp", "zero3", pytest.param("zero2", marks=pytest.mark.slow), pytest.param("fsdp", marks=pytest.mark.slow)],
@@ -46,6 +71,14 @@ def test_checkpoints_go_both_ways(
     assert losses(ours.run) == pytest.approx({step: unbroken[step] for step in (1, 2, 3)}, abs=1e-6)
     pulled = cli("ckpt", "pull", str(ours.run), "--as-trainer", "--to", str(tmp_path))
     assert pulled.returncode == 0, pulled.stderr
+    made, saved = (
+        tensors(folder, tmp_path / "scratch")
+        for folder in (Path(pulled.stdout.strip()), tmp_path / "plain/checkpoint-3")
+    )
+    assert made.keys() - saved.keys() == {f"loss_{rank}.pt sum" for rank in range(2)}, "of losses that are to be logged"
+    # Trainer with ZeRO-2 writes a tied weight twice.
+    assert saved.keys() - made.keys() <= {"model.safetensors lm_head.weight"}
+    assert [name for name in saved.keys() & made.keys() if not torch.equal(made[name], saved[name])] == []
     went_on = plain(tiny, tmp_path / "again", 6, strategy, Path(pulled.stdout.strip()))
     assert {step: went_on[step] for step in (4, 5, 6)} == pytest.approx(
         {step: unbroken[step] for step in (4, 5, 6)}, abs=1e-6

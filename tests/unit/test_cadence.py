@@ -1,11 +1,12 @@
 """How often to save, and how to share a batch among another number of processes."""
 
 import math
+import time
 
 import pytest
 
 from trainyard.plan.batch import Batch, keep_global
-from trainyard.train.cadence import SECONDS_BETWEEN_FAULTS, Costs, interval
+from trainyard.train.cadence import SECONDS_BETWEEN_FAULTS, Cadence, Costs, interval
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,19 @@ from trainyard.train.cadence import SECONDS_BETWEEN_FAULTS, Costs, interval
 )
 def test_interval(every: str, workers: int, costs: Costs, seconds: float) -> None:
     assert interval(every, workers, costs) == pytest.approx(seconds)
+
+
+def test_what_auto_chooses_is_told_when_it_changes_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, costs, told = [0.0], [Costs(0.0, 0.0)], list[str]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    cadence = Cadence("Auto", 1, lambda: costs[0], told.append, _last=0.0)
+    due = []
+    for now[0], costs[0] in ((59, Costs(0, 0)), (61, Costs(0, 0)), (400, Costs(0.01, 5)), (700, Costs(0.012, 5))):
+        due.append(cadence.due())
+    assert due == [False, True, True, True]
+    assert told == [
+        "checkpoint.every: Auto saves every 228 s from here on: one stops training for 10 ms and is committed after 5.0 s"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from tests.unit.checkpoints import commit
 from trainyard.checkpoint import attempts, catalogue, restore, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.cluster.kubectl import TimedOutError
+from trainyard.errors import JobError
 from trainyard.launch import savenow
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.retry import Ended, decide
@@ -24,7 +26,7 @@ def attempt(number: int, resumed: tuple[int, int] | None = None) -> Attempt:
     return Attempt(number, CheckpointId(*resumed) if resumed else None, 2, "")
 
 
-DAMAGED = Attempt(3, None, 0, "", damaged=True)
+DAMAGED = Attempt(3, None, 0, "", begun=False)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ DAMAGED = Attempt(3, None, 0, "", damaged=True)
         ([attempt(1), attempt(2)], {2: None}),
         ([attempt(1), attempt(2, (400, 1)), DAMAGED], {3: None, 2: None, 1: 400}),
     ],
-    ids=["none", "first", "child", "sibling", "chain", "anew", "damaged"],
+    ids=["none", "first", "child", "sibling", "chain", "anew", "not begun"],
 )
 def test_lineage(known: list[Attempt], valid: dict[int, int | None]) -> None:
     assert attempts.lineage(known) == valid
@@ -94,23 +96,23 @@ def test_an_attempt_is_claimed_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep_last", "keep_best", "in_use", "gone"),
+    ("keep_last", "keep_best", "keep_every", "in_use", "gone"),
     [
-        (3, 0, [], [10, 20]),
-        (1, 0, [], [10, 20, 30, 40]),
-        (1, 1, [], [10, 30, 40]),
-        (1, 2, [10], [30, 40]),
-        (9, 0, [], []),
+        (3, 0, None, [], [10, 20]),
+        (1, 0, None, [], [10, 20, 30, 40]),
+        (1, 1, None, [], [10, 30, 40]),
+        (1, 2, None, [10], [30, 40]),
+        (1, 0, 20, [], [10, 30]),
+        (9, 0, None, [], []),
     ],
-    ids=["last", "one", "best", "best-and-in-use", "all"],
+    ids=["last", "one", "best", "best-and-in-use", "every", "all"],
 )
-def test_retention(keep_last: int, keep_best: int, in_use: list[int], gone: list[int]) -> None:
+def test_retention(keep_last: int, keep_best: int, keep_every: int | None, in_use: list[int], gone: list[int]) -> None:
     accuracy = {10: 0.5, 20: 0.9, 30: 0.7, 40: 0.8, 50: 0.9}
     manifests = [Manifest(step, 1, 2, "ddp", 8, (), {"eval_accuracy": value}) for step, value in accuracy.items()]
     used = [CheckpointId(step, 1) for step in in_use]
-    expired = retain.expired(
-        manifests, retain.Retention(keep_last, keep_best, "eval_accuracy", greater_is_better=True), used
-    )
+    keep = retain.Retention(keep_last, keep_best, "eval_accuracy", greater_is_better=True, keep_every=keep_every)
+    expired = retain.expired(manifests, keep, used)
     assert [identity.step for identity in expired] == gone
 
 
@@ -174,6 +176,15 @@ def test_the_save_that_was_asked_for_is_told_from_regular_ones(tmp_path: Path, m
         Store, "list", lambda self, prefix="": [*listed(self, prefix), *(gone if prefix == layout.CHECKPOINTS else [])]
     )
     assert savenow.saved(store, 1.0, ask) == CheckpointId(1010, 1)
+
+
+def test_a_save_that_the_attempt_has_ended_without_is_not_waited_for(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    attempts.claim(store, None, 2, after=0)
+    with pytest.raises(JobError, match=r"ended without the save: Infrastructure, step 7\. a rank was killed"):
+        savenow.saved(store, 60.0, lambda: attempts.end(store, 1, "Infrastructure", "a rank was killed", 7))
+    with pytest.raises(TimedOutError):  # asked between two attempts: the next one may do it
+        savenow.saved(store, 0.1, lambda: None)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}'], ids=repr)

@@ -63,16 +63,26 @@ def test_a_step_that_is_committed_while_the_one_before_is_brought_is_not_lost(tm
     assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]
 
 
-def test_what_was_committed_meanwhile_counts_also_when_the_driver_dies_while_it_brings_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["at the claim", "while it is brought"])
+def test_what_was_committed_meanwhile_counts_also_when_the_driver_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     made, old, new = overtaken(tmp_path / "run", lambda store, old: None)
-    told = made.tell
+    told, claim = made.tell, attempts.claim
 
     def dies(event: dict[str, Any]) -> None:
         told(event)
         if event.get("id") == str(new):
             raise KeyboardInterrupt
 
-    made.tell = dies
+    def claims_and_dies(*args: Any, **kwargs: Any) -> None:
+        claim(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    if when == "at the claim":
+        monkeypatch.setattr(attempts, "claim", claims_and_dies)
+    else:
+        made.tell = dies
     with pytest.raises(KeyboardInterrupt):
         made._next_attempt(first=False)
     assert catalogue.committed(catalogue.list_checkpoints(made.store)) == [new, old]

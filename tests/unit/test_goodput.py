@@ -1,12 +1,19 @@
 """Where an attempt's time goes."""
 
+import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from trainyard.train.goodput import Clock, GoodputCallback
+from trainyard.checkpoint.doorbell import Metrics
+from trainyard.checkpoint.staging import Run
+from trainyard.storage import layout
+from trainyard.storage.store import open_store
+from trainyard.train.goodput import Clock, GoodputCallback, share
+from trainyard.train.metrics import MetricsLog
 from trainyard.train.saving import Totals
 
 
@@ -14,8 +21,35 @@ def test_what_passed_before_this_process_began_is_start_up_and_restore(monkeypat
     for name in ("begun", "restore"):  # of this process: set back at the end
         monkeypatch.setattr(Clock, name, getattr(Clock, name))
     saving: Any = SimpleNamespace(totals=Totals())
-    log: Any = SimpleNamespace(lost_steps=0)
+    log: Any = SimpleNamespace(lost_steps=0, lost_seconds=0.0)
     Clock.start(time.time() - 100, restoring=40)
     split = GoodputCallback(saving, log, 2).split()
     assert split["restore"] == 40
     assert 60 <= split["start_up"] < 70
+
+
+@pytest.mark.parametrize(
+    ("resumed", "anew", "steps", "seconds"),
+    [(4, False, 2, 20.0), (6, False, 0, 0.0), (0, False, 6, 55.0), (0, True, 0, 0.0)],
+    ids=["from the last save", "from the end", "before any save", "anew"],
+)
+def test_what_attempts_before_have_made_and_nobody_goes_on_from_is_lost(
+    tmp_path: Path, resumed: int, anew: bool, steps: int, seconds: float
+) -> None:
+    """Steps 1 to 6, ten seconds each, and a save at step 4 that took five."""
+    rows: list[dict[str, Any]] = [
+        *({"step": step, "loss": 1.0, "time": 10.0 * step} for step in range(1, 5)),
+        {"step": 4, "attempt": 1, "goodput": {"productive": 40.0}, "time": 45.0},
+        *({"step": step, "loss": 1.0, "time": 10.0 * step + 5.0} for step in (5, 6)),
+    ]
+    store = open_store(str(tmp_path / "run"))
+    store.put(layout.METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    kept = Metrics(tmp_path / "metrics.jsonl", Run(store.uri, None, None), 2)
+    log = MetricsLog(store, kept, tmp_path / "no-bell", resumed, anew)
+    assert (log.lost_steps, log.lost_seconds) == (steps, seconds)
+
+
+def test_the_share_of_steps_that_count_knows_what_was_lost() -> None:
+    rest = {"start_up": 10.0, "restore": 0.0, "stall": 0.0, "other": 0.0}
+    splits = {1: {"productive": 40.0, **rest}, 2: {"productive": 20.0, **rest, "lost": 20.0}}
+    assert share(splits) == pytest.approx(0.6)

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import manifest
 from trainyard.cli.plan_ import resolved
 from trainyard.plan.batch import batch
-from trainyard.plan.facts import Facts, gather, rows
+from trainyard.plan.facts import Facts, available_memory, gather, rows
 from trainyard.plan.identity import differences, fingerprint, identity
 from trainyard.plan.plan import Plan, plan
 from trainyard.spec.manifest import loads
@@ -124,6 +124,22 @@ def test_parameters_are_read_from_the_weights_header(tmp_path: Path) -> None:
     )
     facts = gather(loads(json.dumps(manifest(model={"source": str(tmp_path)}))).job.spec)
     assert (facts.parameters, facts.largest_tensor) == (207, 200)
+
+
+def test_the_free_memory_is_what_the_limits_around_leave(tmp_path: Path) -> None:
+    mib, service = 1024**2, tmp_path / "sys/fs/cgroup/pods/one"
+    for folder in (tmp_path / "proc/self", service):
+        folder.mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 1048576 kB\n")
+    assert available_memory(tmp_path) == 1024 * mib
+    (tmp_path / "proc/self/cgroup").write_text("0::/pods/one\n")
+    for folder, limit in ((service, "max"), (service.parent, str(512 * mib))):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{200 * mib}\n")
+        (folder / "memory.stat").write_text(f"anon {150 * mib}\ninactive_file {50 * mib}\n")
+    assert available_memory(tmp_path) == 362 * mib
+    (tmp_path / "proc/meminfo").unlink()
+    assert available_memory(tmp_path) is None
 
 
 def test_another_model_or_other_rows_are_another_run(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ class Attempt:
     """Started anew on purpose (resume: Never), beside what was there."""
     job: str = ""
     """The uid of the TrainerJob on a cluster; empty for `trainyard run`."""
-    damaged: bool = False
-    """Whether its file cannot be read: then it counts as one that went on from the end of the one before."""
+    begun: bool = True
+    """False from the claim until the checkpoint to go on from is sure. Until then the end of the attempt before counts,
+    as it does where its file cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,25 @@ def newest_number(store: Store) -> int:
 
 
 def claim(
-    store: Store, resumed_from: CheckpointId | None, world_size: int, after: int, anew: bool = False, job: str = ""
+    store: Store,
+    resumed_from: CheckpointId | None,
+    world_size: int,
+    after: int,
+    anew: bool = False,
+    job: str = "",
+    begun: bool = True,
 ) -> Attempt | None:
-    """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again."""
-    attempt = Attempt(after + 1, resumed_from, world_size, now(), anew, job)
+    """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again.
+
+    Who is not sure yet of the checkpoint to go on from claims it as not begun, and calls begin() later.
+    """
+    attempt = Attempt(after + 1, resumed_from, world_size, now(), anew, job, begun)
     return attempt if store.create(layout.attempt_path(attempt.number), _written(attempt)) else None
 
 
-def amend(store: Store, attempt: Attempt, resumed_from: CheckpointId) -> None:
-    """Have an attempt that has not begun go on from another checkpoint than it was claimed with."""
-    store.put(layout.attempt_path(attempt.number), _written(replace(attempt, resumed_from=resumed_from)))
+def begin(store: Store, attempt: Attempt) -> None:
+    """From here on what earlier attempts have committed counts up to the checkpoint that this one goes on from."""
+    store.put(layout.attempt_path(attempt.number), _written(replace(attempt, begun=True)))
 
 
 def end(store: Store, number: int, outcome: Outcome, message: str, step: int) -> None:
@@ -96,7 +106,7 @@ def lineage(attempts: list[Attempt]) -> dict[int, int | None]:
     while current is not None and current.number not in valid:
         valid[current.number] = limit
         parent = current.resumed_from
-        if current.damaged:
+        if not current.begun:
             limit, current = None, by_number.get(current.number - 1)
         elif parent is not None:
             limit, current = parent.step, by_number.get(parent.attempt)
@@ -105,18 +115,17 @@ def lineage(attempts: list[Attempt]) -> dict[int, int | None]:
 
 def began_anew(attempts: list[Attempt], job: str) -> bool:
     """Whether a TrainerJob has started anew already: a head that is replaced goes on with what it has begun."""
-    return bool(job) and any(attempt.anew and attempt.job == job for attempt in attempts)
+    return bool(job) and any(attempt.anew and attempt.begun and attempt.job == job for attempt in attempts)
 
 
 def series(attempts: list[Attempt]) -> int:
     """The first attempt of the present series: what an earlier one has left is not its leftovers."""
-    return max((attempt.number for attempt in attempts if attempt.anew), default=0)
+    return max((attempt.number for attempt in attempts if attempt.anew and attempt.begun), default=0)
 
 
 def _written(attempt: Attempt) -> bytes:
     resumed_from = attempt.resumed_from
     document = asdict(attempt) | {"resumed_from": str(resumed_from) if resumed_from else None}
-    del document["damaged"]
     return json.dumps(document, indent=1).encode()
 
 
@@ -131,6 +140,7 @@ def _read(store: Store, number: int, path: str) -> Attempt:
             document["started_at"],
             document.get("anew", False),
             document.get("job", ""),
+            document.get("begun", True),
         )
     except (ValueError, KeyError, TypeError):
-        return Attempt(number, None, 0, "", damaged=True)
+        return Attempt(number, None, 0, "", begun=False)

@@ -200,7 +200,7 @@ class Uploader:
             for each in store.list(f"{ticket.id.folder}/{layout.PARTS}"):
                 if each.path not in sent.parts:
                     with contextlib.suppress(errors.NotFoundError):  # swept in this moment, by a newer attempt
-                        sent.parts[each.path] = Parts.from_json(store.get(each.path))
+                        sent.parts[each.path] = _parts(store, each.path)
             for part in sent.parts.values():
                 if part.given_up:
                     raise _GivenUpError(f"node {part.node} gave up its part: {part.given_up}")
@@ -248,6 +248,14 @@ def _check(store: Store, identity: CheckpointId, entries: list[FileEntry]) -> No
         if (size := there.get(f"{identity.folder}/{entry.path}")) != entry.size:
             what = "is not there" if size is None else f"has {size:,} bytes"
             raise _NotKeptError(f"{store.url(identity.folder)}/{entry.path} {what} after its upload")
+
+
+def _parts(store: Store, path: str) -> Parts:
+    """The list of a node. Raises NotFoundError, _GivenUpError when it is not one."""
+    try:
+        return Parts.from_json(store.get(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _GivenUpError(f"{store.url(path)} is damaged: {error!r}") from error
 
 
 def _put_parts(store: Store, ticket: Ticket, parts: Parts) -> None:

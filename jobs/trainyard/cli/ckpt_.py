@@ -23,6 +23,7 @@ from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
+_TIMES = ("_runtime", "_per_second")
 _checkpoint = click.argument("checkpoint", required=False)
 
 
@@ -41,7 +42,12 @@ def command() -> None:
 @format_option("table", "json", "name")
 @on_cluster
 def ls(kubectl: Kubectl, run: str, output: str) -> None:
-    """List the checkpoints of a run."""
+    """List the checkpoints of a run.
+
+    STATE is Committed (whole; a run goes on from the newest), Incomplete (being written, or its writer has died),
+    Superseded (of an attempt that a later one has not gone on from) or SetAside (not as it was committed, for the
+    reason under METRICS; its files stay, and without its set-aside.json it is used again).
+    """
     store = open_run(kubectl, run)
     found = list_checkpoints(store)
     if not found:
@@ -73,6 +79,8 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
 
     store = open_run(kubectl, run)
     wanted = committed(list_checkpoints(store)) if every else [_find(store, checkpoint)]
+    if not wanted:
+        raise NotFoundError(f"{store.url()} has no committed checkpoint")
     rows, corrupt = [], False
     unknown: JobError | None = None
     for identity in wanted:
@@ -81,7 +89,11 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
             verify_files(store, manifest, identity.folder)
             said = f"{len(manifest.files)} files, {human_size(manifest.size)}"
             rows.append({"name": str(identity), "result": "OK", "detail": said})
-        except (CorruptCheckpointError, ValueError) as error:
+        except (CorruptCheckpointError, NotFoundError, ValueError) as error:
+            if every and not is_there(store, identity):
+                continue  # retention has taken it since it was listed
+            if isinstance(error, NotFoundError):
+                raise
             corrupt = True
             rows.append({"name": str(identity), "result": "Corrupt", "detail": str(error)})
         except JobError as error:
@@ -196,12 +208,8 @@ def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:
         try:
             manifest = read_manifest(store, checkpoint.id)
             committed_at = manifest.created_at
-            shown = {
-                name: value
-                for name, value in manifest.metrics.items()
-                if name in ("loss", "eval_loss", "eval_accuracy", "eval_f1")
-            }
-            metrics = " ".join(f"{name}={value:.4g}" for name, value in shown.items())
+            shown = [name for name in manifest.metrics if name == "loss" or name.startswith("eval_")]
+            metrics = " ".join(f"{name}={manifest.metrics[name]:.4g}" for name in shown if not name.endswith(_TIMES))
         except (ValueError, JobError, NotFoundError) as error:
             metrics = str(error)
     return {

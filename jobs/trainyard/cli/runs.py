@@ -7,6 +7,8 @@ from trainyard.spec.manifest import load
 from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 
+_ON_CLUSTER = "Of a run on a cluster, give the job's name"
+
 
 def open_named(name: str) -> Store:
     """The run of a manifest file, of a folder, or of a URI. Raises NotFoundError when there is none."""
@@ -14,14 +16,14 @@ def open_named(name: str) -> Store:
         storage, job = (loaded := load(name)).job.spec.storage, loaded.job
         uri = f"{storage.uri.rstrip('/')}/{job.name}"
         if "://" not in uri and not Path(uri).expanduser().is_dir():
-            raise NotFoundError(f"{uri}: there is no such run. Has it been started?")
+            raise NotFoundError(f"{uri}: there is no such run. Has it been started? {_ON_CLUSTER}")
         store = open_store(uri, storage.endpoint, storage.region)
     elif "://" in name or Path(name).is_dir():
         store = open_store(name)
     else:
         raise NotFoundError(f"{name}: no such manifest or run folder")
     if not store.exists(layout.RUN):
-        raise NotFoundError(f"{store.url()} is no run: it holds no {layout.RUN}. Has it been started?")
+        raise NotFoundError(f"{store.url()} is no run: it holds no {layout.RUN}. Has it been started? {_ON_CLUSTER}")
     return store
 
 

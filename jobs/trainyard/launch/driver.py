@@ -112,22 +112,25 @@ class Driver:
                 raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
             changes = self._fit(manifest) if manifest is not None else {}
             resumed = manifest.id if manifest else None
-            claimed = attempts.claim(self.store, resumed, self.plan.world_size.value, after, anew, self.uid)
+            size = self.plan.world_size.value
+            claimed = attempts.claim(self.store, resumed, size, after, anew, self.uid, begun=False)
             if claimed is None:
                 known = attempts.list_attempts(self.store)
                 after = catalogue.newest_attempt(known)
                 continue
             late = None if anew else self._newest(known, tried)
             if late is not None and (resumed is None or late > resumed):
-                # Committed meanwhile, by an attempt that nobody could end. Now that there is a newer one it ends. What
-                # it has committed counts from here on, also when this process dies before it has claimed the next one.
-                attempts.amend(self.store, claimed, late)
+                # Committed meanwhile, by an attempt that nobody could end. Now that there is a newer one it ends. The
+                # one that was claimed never begins: what is committed counts, also when this process dies now.
                 after = claimed.number
                 continue
+            attempts.begin(self.store, claimed)
             resumed_from = str(resumed) if resumed else None
             self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
             work = self._work(claimed.number, resumed, changes)
-            return replace(work, began=began, restoring=restored - began if resumed else 0.0)
+            if manifest is None:
+                return replace(work, began=began, anew=anew)
+            return replace(work, began=began, restoring=restored - began, global_batch_size=manifest.global_batch_size)
 
     def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any]) -> Work:
         folder = self.node.restored_checkpoint(resumed) if resumed else None

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from trainyard.checkpoint.attempts import AttemptEnd, newest_number, read_end
 from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest
 from trainyard.cluster.kubectl import Kubectl, TimedOutError
 from trainyard.errors import JobError, NotFoundError
@@ -22,7 +23,9 @@ def ask_here(store: Store, timeout: float) -> CheckpointId:
     """
     pid = runner(store.uri)
     if pid is None:
-        raise NotFoundError(f"{store.url()} is not being run by a process of this machine")
+        raise NotFoundError(
+            f"{store.url()} is not being run by a process of this machine. Of a run on a cluster, give the job's name"
+        )
     return saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2))
 
 
@@ -33,18 +36,34 @@ def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> Checkpo
 
 
 def saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
-    """Ask for a save; returns it when it is committed. Raises TimedOutError after so many seconds."""
+    """Ask for a save; returns it when it is committed.
+
+    Raises JobError when the attempt that was asked has ended without it, TimedOutError after so many seconds.
+    """
     seen = set(committed(list_checkpoints(store)))
+    asked = newest_number(store)
+    going = _end(store, asked) is None  # else the next attempt is about to be claimed
     ask()
     until = time.monotonic() + timeout
     while time.monotonic() < until:
+        ended = _end(store, asked) if going else None
         for each in committed(list_checkpoints(store)):
             # A regular save that was under way already holds less than what was asked for.
             if each not in seen and _requested(store, each):
                 return each
             seen.add(each)
+        if ended is not None:
+            told = f"{ended.outcome}, step {ended.step}. {ended.message}"
+            raise JobError(f"{store.url()}: the attempt that was asked has ended without the save: {told}")
         time.sleep(_LOOK_SECONDS)
     raise TimedOutError(f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s")
+
+
+def _end(store: Store, attempt: int) -> AttemptEnd | None:
+    try:
+        return read_end(store, attempt)
+    except NotFoundError:  # it goes on
+        return None
 
 
 def _requested(store: Store, identity: CheckpointId) -> bool:

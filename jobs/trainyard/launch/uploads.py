@@ -54,6 +54,7 @@ class Uploads:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(node.bell))
         self._listener.listen()
+        self._log = node.folder / "uploads.log"
         self.process = self._start()
         self._thread = threading.Thread(target=self._watch, name="uploader's watch", daemon=True)
         self._thread.start()
@@ -80,7 +81,7 @@ class Uploads:
         self._listener.close()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        with (self.node.folder / "uploads.log").open("ab") as log:
+        with self._log.open("ab") as log:
             command = [sys.executable, "-m", "trainyard.launch.uploads", str(self._listener.fileno())]
             return subprocess.Popen(
                 [*command, str(self.node.tickets), str(self.node.events_socket)],
@@ -97,15 +98,24 @@ class Uploads:
             pause = min(_MOST_PAUSE, 2 * pause) if pause and lived < _SOON else _RESTART_PAUSE
             if self._closing.wait(pause):
                 return
-            text = f"the uploader {_ended(status)} and is started again; what is staged is sent by the new one"
-            Events(str(self.node.events_socket)).send("note", text=text)
+            text = f"the uploader {self._ended(status)} and is started again; what is staged is sent by the new one"
+            self._note(text)
             with self._starting:
-                if not self._closing.is_set():
+                if self._closing.is_set():
+                    return
+                try:
                     self.process = self._start()
+                except OSError as error:  # no memory, no room on the disk: the dead one has still ended, and so on
+                    self._note(f"the uploader cannot be started, and this is tried again: {error}")
 
+    def _note(self, text: str) -> None:
+        Events(str(self.node.events_socket)).send("note", text=text)
 
-def _ended(status: int) -> str:
-    return f"was killed ({signal.Signals(-status).name})" if status < 0 else f"has ended with status {status}"
+    def _ended(self, status: int) -> str:
+        if status < 0:
+            return f"was killed ({signal.Signals(-status).name})"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if status else []
+        return f"has ended with status {status} ({lines[-1] if lines else 'without words'})"
 
 
 @dataclass

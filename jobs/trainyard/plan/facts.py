@@ -1,5 +1,6 @@
 """What can be known of a job's data, model and machine without loading any of them."""
 
+import contextlib
 import csv
 import json
 import math
@@ -55,14 +56,38 @@ def rows(source: Source | Evaluation) -> int | None:
     return min(counted, source.max_samples) if counted is not None and source.max_samples else counted
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can still take on this machine; None where /proc does not tell."""
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that programs can still take here: of the machine, and within the limits of a container or a service.
+
+    None where /proc does not tell. Limits are those of cgroups v2 (https://docs.kernel.org/admin-guide/cgroup-v2.html);
+    what is read from files and not used now (inactive_file) makes room when it is needed.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None
+    return min(found + _within_limits(root)) if found else None
+
+
+def _within_limits(root: Path) -> list[int]:
+    """Bytes left in each cgroup around this process that has a limit."""
+    mounted, left = root / "sys/fs/cgroup", list[int]()
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return left
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    for folder in (mounted / own, *(mounted / own).parents):
+        # A cgroup without a limit has "max" in its file, and the root of all has no file.
+        with contextlib.suppress(OSError, ValueError):
+            limit = int((folder / "memory.max").read_text())
+            used = int((folder / "memory.current").read_text())
+            counted = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            left.append(max(0, limit - used + int(counted.get("inactive_file", 0))))
+        if folder == mounted:
+            break
+    return left
 
 
 def _count(file: Path, kind: str) -> int | None:

@@ -153,7 +153,8 @@ def _chosen(spec: Spec, arithmetic: Batch) -> dict[str, Choice[Any]]:
 
 def by_time(spec: Spec) -> str | None:
     """How often checkpoints are saved, by time; None where it is by steps, which trainingArguments may say."""
-    by_steps = {"save_steps", "save_strategy", "load_best_model_at_end"} & spec.training_arguments.keys()
+    given = spec.training_arguments
+    by_steps = {"save_steps", "save_strategy"} & given.keys() or given.get("load_best_model_at_end")
     return None if by_steps else spec.checkpoint.every
 
 
@@ -162,7 +163,8 @@ def _cadence(spec: Spec, arguments: dict[str, Any], arithmetic: Batch, chosen: d
         return Choice(
             "by time",
             "checkpoint.every: Auto. As often as saves cost no more than the work that a fault undoes (Young/Daly), by "
-            "what saves are measured to cost, for one fault of a worker in 30 days; not more often than a commit takes",
+            "what saves are measured to cost, for one fault of a worker in 30 days; not more often than a commit takes "
+            "or 15 s. The first after 60 s; then what was chosen is told",
         )
     if timed is not None:
         return Choice(f"every {timed}", "checkpoint.every")
@@ -172,7 +174,8 @@ def _cadence(spec: Spec, arguments: dict[str, Any], arithmetic: Batch, chosen: d
     if when != "steps":
         return Choice(f"every {when}" if when == "epoch" else "at each new best", f"save_strategy: {when}")
     every = arguments.get("save_steps", value({}, "save_steps"))
-    reason = chosen["save_steps"].reason if "save_steps" in chosen else "trainingArguments.save_steps"
+    default = "trainingArguments.save_steps" if "save_steps" in arguments else "transformers' default"
+    reason = chosen["save_steps"].reason if "save_steps" in chosen else default
     if isinstance(every, float) and every < 1 and arithmetic.total_steps:
         every = max(1, round(every * arithmetic.total_steps))
     return Choice(f"every {every} steps", reason)

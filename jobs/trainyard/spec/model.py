@@ -304,8 +304,8 @@ class Checkpoint(Part):
 
     every: Annotated[str, StringConstraints(pattern=patterns.EVERY, max_length=16)] | None = None
     """How often a checkpoint is saved, by time: a duration (`10m`), or Auto: as often as saves cost no more than the
-    work that faults are expected to undo (Young and Daly), by what saves are measured to cost. save_steps and
-    save_strategy in trainingArguments win over it. Default: by steps."""
+    work that faults are expected to undo (Young and Daly), by what saves are measured to cost. save_steps,
+    save_strategy and load_best_model_at_end in trainingArguments win over it. Default: by steps."""
     keep_last: Annotated[Int, Field(ge=1, le=1000)] = 3
     """Newest checkpoints that are kept."""
     keep_best: Annotated[Int, Field(ge=0, le=1000)] = 1
@@ -325,7 +325,7 @@ class Restart(Part):
     hang_seconds: Annotated[Int, Field(ge=1)] = 300
     """Seconds without a step after which a run is taken to hang: the stacks of its processes go into their logs, and
     it is restarted. When ten median steps take longer, it is ten median steps. A first step, a save and a batch of an
-    evaluation may take half an hour, and waiting for the storage any time."""
+    evaluation may take half an hour. A rank waits for the storage any time, and half an hour for one that does."""
 
 
 class Resume(StrEnum):

@@ -60,7 +60,7 @@ class ProgressCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
         """Keep what Trainer logs, with the step and the time."""
-        row = {"step": state.global_step, **(logs or {}), "time": round(time.time(), 3)}
+        row = {"step": state.global_step, **(logs or {})}
         if "loss" in row:
             row |= self._throughput(state)
         self._events.send("log", **row)

@@ -63,4 +63,5 @@ def _due(work: Work, saving: Saving) -> Callable[[], bool]:
     """Whether it is time for a save: rank 0 tells, and the others follow."""
     if work.every is None or saving.config.seat.rank != 0:
         return lambda: False
-    return Cadence(work.every, work.job.spec.workers.count, lambda: saving.costs).due
+    workers = work.job.spec.workers.count
+    return Cadence(work.every, workers, lambda: saving.costs, lambda text: saving.events.send("note", text=text)).due

@@ -11,6 +11,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trainyard.train.metrics import MetricsLog
 from trainyard.train.saving import Saving
 
+PARTS = ("productive", "start_up", "restore", "stall", "other", "lost")
+"""What a split holds in seconds."""
+
 
 class Clock:
     """When this attempt has begun, and for how long a checkpoint was restored; in seconds."""
@@ -34,7 +37,10 @@ class GoodputCallback(TrainerCallback):
         self._step_began = self._blocked_before = 0.0
 
     def split(self) -> dict[str, float]:
-        """Seconds by what they went to; saves left out or waited for; steps of before that are made again."""
+        """Seconds by what they went to; saves left out or waited for; steps of before that are made again.
+
+        `lost` are seconds of the attempts before: from what they have saved to their end.
+        """
         total = time.monotonic() - Clock.begun
         stall = self._saving.totals.blocked
         start_up = self._start_up or total - Clock.restore
@@ -45,6 +51,7 @@ class GoodputCallback(TrainerCallback):
             "restore": Clock.restore,
             "stall": stall,
             "other": max(0.0, other),
+            "lost": self._log.lost_seconds,
         }
         saves = {"skipped_saves": self._saving.totals.skipped, "waited_saves": self._saving.totals.waited}
         lost = {"lost_steps": self._log.lost_steps}
@@ -77,7 +84,6 @@ def by_attempt(rows: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
 
 
 def share(splits: dict[int, dict[str, float]]) -> float | None:
-    """The part of all attempts' time that went to steps, between 0 and 1; None when nothing is known."""
-    parts = ("productive", "start_up", "restore", "stall", "other")
-    total = sum(split[part] for split in splits.values() for part in parts)
+    """The part of all attempts' time that went to steps that count, between 0 and 1; None when nothing is known."""
+    total = sum(split.get(part, 0.0) for split in splits.values() for part in PARTS)
     return sum(split["productive"] for split in splits.values()) / total if total else None

@@ -21,21 +21,28 @@ _MIN_INTERVAL = 1.0
 class MetricsLog:
     """The rows of metrics.jsonl on this node."""
 
-    def __init__(self, store: Store, kept: doorbell.Metrics, bell: Path, resumed_step: int) -> None:
+    def __init__(self, store: Store, kept: doorbell.Metrics, bell: Path, resumed_step: int, anew: bool = False) -> None:
+        """`anew`: what was made before is not gone on with, and nothing of it is lost."""
         self._kept, self._bell = kept, bell
         self.file = file = kept.file
         self._next_ring = 0.0
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = _read(store)
-        self.lost_steps = max(0, max((row.get("step", 0) for row in rows), default=0) - resumed_step)
+        rows = [] if anew else _read(store)
+        counting = [row for row in rows if row.get("step", 0) <= resumed_step]
+        lost = [row for row in rows if row.get("step", 0) > resumed_step]
+        self.lost_steps = max((row["step"] for row in lost), default=resumed_step) - resumed_step
         """Steps that were made before, and are made again."""
+        times = [row["time"] for row in lost if "time" in row]
+        since = max((row["time"] for row in counting if "time" in row), default=min(times, default=0.0))
+        self.lost_seconds = max(0.0, max(times, default=since) - since)
+        """From the newest row that counts to the last one that does not."""
         with file.open("w", encoding="utf-8") as stream:
-            stream.writelines(_line(row) for row in rows if row.get("step", 0) <= resumed_step)
+            stream.writelines(_line(row) for row in counting)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row."""
+        """Append a row, with the time."""
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(_line(row))
+            stream.write(_line({**row, "time": round(time.time(), 3)}))
         if time.monotonic() >= self._next_ring:
             doorbell.ring(self._bell, self._kept)
             self._next_ring = time.monotonic() + _MIN_INTERVAL

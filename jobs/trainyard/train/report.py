@@ -91,6 +91,7 @@ def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[
         "final": work.store.url("final"),
         "front": json.dumps,
         "goodput": splits,
+        "parts": goodput.PARTS,
         "productive": goodput.share(splits),
     }
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from trainyard.errors import JobError
+from trainyard.plan.batch import divisors
 from trainyard.train import export, mend, trainer
+from trainyard.train.arguments import global_batch_size
 from trainyard.train.callbacks import AgreementCallback
 from trainyard.train.events import Events
 from trainyard.train.metrics import MetricsLog
@@ -49,11 +51,29 @@ class _Watched:
             )
         self.trained = built
         if self.work.resume_folder is not None:
+            _same_batch(self.work, built.args)
             args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": self.work.resume_folder}
         made = original(built, *args, **kwargs)
         if self.stops[built].stopped:
             raise _StoppedError
         return made
+
+
+def _same_batch(work: Work, args: TrainingArguments) -> None:
+    """Raises JobError for a batch other than before: the run would go on with other samples, at a place of its own."""
+    before, made = work.global_batch_size, global_batch_size(args)
+    if before is None or made == before:
+        return
+    each, rest = divmod(before, args.world_size)
+    if rest:
+        fix = f"{args.world_size} processes cannot share them; these can: {', '.join(map(str, divisors(before)))}"
+    else:
+        fix = f"have per_device_train_batch_size × gradient_accumulation_steps be {each} in the script"
+    raise JobError(
+        f"checkpoint {work.resumed_id} was written with {before} samples a step, and the script takes {made} "
+        f"({args.train_batch_size} a process × {args.gradient_accumulation_steps} accumulation × {args.world_size} "
+        f"processes): {fix}, or start anew (resume: Never)"
+    )
 
 
 class _StoppedError(BaseException):

@@ -16,6 +16,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from trainyard.checkpoint.doorbell import Metrics
 from trainyard.errors import JobError
@@ -68,7 +69,16 @@ def metrics_log(work: Work, args: TrainingArguments) -> MetricsLog | None:
     if args.process_index:
         return None
     kept = Metrics(metrics_file(work), work.run, work.attempt)
-    return MetricsLog(work.store, kept, Path(work.bell), work.resumed.step if work.resumed else 0)
+    return MetricsLog(work.store, kept, Path(work.bell), _first_step(work), work.anew)
+
+
+def _first_step(work: Work) -> int:
+    """The step that the attempt goes on from, also where its checkpoint is one of plain Trainer; 0 without one."""
+    if work.resumed is not None:
+        return work.resumed.step
+    if work.resume_folder is None:
+        return 0
+    return int(TrainerState.load_from_json(str(Path(work.resume_folder, TRAINER_STATE_NAME))).global_step)
 
 
 def callbacks(
