@@ -10,7 +10,7 @@ from trainyard.checkpoint import attempts, catalogue, restore, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
 from trainyard.cluster.kubectl import TimedOutError
-from trainyard.errors import JobError
+from trainyard.errors import NotFoundError
 from trainyard.launch import savenow
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.retry import Ended, decide
@@ -178,12 +178,15 @@ def test_the_save_that_was_asked_for_is_told_from_regular_ones(tmp_path: Path, m
     assert savenow.saved(store, 1.0, ask) == CheckpointId(1010, 1)
 
 
-def test_a_save_that_the_attempt_has_ended_without_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_save_that_the_run_has_ended_without_is_not_waited_for(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     attempts.claim(store, None, 2, after=0)
-    with pytest.raises(JobError, match=r"ended without the save: Infrastructure, step 7\. a rank was killed"):
-        savenow.saved(store, 60.0, lambda: attempts.end(store, 1, "Infrastructure", "a rank was killed", 7))
-    with pytest.raises(TimedOutError):  # asked between two attempts: the next one may do it
+    with pytest.raises(TimedOutError):  # the next attempt may do it
+        savenow.saved(store, 0.1, lambda: attempts.end(store, 1, "Infrastructure", "a rank was killed", 7))
+    attempts.claim(store, None, 2, after=1)
+    with pytest.raises(NotFoundError, match=r"ended without the save: UserError, step 9\. the sky is falling"):
+        savenow.saved(store, 60.0, lambda: attempts.end(store, 2, "UserError", "the sky is falling", 9))
+    with pytest.raises(TimedOutError):  # asked before the next attempt is claimed
         savenow.saved(store, 0.1, lambda: None)
 
 

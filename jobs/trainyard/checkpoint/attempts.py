@@ -2,8 +2,8 @@
 
 Every start of the group of training processes is an attempt; a few are given up before it. It is claimed
 with a conditional create, so two can never have the same number, and it records the checkpoint that it
-resumed from. What an older attempt writes after that (a frozen process that wakes up, a partitioned node)
-is outside the lineage.
+resumed from. What an older attempt commits after it has begun (a frozen process that wakes up, a partitioned
+node) is outside the lineage.
 """
 
 import json

@@ -124,7 +124,7 @@ class Uploader:
             if void := next((each.void for each in group if each.void), ""):
                 raise _GivenUpError(void)
             if _superseded(store, ticket):
-                raise _GivenUpError("a newer attempt has begun, and goes on from another one")
+                raise _GivenUpError("a newer attempt is claimed, and goes on from another one")
             metrics = ticket.commit.metrics_file if ticket.commit is not None else None
             if metrics is not None:
                 store.put_file(layout.METRICS, Path(metrics))
@@ -234,7 +234,7 @@ class Uploader:
 
 
 def _superseded(store: Store, ticket: Ticket) -> bool:
-    """Whether a newer attempt has begun: it has chosen what to go on from."""
+    """Whether a newer attempt is claimed: what is committed from now on may come too late for it."""
     return newest_number(store) > ticket.attempt
 
 

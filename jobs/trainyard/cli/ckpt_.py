@@ -79,8 +79,6 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
 
     store = open_run(kubectl, run)
     wanted = committed(list_checkpoints(store)) if every else [_find(store, checkpoint)]
-    if not wanted:
-        raise NotFoundError(f"{store.url()} has no committed checkpoint")
     rows, corrupt = [], False
     unknown: JobError | None = None
     for identity in wanted:
@@ -90,15 +88,17 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
             said = f"{len(manifest.files)} files, {human_size(manifest.size)}"
             rows.append({"name": str(identity), "result": "OK", "detail": said})
         except (CorruptCheckpointError, NotFoundError, ValueError) as error:
-            if every and not is_there(store, identity):
-                continue  # retention has taken it since it was listed
-            if isinstance(error, NotFoundError):
-                raise
+            if isinstance(error, NotFoundError) or not is_there(store, identity):
+                if every:
+                    continue  # retention has taken it since it was listed
+                raise NotFoundError(f"{identity} is not committed any more: retention has taken it") from error
             corrupt = True
             rows.append({"name": str(identity), "result": "Corrupt", "detail": str(error)})
         except JobError as error:
             unknown = error
             rows.append({"name": str(identity), "result": "Unknown", "detail": str(error)})
+    if not rows:
+        raise NotFoundError(f"{store.url()} has no committed checkpoint")
     if output == "json":
         print_json(rows)
     else:

@@ -27,6 +27,7 @@ from trainyard.plan.batch import divisors, keep_global
 from trainyard.plan.plan import Plan, keep_last
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import Resume, TrainerJob
+from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 from trainyard.train.work import Result, Work
@@ -125,6 +126,8 @@ class Driver:
                 after = claimed.number
                 continue
             attempts.begin(self.store, claimed)
+            if anew:  # a second attempt must not take the curves of the former run for those of the first
+                self.store.put(layout.METRICS, b"")
             resumed_from = str(resumed) if resumed else None
             self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
             work = self._work(claimed.number, resumed, changes)

@@ -19,7 +19,8 @@ _LOOK_SECONDS = 0.5
 def ask_here(store: Store, timeout: float) -> CheckpointId:
     """Have the run of this machine save. Returns the checkpoint when it is committed.
 
-    Raises NotFoundError when no process of this machine runs it, TimedOutError after so many seconds.
+    Raises NotFoundError when no process of this machine runs it, or it ends without the save; TimedOutError after so
+    many seconds.
     """
     pid = runner(store.uri)
     if pid is None:
@@ -30,7 +31,7 @@ def ask_here(store: Store, timeout: float) -> CheckpointId:
 
 
 def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> CheckpointId:
-    """Have a job on a cluster save: its first pod is asked, and its ranks agree with all others."""
+    """Have a job on a cluster save: its first pod is asked, and its ranks agree with all others. Raises as ask_here."""
     ask = ("exec", f"pod/{job}-0", "--container=trainer", "--", "sh", "-c", "kill -USR2 1")
     return saved(store, timeout, lambda: kubectl.run(*ask))
 
@@ -38,23 +39,25 @@ def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> Checkpo
 def saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
     """Ask for a save; returns it when it is committed.
 
-    Raises JobError when the attempt that was asked has ended without it, TimedOutError after so many seconds.
+    Raises NotFoundError when the run has ended without it, TimedOutError after so many seconds.
     """
     seen = set(committed(list_checkpoints(store)))
-    asked = newest_number(store)
-    going = _end(store, asked) is None  # else the next attempt is about to be claimed
+    attempt = newest_number(store)
+    if _end(store, attempt) is not None:
+        attempt += 1  # it is about to be claimed
     ask()
     until = time.monotonic() + timeout
     while time.monotonic() < until:
-        ended = _end(store, asked) if going else None
+        end = _end(store, attempt)
         for each in committed(list_checkpoints(store)):
             # A regular save that was under way already holds less than what was asked for.
             if each not in seen and _requested(store, each):
                 return each
             seen.add(each)
-        if ended is not None:
-            told = f"{ended.outcome}, step {ended.step}. {ended.message}"
-            raise JobError(f"{store.url()}: the attempt that was asked has ended without the save: {told}")
+        if end is not None and end.outcome in ("Complete", "UserError"):
+            told = f"{end.outcome}, step {end.step}. {end.message}"
+            raise NotFoundError(f"{store.url()} has ended without the save: {told}")
+        attempt += end is not None  # the next one makes it: a node keeps what it was asked until there are steps
         time.sleep(_LOOK_SECONDS)
     raise TimedOutError(f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s")
 
@@ -62,7 +65,7 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
 def _end(store: Store, attempt: int) -> AttemptEnd | None:
     try:
         return read_end(store, attempt)
-    except NotFoundError:  # it goes on
+    except (NotFoundError, ValueError, TypeError):  # it goes on; or nobody can tell
         return None
 
 

@@ -36,6 +36,7 @@ _LOOK_AGAIN = 0.25
 _METRICS_INTERVAL = 5.0
 _RESTART_PAUSE, _MOST_PAUSE, _SOON = 0.2, 30.0, 10.0
 """Seconds before it is started again; longer each time while it does not live for so long."""
+_MOST_WORDS = 64 * 1024
 _FAULT_SECONDS = 5.0
 _LAST_SECONDS = 60.0
 _FLUSH_SECONDS, _SLOW = 120.0, 20e6
@@ -82,6 +83,7 @@ class Uploads:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
+            self._log_before = log.tell()
             command = [sys.executable, "-m", "trainyard.launch.uploads", str(self._listener.fileno())]
             return subprocess.Popen(
                 [*command, str(self.node.tickets), str(self.node.events_socket)],
@@ -90,7 +92,7 @@ class Uploads:
             )  # fmt: skip
 
     def _watch(self) -> None:
-        pause = 0.0
+        pause, told = 0.0, None
         while not self._closing.is_set():
             begun = time.monotonic()
             status = self.process.wait()
@@ -98,14 +100,15 @@ class Uploads:
             pause = min(_MOST_PAUSE, 2 * pause) if pause and lived < _SOON else _RESTART_PAUSE
             if self._closing.wait(pause):
                 return
-            text = f"the uploader {self._ended(status)} and is started again; what is staged is sent by the new one"
-            self._note(text)
+            if self.process is not told:  # else the same one, whose successor could not be started
+                ended, told = self._ended(status), self.process
+                self._note(f"the uploader {ended} and is started again; what is staged is sent by the new one")
             with self._starting:
                 if self._closing.is_set():
                     return
                 try:
                     self.process = self._start()
-                except OSError as error:  # no memory, no room on the disk: the dead one has still ended, and so on
+                except OSError as error:  # no memory, no room on the disk: wait() returns at once the next time
                     self._note(f"the uploader cannot be started, and this is tried again: {error}")
 
     def _note(self, text: str) -> None:
@@ -114,8 +117,11 @@ class Uploads:
     def _ended(self, status: int) -> str:
         if status < 0:
             return f"was killed ({signal.Signals(-status).name})"
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if status else []
-        return f"has ended with status {status} ({lines[-1] if lines else 'without words'})"
+        words = ""
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            log.seek(self._log_before)
+            words = log.read(_MOST_WORDS).decode(errors="replace").strip().rpartition("\n")[2]
+        return f"has ended with status {status} ({words or 'without words'})"
 
 
 @dataclass

@@ -55,8 +55,14 @@ def _commits(work: Work, args: TrainingArguments) -> Callable[[TrainerState], Co
     keep_best = max(wanted.keep_best, int(args.load_best_model_at_end))
     retention = Retention(work.keep_last, keep_best, metric, greater, wanted.keep_every)
     resumed = (str(work.resumed),) if work.resumed else ()
-    known, size, file = versions(), global_batch_size(args), str(metrics_file(work))
-    return lambda state: Commit(work.strategy, size, known, metrics_at(state), retention, resumed, file)
+    known, file = versions(), str(metrics_file(work))
+
+    def commit(state: TrainerState) -> Commit:
+        # A script may change its arguments until it trains.
+        size = global_batch_size(args)
+        return Commit(work.strategy, size, known, metrics_at(state), retention, resumed, file)
+
+    return commit
 
 
 def _due(work: Work, saving: Saving) -> Callable[[], bool]:

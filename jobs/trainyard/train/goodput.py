@@ -39,7 +39,7 @@ class GoodputCallback(TrainerCallback):
     def split(self) -> dict[str, float]:
         """Seconds by what they went to; saves left out or waited for; steps of before that are made again.
 
-        `lost` are seconds of the attempts before: from what they have saved to their end.
+        `lost` are seconds of the attempts before, and between them: from the last row that they saved to the last one.
         """
         total = time.monotonic() - Clock.begun
         stall = self._saving.totals.blocked

@@ -33,9 +33,10 @@ class MetricsLog:
         self.lost_steps = max((row["step"] for row in lost), default=resumed_step) - resumed_step
         """Steps that were made before, and are made again."""
         times = [row["time"] for row in lost if "time" in row]
-        since = max((row["time"] for row in counting if "time" in row), default=min(times, default=0.0))
-        self.lost_seconds = max(0.0, max(times, default=since) - since)
-        """From the newest row that counts to the last one that does not."""
+        begun = min(times, default=0.0)
+        since = max((row["time"] for row in counting if row.get("time", begun) < begun), default=begun)
+        self.lost_seconds = max(times, default=since) - since
+        """From the last row that counts to the last one that does not, with what lies between two attempts."""
         with file.open("w", encoding="utf-8") as stream:
             stream.writelines(_line(row) for row in counting)
 

@@ -126,8 +126,9 @@ class Saving:
         """Before the first save: look at what was left here, and write once what is the same in every checkpoint."""
         if self.commit is not None:
             self._left = Leftovers(_output(trainer))
-        if trainer.is_fsdp_enabled:  # else accelerate would copy every rank's shard to the host before we do
-            trainer.accelerator.state.fsdp_plugin.state_dict_config.offload_to_cpu = False
+        sharded = trainer.accelerator.state.fsdp_plugin.state_dict_config if trainer.is_fsdp_enabled else None
+        if sharded is not None:  # accelerate would copy every rank's shard to the host before we do
+            sharded.offload_to_cpu = False
         if not trainer.args.should_save or _overridden(trainer):
             return
         folder = self.config.static
