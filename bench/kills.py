@@ -31,7 +31,7 @@ from typing import Any
 from transformers.trainer_utils import get_last_checkpoint
 
 from bench.common import save
-from tests.conftest import losses
+from tests.conftest import folder_bytes, losses
 from tests.train.conftest import trains_on
 from trainyard.checkpoint import attempts, catalogue
 from trainyard.launch.node import Node, Warm, open_node
@@ -59,22 +59,10 @@ class Kill:
     def __call__(self, kill: Callable[[], None], ended: threading.Event) -> None:
         """Look until it is time, or training has ended."""
         while not ended.is_set():
-            if (folders := self._folders(self._step)) and sum(map(size, folders)) >= self._bytes:
+            if (folders := self._folders(self._step)) and sum(map(folder_bytes, folders)) >= self._bytes:
                 kill()
                 self.struck = True
                 return
-
-
-def size(folder: Path) -> int:
-    """Bytes of the files below a folder, also while they come and go."""
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += (Path(root) / name).stat().st_size
-            except OSError:
-                continue
-    return total
 
 
 def make_inputs(folder: Path) -> None:
@@ -241,7 +229,7 @@ def main(kills: int = 100) -> None:
                 for name, side in sides.items():
                     side.run(first := f"{strategy}-whole")
                     whole = Unbroken(
-                        {step: float(sum(map(size, side.folders(first, step)))) for step in _HIT},
+                        {step: float(sum(map(folder_bytes, side.folders(first, step)))) for step in _HIT},
                         side.last(first)[1], rows_read(side.rows(first), RANKS),
                     )  # fmt: skip
                     for turn, number in enumerate(range(index, kills, len(STRATEGIES))):

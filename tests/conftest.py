@@ -1,5 +1,6 @@
 """Fixtures: a real S3 server, tiny models and data, and the command as a user runs it."""
 
+import contextlib
 import json
 import os
 import random
@@ -207,6 +208,16 @@ def tiny_manifest(tiny: Tiny, folder: Path, **changes: object) -> Path:
     file = folder / "job.yaml"
     file.write_text(dump(manifest(**spec)))
     return file
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder, also while they come and go."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(root) / name).stat().st_size
+    return total
 
 
 def losses(run: Path) -> dict[int, float]:

@@ -12,22 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import Tiny, losses, tiny_manifest
+from tests.conftest import Tiny, folder_bytes, losses, tiny_manifest
 from tests.run.conftest import Start
 from trainyard.train import heartbeat
 from trainyard.train.heartbeat import Awaited
 
 LONG = {"max_steps": 40, "per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 5, "learning_rate": 1e-3}
-
-
-def _bytes(folder: Path) -> int:
-    """Of its files, while some come and go."""
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += (Path(root) / name).stat().st_size
-    return total
 
 
 def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
@@ -42,8 +32,8 @@ def test_after_a_kill_of_everything_the_run_goes_on_as_the_unbroken_one(
         broken.wait_for("committed")
     folders = tmp_path / "runs/job/checkpoints"
     known = set(folders.iterdir())
-    offset = seeded.random() * max(map(_bytes, known))
-    while not any(_bytes(folder) >= offset for folder in set(folders.iterdir()) - known):
+    offset = seeded.random() * max(map(folder_bytes, known))
+    while not any(folder_bytes(folder) >= offset for folder in set(folders.iterdir()) - known):
         assert broken.process.poll() is None
         time.sleep(0.001)
     broken.kill_all()

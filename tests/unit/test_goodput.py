@@ -29,12 +29,12 @@ def test_what_passed_before_this_process_began_is_start_up_and_restore(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("resumed", "anew", "steps", "seconds"),
-    [(4, False, 2, 20.0), (6, False, 0, 0.0), (0, False, 6, 55.0), (0, True, 0, 0.0)],
-    ids=["from the last save", "from the end", "before any save", "anew"],
+    ("resumed", "steps", "seconds"),
+    [(4, 2, 20.0), (6, 0, 0.0), (0, 6, 55.0)],
+    ids=["from the last save", "from the end", "before any save"],
 )
 def test_what_attempts_before_have_made_and_nobody_goes_on_from_is_lost(
-    tmp_path: Path, resumed: int, anew: bool, steps: int, seconds: float
+    tmp_path: Path, resumed: int, steps: int, seconds: float
 ) -> None:
     """Steps 1 to 6, ten seconds each, and a save at step 4 that took five."""
     rows: list[dict[str, Any]] = [
@@ -45,7 +45,7 @@ def test_what_attempts_before_have_made_and_nobody_goes_on_from_is_lost(
     store = open_store(str(tmp_path / "run"))
     store.put(layout.METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     kept = Metrics(tmp_path / "metrics.jsonl", Run(store.uri, None, None), 2)
-    log = MetricsLog(store, kept, tmp_path / "no-bell", resumed, anew)
+    log = MetricsLog(store, kept, tmp_path / "no-bell", resumed)
     assert (log.lost_steps, log.lost_seconds) == (steps, seconds)
 
 

@@ -126,13 +126,13 @@ class Driver:
                 after = claimed.number
                 continue
             attempts.begin(self.store, claimed)
-            if anew:  # a second attempt must not take the curves of the former run for those of the first
+            if anew:  # the curves of the former run are not this one's, and nothing of it is lost
                 self.store.put(layout.METRICS, b"")
             resumed_from = str(resumed) if resumed else None
             self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
             work = self._work(claimed.number, resumed, changes)
             if manifest is None:
-                return replace(work, began=began, anew=anew)
+                return replace(work, began=began)
             return replace(work, began=began, restoring=restored - began, global_batch_size=manifest.global_batch_size)
 
     def _work(self, attempt: int, resumed: CheckpointId | None, changes: dict[str, Any]) -> Work:

@@ -21,13 +21,12 @@ _MIN_INTERVAL = 1.0
 class MetricsLog:
     """The rows of metrics.jsonl on this node."""
 
-    def __init__(self, store: Store, kept: doorbell.Metrics, bell: Path, resumed_step: int, anew: bool = False) -> None:
-        """`anew`: what was made before is not gone on with, and nothing of it is lost."""
+    def __init__(self, store: Store, kept: doorbell.Metrics, bell: Path, resumed_step: int) -> None:
         self._kept, self._bell = kept, bell
         self.file = file = kept.file
         self._next_ring = 0.0
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = [] if anew else _read(store)
+        rows = _read(store)
         counting = [row for row in rows if row.get("step", 0) <= resumed_step]
         lost = [row for row in rows if row.get("step", 0) > resumed_step]
         self.lost_steps = max((row["step"] for row in lost), default=resumed_step) - resumed_step

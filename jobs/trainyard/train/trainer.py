@@ -69,7 +69,7 @@ def metrics_log(work: Work, args: TrainingArguments) -> MetricsLog | None:
     if args.process_index:
         return None
     kept = Metrics(metrics_file(work), work.run, work.attempt)
-    return MetricsLog(work.store, kept, Path(work.bell), _first_step(work), work.anew)
+    return MetricsLog(work.store, kept, Path(work.bell), _first_step(work))
 
 
 def _first_step(work: Work) -> int:

@@ -39,8 +39,6 @@ class Work:
     """Id of the checkpoint to go on from, already verified and lying in resume_folder."""
     global_batch_size: int | None = None
     """Samples of a step before that checkpoint."""
-    anew: bool = False
-    """Whether it was to start anew, beside what was there."""
     resume_folder: str | None = None
     began: float | None = None
     """When the attempt began, in seconds since the epoch; None: with this process."""
