@@ -210,6 +210,15 @@ def tiny_manifest(tiny: Tiny, folder: Path, **changes: object) -> Path:
     return file
 
 
+def fill(disk: Path) -> Path:
+    """A file that takes all the room that a small disk has left."""
+    file = disk / "fill"
+    with file.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while stream.write(b"x" * 4096):
+            pass
+    return file
+
+
 def folder_bytes(folder: Path) -> int:
     """Bytes of the files below a folder, also while they come and go."""
     total = 0

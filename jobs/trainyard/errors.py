@@ -52,6 +52,10 @@ class StorageFullError(StorageError):
     exit_code = ExitCode.JOB_FAILED
 
 
+class DiskFullError(StorageFullError):
+    """The disk of this machine has no room to stage or restore a checkpoint: whatever fills it may go away."""
+
+
 class JobError(TrainyardError):
     """The job failed for a reason that trying again does not mend: bad data, bad code, a full disk."""
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.bed.proxy import Fault, FaultyProxy
 from tests.bed.s3 import S3Server, s3_server, server_ports
+from tests.conftest import fill
 from tests.costs import COSTS, Cost
 from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell
@@ -154,19 +155,18 @@ def test_a_node_whose_disk_is_full_tells_it_and_commits_when_there_is_room(place
     with place.proxy.fault(SLOW):
         place.leave()
         place.sending()
-        with (small_disk / "fill").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
-            while stream.write(b"x" * 4096):
-                pass
-    place.noticed(60)
-    uploader = place.uploads.process.pid
+        filled = fill(small_disk)
+    noticed, uploader = place.noticed(60), place.uploads.process.pid
     failed = place.settled(last=True)
     assert failed.state == "Failed", "a run that ends does not wait for ever"
     assert "No space left" in failed.message
     begun = time.monotonic()
     place.uploads.flush()
     assert time.monotonic() - begun < 60, "nor does the next attempt"
-    (small_disk / "fill").unlink()
+    filled.unlink()
+    freed = time.monotonic()
     assert place.settled().state == "Committed"
+    COSTS.append(Cost("the disk of a node is full", noticed, time.monotonic() - freed))
     assert place.uploads.process.pid == uploader
 
 
@@ -253,8 +253,10 @@ def test_one_that_was_frozen_and_commits_later_changes_nothing_of_what_the_next_
         attempts.claim(other.store, CheckpointId(10, 1), 1, after=1)
         other.leave(step=20, attempt=2)
         assert other.settled(20, 2).state == "Committed"
+        woken = time.monotonic()
         frozen.uploads.process.send_signal(signal.SIGCONT)
         assert frozen.settled(30).state in ("Committed", "Abandoned")
+    COSTS.append(Cost("a frozen uploader wakes up in a later attempt", None, time.monotonic() - woken))
     found = catalogue.committed(catalogue.list_checkpoints(other.store))
     assert found[0] == CheckpointId(20, 2), "the newest of the lineage, though 30 is a later step"
     assert CheckpointId(30, 1) not in found

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import fill
 from tests.unit.checkpoints import commit
 from tests.unit.jobs import job
 from trainyard.checkpoint import attempts, catalogue
@@ -170,6 +171,31 @@ def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp
     second = made._next_attempt(first=False)
     assert second.began is not None
     assert first.began < second.began < second.began + second.restoring <= time.time()
+
+
+def test_a_disk_that_is_full_between_two_attempts_is_waited_for(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, told = driver(tmp_path / "run", 1, 4), list[str]()
+    made.node = Node(small_disk, small_disk)
+
+    def attempt(work: Work) -> Result:
+        if work.resumed is not None:
+            return Result("Complete", "", 20)
+        commit(made.store, 10, work.attempt)
+        fill(small_disk)
+        return Result("Infrastructure", "killed", 15)
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "restart":
+            told.append(event["message"])
+            if len(told) == 3:
+                (small_disk / "fill").unlink()
+
+    monkeypatch.setattr(made, "_attempt", attempt)
+    made.tell = tell
+    assert made.run() == Result("Complete", "", 20)
+    assert [text.partition(" for ")[0] for text in told] == ["killed", "no space left", "no space left"]
 
 
 def overtaken(folder: Path, then: Callable[[Store, CheckpointId], object]) -> tuple[Driver, CheckpointId, CheckpointId]:

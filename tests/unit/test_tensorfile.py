@@ -148,7 +148,7 @@ def test_what_no_such_file_can_hold_is_taken_as_torch_saves_it(tmp_path: Path) -
     slots = Slots(tmp_path / "buffers", tmp_path / "buffers", Tickets(tmp_path / "tickets"), rank=1)
     slot = slots.take()
     assert slot is not None
-    capture, item = Capture(tmp_path / "root", slot, slots, set(), pinned=False), {"since": Fraction(1, 3)}
+    capture, item = Capture(tmp_path / "root", slot, slots, set()), {"since": Fraction(1, 3)}
     with capture.of_torch_save():
         torch.save(item, tmp_path / "root/optimizer_1.pt")
     (file,) = capture.files
@@ -172,7 +172,7 @@ def test_what_a_run_of_before_has_left_in_the_folder_is_no_part_of_a_save_and_go
         shutil.copy2(again, left[2])  # the same words, size and times
     (root / "new").write_text("new")
     leftovers.remove(root)
-    capture = Capture(root, slot, slots, set(), pinned=False)
+    capture = Capture(root, slot, slots, set())
     capture.take_written()
     assert [file.path for file in capture.files] == ["new", "vocab.json"]
     assert sorted(file.name for file in root.rglob("*")) == ["deep", "new", "vocab.json"]

@@ -288,5 +288,5 @@ def _explained(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        message = f"no space left for {target}: free space there, or set TMPDIR to a larger disk; then run again"
-        raise errors.StorageFullError(message) from error
+        message = f"no space left for {target}: free space there, or set TMPDIR to a larger disk"
+        raise errors.DiskFullError(message) from error

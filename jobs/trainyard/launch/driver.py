@@ -19,7 +19,7 @@ from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpointError
-from trainyard.errors import JobError, NotFoundError, StorageError
+from trainyard.errors import DiskFullError, JobError, NotFoundError, StorageError
 from trainyard.launch.group import TERMINATED, Group
 from trainyard.launch.node import Node
 from trainyard.launch.retry import Ended, decide
@@ -58,10 +58,17 @@ class Driver:
     def run(self) -> Result:
         """The end of the job: Complete, Stopped, or the failure that was its last."""
         history: list[Ended] = []
-        first = True
+        work: Work | None = None
         while True:
-            work = self._next_attempt(first)
-            first = False
+            try:
+                work = self._next_attempt(first=work is None)
+            except DiskFullError as error:
+                if work is None:
+                    raise
+                history.append(Ended(Result("Infrastructure", str(error), lost=True), False, time.monotonic()))
+                if (over := self._again(work, history)) is not None:
+                    return over
+                continue
             if self.stopping.is_set():
                 return self._stopped(work)
             result = self._attempt(work)
@@ -82,12 +89,19 @@ class Driver:
             self.flush()
             attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
             history.append(Ended(result, self._progressed(work), time.monotonic()))
-            decision = decide(history, self.job.spec.restart)
-            if decision.delay is None:
-                return replace(result, message=decision.reason)
-            self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
-            if self.stopping.wait(decision.delay):
-                return replace(self._stopped(work), message="stopped between two attempts")
+            if (over := self._again(work, history)) is not None:
+                return over
+
+    def _again(self, work: Work, history: list[Ended]) -> Result | None:
+        """Wait until it is time to try again after the last failure; the end of the job when it is not."""
+        result = history[-1].result
+        decision = decide(history, self.job.spec.restart)
+        if decision.delay is None:
+            return replace(result, message=decision.reason)
+        self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
+        if self.stopping.wait(decision.delay):
+            return replace(self._stopped(work), message="stopped between two attempts")
+        return None
 
     def _stopped(self, work: Work) -> Result:
         newest = work.resumed

@@ -27,12 +27,12 @@ PICKLES = ("training_args.bin",)
 class Capture:
     """One save: which files it has, and which copies are still to be made."""
 
-    def __init__(self, root: Path, slot: Slot, slots: Slots, volatile: set[int], pinned: bool) -> None:
+    def __init__(self, root: Path, slot: Slot, slots: Slots, volatile: set[int]) -> None:
         self.root, self.slot, self.slots = root, slot, slots
         self.files: list[StagedFile] = []
         self.later: list[Copy] = []
         self._elsewhere = Elsewhere()
-        self._volatile, self._pinned = volatile, pinned
+        self._volatile = volatile
 
     @contextlib.contextmanager
     def of_torch_save(self) -> Iterator[None]:
@@ -83,13 +83,13 @@ class Capture:
     def _take(self, path: str, stream: BinaryIO) -> None:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
-        buffer = self.slots.room(self.slot, len(self.files), size, self._pinned)
+        buffer = self.slots.room(self.slot, len(self.files), size)
         if stream.readinto(memoryview(buffer.bytes.numpy())[:size]) != size:  # type: ignore[attr-defined]
             raise OSError(f"{path} has changed while it was read")
         self.files.append(StagedFile(path, str(buffer.path), size))
 
     def _place(self, path: str, layout: Layout) -> None:
-        buffer = self.slots.room(self.slot, len(self.files), layout.size, self._pinned)
+        buffer = self.slots.room(self.slot, len(self.files), layout.size)
         target, begin = buffer.bytes, buffer.bytes.data_ptr()
         ctypes.memmove(begin, layout.header, len(layout.header))
         for at, tensor in layout.tensors:

@@ -42,7 +42,7 @@ def _saving(work: Work, args: TrainingArguments, events: Events) -> Saving:
     on_disk = buffers if buffers.is_relative_to(staging) else staging / "buffers"
     return Saving(
         config,
-        Slots(buffers, on_disk, tickets, seat.rank),
+        Slots(buffers, on_disk, tickets, seat.rank, pinned=args.device.type == "cuda"),
         events,
         commit=_commits(work, args) if seat.rank == 0 else None,
         bring_best=lambda trainer: best.at_end(work, trainer, events),

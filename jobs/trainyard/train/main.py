@@ -13,7 +13,7 @@ import datasets
 import torch.distributed as dist
 import transformers
 
-from trainyard.errors import JobError, StorageError, StorageFullError
+from trainyard.errors import DiskFullError, JobError, StorageError, StorageFullError
 from trainyard.train import arguments, code, data, export, model, processor, script, trainer
 from trainyard.train.events import Events
 from trainyard.train.goodput import Clock
@@ -50,7 +50,7 @@ def run(work: Work) -> Result:
         with contextlib.suppress(OSError):  # the log may be on the disk that is full
             traceback.print_exc()
         step = built.state.global_step if built is not None else 0
-        return _failed(error, step, Path(work.staging))
+        return _failed(error, step, work)
     finally:
         with contextlib.suppress(Exception):
             # Left alone, gloo's threads can abort the process after success.
@@ -81,15 +81,17 @@ def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
     return trainer.build(work, parts, args, events)
 
 
-def _failed(error: Exception, step: int, staging: Path) -> Result:
-    where = _where(error)
+def _failed(error: Exception, step: int, work: Work) -> Result:
+    where, staging = _where(error), Path(work.staging)
+    if isinstance(error, DiskFullError):
+        return Result("Infrastructure", str(error), step, lost=True)
     if isinstance(error, JobError | StorageFullError):
         return Result("UserError", str(error), step)
     if _disk_full(error, staging):
-        message = (
-            f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk; then run again"
-        )
-        return Result("UserError", message, step)
+        message = f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk"
+        if step == 0 and work.resumed is None:  # it never held what the job needs
+            return Result("UserError", message)
+        return Result("Infrastructure", message, step, lost=True)
     if isinstance(error, StorageError):
         return Result("Infrastructure", str(error), step)
     message = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]

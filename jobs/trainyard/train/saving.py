@@ -158,7 +158,7 @@ class Saving:
             self._left.remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
         volatile = {buffer.untyped_storage().data_ptr() for buffer in trainer.model.buffers()}
-        self.capture = Capture(folder, slot, self.slots, volatile, pinned=trainer.args.device.type == "cuda")
+        self.capture = Capture(folder, slot, self.slots, volatile)
         try:
             with self.capture.of_torch_save(), shards.of_dcp_save(self.capture.put_tree, self.capture.inside):
                 original(trainer, *args)
@@ -184,12 +184,19 @@ class Saving:
         self._copier.start(pending.capture.later, lambda intact: self._staged(ticket, pending.stale, intact))
         if self._voided:  # it would do so again: training waits for the copies
             self._copier.release()
-        if self.slots.moved:
-            self.slots.moved = False
-            text = f"memory for staging is full: checkpoints are staged on disk from here on, in {self.slots.folder}"
-            self.events.send("note", text=text)
+        self._tell_room()
         self.totals.saves += 1
         self.totals.blocked += time.monotonic() - begun
+
+    def _tell_room(self) -> None:
+        folder = self.slots.folder
+        if self.slots.moved:
+            text = f"memory for staging is full: checkpoints are staged on disk from here on, in {folder}"
+            self.events.send("note", text=text)
+        if self.slots.cramped:
+            text = f"no room in {folder} to stage a checkpoint while those before are uploaded"
+            self.events.send("note", text=f"{text}: a save that is due waits, or is left out (checkpoint.backlog)")
+        self.slots.moved = self.slots.cramped = False
 
     def release(self) -> None:
         """Before the optimizer changes what is being copied."""

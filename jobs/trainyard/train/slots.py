@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from trainyard.checkpoint.staging import Tickets
-from trainyard.errors import StorageFullError
+from trainyard.errors import DiskFullError
 from trainyard.storage.layout import CheckpointId
 
 MAX_SLOTS = 4
@@ -96,6 +96,12 @@ class Slot:
         self.buffers[index].fit(size, pinned)
         return self.buffers[index]
 
+    def drop(self, first: int = 0) -> None:
+        """Remove its buffers, from one on."""
+        for buffer in self.buffers[first:]:
+            buffer.drop()
+        del self.buffers[first:]
+
     @property
     def size(self) -> int:
         """Bytes of all its buffers."""
@@ -105,12 +111,15 @@ class Slot:
 class Slots:
     """The slots of a training process."""
 
-    def __init__(self, folder: Path, fallback: Path, tickets: Tickets, rank: int) -> None:
-        """`fallback`: where further buffers go when `folder`, in memory, is full."""
-        self.folder, self.fallback, self.tickets, self.rank = folder, fallback, tickets, rank
+    def __init__(self, folder: Path, fallback: Path, tickets: Tickets, rank: int, pinned: bool = False) -> None:
+        """`fallback`: where further buffers go when `folder`, in memory, is full. `pinned`: in memory, for a GPU."""
+        self.folder, self.fallback, self.tickets, self.rank, self.pinned = folder, fallback, tickets, rank, pinned
         self.moved = False
         """Whether memory was full: to be told, and set back."""
+        self.cramped = False
+        """Whether there was no room for a further slot: to be told, and set back."""
         self.slots: list[Slot] = []
+        self._most = MAX_SLOTS
         self._used_again = collections.deque[CheckpointId]()
 
     def free(self) -> bool:
@@ -119,10 +128,8 @@ class Slots:
 
     def take(self) -> Slot | None:
         """A slot for a new checkpoint: a fresh one, or that with the oldest checkpoint; None when all are busy."""
-        if self._may_grow():
-            # A script may make several Trainers: each has slots of its own.
-            self.slots.append(Slot(self.folder / f"rank-{self.rank}-{id(self):x}-{len(self.slots)}"))
-            return self.slots[-1]
+        if self._may_grow() and (fresh := self._grow()) is not None:
+            return fresh
         free = [slot for slot in self.slots if self._is_free(slot)]
         if not free:
             return None
@@ -140,21 +147,19 @@ class Slots:
         while self._used_again:
             self.tickets.withdraw(self._used_again.popleft(), self.rank)
 
-    def room(self, slot: Slot, index: int, size: int, pinned: bool) -> Buffer:
+    def room(self, slot: Slot, index: int, size: int) -> Buffer:
         """A buffer of a slot, pinned if it can be: not on disk.
 
-        Raises StorageFullError when neither memory nor disk has room for it.
+        Raises DiskFullError when neither memory nor disk has room for it.
         """
         try:
-            return slot.buffer(index, size, pinned and self.folder != self.fallback)
+            return slot.buffer(index, size, self.pinned and self.folder != self.fallback)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
             if self.folder == self.fallback:
                 raise _full(slot.folder) from error
-        for buffer in slot.buffers[index:]:
-            buffer.drop()
-        del slot.buffers[index:]
+        slot.drop(first=index)
         self.folder, self.moved = self.fallback, True
         slot.folder = self.fallback / slot.folder.name
         try:
@@ -168,8 +173,27 @@ class Slots:
         """What is staged and not settled, oldest first."""
         return sorted(slot.holds for slot in self.slots if slot.holds is not None and not self._is_free(slot))
 
+    def _grow(self) -> Slot | None:
+        """A further slot; None when there is no room for as much as the first one holds: then there is never another.
+
+        That is found out here and not in the middle of a save, where the other ranks count on this one.
+        """
+        # A script may make several Trainers: each has slots of its own.
+        slot = Slot(self.folder / f"rank-{self.rank}-{id(self):x}-{len(self.slots)}")
+        before = self.folder, self.moved
+        try:
+            for index, buffer in enumerate(self.slots[0].buffers if self.slots else ()):
+                self.room(slot, index, len(buffer.bytes))
+        except DiskFullError:
+            slot.drop()
+            self.folder, self.moved = before
+            self._most, self.cramped = len(self.slots), True
+            return None
+        self.slots.append(slot)
+        return slot
+
     def _may_grow(self) -> bool:
-        if len(self.slots) >= MAX_SLOTS:
+        if len(self.slots) >= self._most:
             return False
         return len(self.slots) < 2 or self.slots[0].size <= _SMALL
 
@@ -179,7 +203,5 @@ class Slots:
         return slot.holds is None or (receipt is not None and not receipt.may_be_taken_back)
 
 
-def _full(folder: Path) -> StorageFullError:
-    return StorageFullError(
-        f"no space left on the disk of {folder}: free space there, or set TMPDIR to a larger disk; then run again"
-    )
+def _full(folder: Path) -> DiskFullError:
+    return DiskFullError(f"no space left on the disk of {folder}: free space there, or set TMPDIR to a larger disk")

@@ -90,7 +90,7 @@ class Result:
     where: str = ""
     """File and line of the exception, for a UserError."""
     lost: bool = False
-    """Whether what it ran on went away: a node, or Ray's processes there."""
+    """Whether what it ran on failed it: its node or Ray's processes there went away, or the disk is full."""
     free: bool = False
     """Whether it need be nobody's fault: its node was lost, or it was asked to leave. The driver counts no restart for
     it; on a cluster the operator does for a pod that died, for it sees pods and nodes."""
