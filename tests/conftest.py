@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bed.s3 import S3Server, s3_server
 from tests.costs import COSTS, table
-from trainyard.checkpoint.staging import MEMORY
+from trainyard.plan.machine import MEMORY
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -231,5 +232,13 @@ def folder_bytes(folder: Path) -> int:
 
 def losses(run: Path) -> dict[int, float]:
     """Loss of each logged step of a run, from its metrics.jsonl."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+    return {row["step"]: row["loss"] for row in _metrics(run) if "loss" in row}
+
+
+def train_loss(run: Path) -> float:
+    """The mean loss over all steps that Trainer tells at the end."""
+    return float([row["train_loss"] for row in _metrics(run) if "train_loss" in row][-1])
+
+
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

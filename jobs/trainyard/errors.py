@@ -34,6 +34,12 @@ class ManifestError(TrainyardError):
     exit_code = ExitCode.INVALID_MANIFEST
 
 
+class BusyError(TrainyardError):
+    """Another process does already what was asked for: nothing has failed."""
+
+    exit_code = ExitCode.USAGE
+
+
 class NotFoundError(TrainyardError):
     """A run, a checkpoint, a file or an object is not there."""
 
@@ -52,11 +58,13 @@ class StorageFullError(StorageError):
     exit_code = ExitCode.JOB_FAILED
 
 
-class DiskFullError(StorageFullError):
+class DiskFullError(TrainyardError):
     """The disk of this machine has no room to stage or restore a checkpoint: whatever fills it may go away."""
+
+    exit_code = ExitCode.JOB_FAILED
 
 
 class JobError(TrainyardError):
-    """The job failed for a reason that trying again does not mend: bad data, bad code, a full disk."""
+    """The job failed for a reason that trying again does not mend: bad data or bad code."""
 
     exit_code = ExitCode.JOB_FAILED

@@ -26,6 +26,8 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     saved = [cli("ckpt", "save", str(file)) for _ in range(2)]
     assert [done.returncode for done in saved] == [0, 0], saved[0].stderr
     first, second = (done.stdout.strip() for done in saved)
+    twice = cli("run", str(file))
+    assert (twice.returncode, "is being run by another process" in twice.stderr) == (2, True), twice.stderr
     running.process.send_signal(signal.SIGINT)
     assert running.end()[0] == 130
     assert cli("ckpt", "save", str(file)).returncode == 4, "nobody runs it any more"
@@ -52,6 +54,8 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     corrupt = cli("ckpt", "verify", str(file), "--all")
     assert corrupt.returncode == 7
     assert f"{second}   Corrupt" in corrupt.stdout
+    damaged = cli("ckpt", "pull", str(file), second, "--to", str(tmp_path / "elsewhere"))
+    assert (damaged.returncode, "Fix: pull an older one" in damaged.stderr) == (7, True), damaged.stderr
     assert cli("ckpt", "rm", str(file), second).returncode == 0
     assert not weights.exists()
     missing = cli("ckpt", "verify", str(file), second)
@@ -67,6 +71,8 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     manifest.write_text(json.dumps(whole))
 
     newest = json.loads(cli("ckpt", "ls", str(file), "-o", "json").stdout)[-1]
+    assert (newest["state"], newest["size"] > 10_000, newest["reason"]) == ("Committed", True, "")
+    assert newest["metrics"]["loss"] == pytest.approx(losses(run)[newest["step"]])
     steps = newest["step"] + 3
     again = start(file, "--set", f"trainingArguments.max_steps={steps}", "--set", "workers.count=1")
     assert "4 a process × 2 accumulation × 1 processes" in again.wait_for("a step stays 8 samples")

@@ -20,7 +20,7 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.retain import Retention
 from trainyard.checkpoint.staging import Receipt, StagedFile, Tickets
 from trainyard.checkpoint.uploader import Uploader
-from trainyard.errors import JobError, StorageError
+from trainyard.errors import BusyError, StorageError
 from trainyard.launch import orphans
 from trainyard.launch.node import only_run, open_node
 from trainyard.storage import layout
@@ -341,7 +341,7 @@ def test_what_a_killed_owner_has_left_is_not_swept_and_waited_for_while_its_uplo
     assert os.getsid(uploader.pid) == os.getsid(0)
     assert os.getpgid(uploader.pid) == uploader.pid
     uploader.suspend()
-    with pytest.raises(JobError, match="being run"), only_run(str(tmp_path), lambda: waited.append(True)):
+    with pytest.raises(BusyError, match="being run"), only_run(str(tmp_path), lambda: waited.append(True)):
         pass
     owner.kill()
     owner.wait()

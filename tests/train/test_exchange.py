@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,14 @@ def test_checkpoints_go_both_ways(
     adopted = here(ranks=2, name="adopted", script=script(6), resumeFrom=str(tmp_path / "plain/checkpoint-3"))
     assert adopted.result.outcome == "Complete", adopted
     assert losses(adopted.run) == pytest.approx({step: unbroken[step] for step in (4, 5, 6)}, abs=1e-6)
+
+
+def test_one_that_cannot_be_loaded_is_told_by_the_field_that_names_it(tiny: Tiny, tmp_path: Path, train: Train) -> None:
+    spec = {"model": {"source": tiny.model("bert")}, "data": {"train": {"source": tiny.rows("classes")}}}
+    made = train(name="made", **spec)
+    copied = tmp_path / "checkpoint-3"
+    shutil.copytree(max(made.run.glob("checkpoints/*")), copied, ignore=shutil.ignore_patterns("manifest.json"))
+    os.truncate(copied / "model.safetensors", 100)
+    adopted = train(name="adopted", resumeFrom=str(copied), **spec)
+    assert adopted.result.outcome == "UserError", adopted
+    assert adopted.result.message.startswith(f"spec.resumeFrom: {copied} cannot be loaded. Is it damaged"), adopted

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import Tiny, losses
+from tests.conftest import Tiny, losses, train_loss
 from tests.train.conftest import Train
 
 ARGUMENTS = {
@@ -48,3 +48,4 @@ def test_another_number_of_processes_goes_on_with_the_same_samples(
     assert (first.result.outcome, second.result.outcome) == ("Complete", "Complete"), (first.result, second)
     whole = train(ranks=before, name="whole", **{**spec, "trainingArguments": {**ARGUMENTS, "max_steps": 7}})
     assert losses(second.run) == pytest.approx(losses(whole.run), abs=1e-3)
+    assert train_loss(second.run) == pytest.approx(train_loss(whole.run), abs=1e-3)

@@ -116,3 +116,10 @@ def test_a_default_written_out_is_no_mistake() -> None:
     }
     values = {name: argument.default for name, argument in arguments().items() if name not in quiet}
     assert answers(values) == {}
+
+
+@pytest.mark.parametrize("name", ["save_steps", "eval_steps", "logging_steps"])
+def test_steps_are_whole_numbers_or_a_share(name: str) -> None:
+    evaluated = {"eval_strategy": "steps"}
+    assert "no whole number of steps" in answers({**evaluated, name: 1.5})[name]
+    assert not any(answers({**evaluated, name: value}) for value in (5, 5.0, 0.5))

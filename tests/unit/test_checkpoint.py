@@ -1,6 +1,7 @@
 """Lineage, choice and retention: functions from data to data, and over a store on disk."""
 
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from tests.unit.checkpoints import commit
 from trainyard.checkpoint import attempts, catalogue, restore, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
+from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.cluster.kubectl import TimedOutError
-from trainyard.errors import NotFoundError
+from trainyard.errors import JobError, NotFoundError
 from trainyard.launch import savenow
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.retry import Ended, decide
@@ -60,13 +62,29 @@ def test_an_attempt_whose_file_is_damaged_takes_nothing_with_it(tmp_path: Path, 
 
 
 def test_a_checkpoint_of_ours_is_adopted_by_the_names_that_trainer_looks_for(tmp_path: Path) -> None:
-    source = tmp_path / "00000010-00001"
-    source.mkdir()
-    for name in ("optimizer.pt.safetensors", "model.safetensors", "trainer_state.json"):
+    store = open_store(str(tmp_path))
+    source = tmp_path / commit(store, 10, 1).folder
+    for name in ("optimizer.pt.safetensors", "trainer_state.json"):
         (source / name).write_text("{}")
     restore.adopt(source, tmp_path / "checkpoint-10")
     found = {file.name for file in (tmp_path / "checkpoint-10").iterdir()}
-    assert found == {"optimizer.pt", "model.safetensors", "trainer_state.json"}
+    assert found == {"optimizer.pt", "model.safetensors", "trainer_state.json", layout.MANIFEST}
+
+
+def test_one_that_was_not_committed_or_is_not_as_it_was_is_not_adopted(tmp_path: Path) -> None:
+    store, target = open_store(str(tmp_path)), tmp_path / "checkpoint-10"
+    source = (tmp_path / commit(store, 10, 1).folder).rename(tmp_path / "copied by hand")
+    (source / "model.safetensors").write_bytes(b"y")
+    with pytest.raises(CorruptCheckpointError, match="another SHA-256"):
+        restore.adopt(source, target)
+    (source / layout.SET_ASIDE).write_text("{}")
+    with pytest.raises(JobError, match="was set aside"):
+        restore.adopt(source, target)
+    torn = tmp_path / commit(store, 20, 1).folder
+    (torn / layout.MANIFEST).unlink()
+    with pytest.raises(JobError, match="was never committed"):
+        restore.adopt(torn, target)
+    assert not target.exists()
 
 
 def test_a_zombies_checkpoint_is_never_chosen(tmp_path: Path) -> None:
@@ -175,14 +193,21 @@ def test_the_save_that_was_asked_for_is_told_from_regular_ones(tmp_path: Path, m
     monkeypatch.setattr(
         Store, "list", lambda self, prefix="": [*listed(self, prefix), *(gone if prefix == layout.CHECKPOINTS else [])]
     )
-    assert savenow.saved(store, 1.0, ask) == CheckpointId(1010, 1)
+    assert savenow.saved(store, 60.0, ask) == CheckpointId(1010, 1)
+
+
+def test_nobody_waits_longer_for_a_save_than_asked_because_the_storage_hangs(tmp_path: Path) -> None:
+    store, mended = open_store(str(tmp_path)), threading.Event()
+    with pytest.raises(TimedOutError, match="within 0 s"):
+        savenow.saved(store, 0.1, mended.wait)
+    mended.set()
 
 
 def test_a_save_that_the_run_has_ended_without_is_not_waited_for(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     attempts.claim(store, None, 2, after=0)
     with pytest.raises(TimedOutError):  # the next attempt may do it
-        savenow.saved(store, 0.1, lambda: attempts.end(store, 1, "Infrastructure", "a rank was killed", 7))
+        savenow.saved(store, 1.0, lambda: attempts.end(store, 1, "Infrastructure", "a rank was killed", 7))
     attempts.claim(store, None, 2, after=1)
     with pytest.raises(NotFoundError, match=r"ended without the save: UserError, step 9\. the sky is falling"):
         savenow.saved(store, 60.0, lambda: attempts.end(store, 2, "UserError", "the sky is falling", 9))

@@ -19,6 +19,7 @@ from trainyard.errors import JobError
 from trainyard.launch.driver import Driver
 from trainyard.launch.group import _died
 from trainyard.launch.node import Node
+from trainyard.launch.progress import message
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
 from trainyard.storage import layout
@@ -122,6 +123,21 @@ def test_what_a_listing_does_not_show_yet_is_gone_on_from(tmp_path: Path, monkey
     assert made._next_attempt(first=False).resumed == old
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_tells_that_it_begins_anew(tmp_path: Path) -> None:
+    made, told = driver(tmp_path / "run", 1, 4), list[str]()
+    made.tell = lambda event: told.extend(filter(None, [message(event)]))
+    attempts.claim(made.store, None, 1, after=0)
+    for step in (10, 20):
+        made.store.put(f"{commit(made.store, step, 1).folder}/model.safetensors", b"y")
+    assert made._next_attempt(first=True).resumed is None
+    words = "is corrupt and was set aside (checkpoints/{0}/model.safetensors has another SHA-256 than committed)"
+    assert told == [
+        *(f"checkpoint {name} {words.format(name)}" for name in ("00000020-00001", "00000010-00001")),
+        "no whole checkpoint is left: training begins anew",
+        "attempt 2",
+    ]
+
+
 def test_a_checkpoint_of_a_later_version_is_not_set_aside(tmp_path: Path) -> None:
     made = driver(tmp_path / "run", 1, 4)
     attempts.claim(made.store, None, 1, after=0)
@@ -173,8 +189,11 @@ def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp
     assert first.began < second.began < second.began + second.restoring <= time.time()
 
 
+@pytest.mark.parametrize(
+    ("whose", "times"), [("attempt-00001", 1), (".", 2)], ids=["by what a dead attempt has staged", "by somebody else"]
+)
 def test_a_disk_that_is_full_between_two_attempts_is_waited_for(
-    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, whose: str, times: int
 ) -> None:
     made, told = driver(tmp_path / "run", 1, 4), list[str]()
     made.node = Node(small_disk, small_disk)
@@ -183,19 +202,20 @@ def test_a_disk_that_is_full_between_two_attempts_is_waited_for(
         if work.resumed is not None:
             return Result("Complete", "", 20)
         commit(made.store, 10, work.attempt)
-        fill(small_disk)
+        (small_disk / whose).mkdir(exist_ok=True)
+        fill(small_disk / whose)
         return Result("Infrastructure", "killed", 15)
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "restart":
             told.append(event["message"])
             if len(told) == 3:
-                (small_disk / "fill").unlink()
+                (small_disk / whose / "fill").unlink()
 
     monkeypatch.setattr(made, "_attempt", attempt)
     made.tell = tell
     assert made.run() == Result("Complete", "", 20)
-    assert [text.partition(" for ")[0] for text in told] == ["killed", "no space left", "no space left"]
+    assert [text.partition(" on ")[0] for text in told] == ["killed", *["no space left"] * times]
 
 
 def overtaken(folder: Path, then: Callable[[Store, CheckpointId], object]) -> tuple[Driver, CheckpointId, CheckpointId]:

@@ -73,6 +73,13 @@ spec:
         ({"storage": {"uri": "s3://"}}, "s3:// is no storage: write s3://bucket/prefix"),
         ({"storage": {"uri": "http://bucket"}}, "http://bucket is no storage"),
         ({"storage": {"uri": "ftp://me:pw@host"}}, "ftp://host is no storage"),
+        ({"storage": {"uri": "s3//bucket/x"}}, "s3//bucket/x is no storage"),
+        ({"storage": {"uri": "s3:/bucket/x"}}, "s3:/bucket/x is no storage"),
+        ({"storage": {"uri": "file://runs"}}, "write s3://bucket/prefix, gs://…, az://…, file:///…"),
+        *(
+            ({"storage": {"uri": "s3://bucket", "endpoint": url}}, f"{url} is no URL of a server")
+            for url in ("http://host:99999", "http://host:0", "http://host:abc", "http://[::1")
+        ),
         ({"suspend": "yes please"}, "neither true nor false"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

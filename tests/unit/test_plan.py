@@ -2,15 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import manifest
 from trainyard.cli.plan_ import resolved
+from trainyard.errors import JobError
 from trainyard.plan.batch import batch
-from trainyard.plan.facts import Facts, available_memory, gather, rows
+from trainyard.plan.facts import Facts, gather, rows
 from trainyard.plan.identity import differences, fingerprint, identity
+from trainyard.plan.machine import available_memory
 from trainyard.plan.plan import Plan, plan
 from trainyard.spec.manifest import loads
 from trainyard.spec.model import Source
@@ -92,6 +95,39 @@ def test_memory_of_model_states(workers: int, strategy: dict[str, object], bytes
 def test_memory_that_cannot_do_is_a_warning() -> None:
     made = planned(Facts(parameters=10**9, largest_tensor=1, memory_bytes=2**33), workers={"count": 2})
     assert "use fewer processes" in made.warnings[0]
+
+
+def test_saves_by_steps_win_and_the_plan_says_so() -> None:
+    made = planned(checkpoint={"every": "10m"}, trainingArguments={"save_steps": 5})
+    assert made.cadence.value == "every 5 steps"
+    assert made.cadence.reason == "trainingArguments.save_steps; checkpoint.every gives way to it"
+    assert planned(checkpoint={"every": "10m"}).cadence.value == "every 10m"
+
+
+ROOMY = Facts(parameters=2**30, largest_tensor=1, memory_bytes=2**40, shared_memory_bytes=2**40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"memory_bytes": 2**34}, "2 checkpoints need 24.00 GiB and 16.00 GiB of memory are free"),
+        ({"shared_memory_bytes": 2**26}, "2 checkpoints need 24.00 GiB and /dev/shm holds 0.06 GiB"),
+    ],
+    ids=["memory", "/dev/shm"],
+)
+def test_staging_in_memory_that_has_no_room_is_refused(changes: dict[str, int], words: str) -> None:
+    assert planned(ROOMY, checkpoint={"staging": "Memory"}).staging.value == "Memory"
+    with pytest.raises(JobError, match=words):
+        planned(replace(ROOMY, **changes), checkpoint={"staging": "Memory"})
+
+
+def test_where_a_checkpoint_is_staged_follows_from_the_room() -> None:
+    assert planned(ROOMY).staging.value == "Memory"
+    small = planned(replace(ROOMY, shared_memory_bytes=2**26)).staging
+    assert (small.value, small.reason.partition(", ")[2]) == ("Disk", "more than the 0.06 GiB of /dev/shm")
+    full = planned(replace(ROOMY, free_disk_bytes=2**33), checkpoint={"staging": "Disk"})
+    assert "a checkpoint is about 12.00 GiB and 8.00 GiB are free on the disk of" in full.warnings[0]
+    assert planned(replace(ROOMY, free_disk_bytes=2**33)).warnings == (), "nothing is staged there"
 
 
 def test_the_resolved_job_is_a_manifest_that_plans_the_same() -> None:

@@ -5,12 +5,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.checkpoint.catalogue import read_manifest
+from trainyard.checkpoint.catalogue import manifest_in, read_manifest
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.staging import Tickets
-from trainyard.checkpoint.transfer import download, needed, restored_path
+from trainyard.checkpoint.transfer import download, needed, restored_path, verify
+from trainyard.errors import JobError
+from trainyard.storage import layout
+from trainyard.storage.disk import room_on
 from trainyard.storage.layout import CheckpointId
-from trainyard.storage.store import Store
+from trainyard.storage.store import Store, open_store
 
 WORLD_SIZE = "world_size"
 """File beside a restored checkpoint's: how many processes have written it, of which a node may have a part only."""
@@ -33,7 +36,7 @@ def bring(
     """Bring what some ranks need of a checkpoint into a folder, verified; all of it, when it is of another number.
 
     Without the optimizer's state where it is not to resume from (DeepSpeed loads its own anyway). Raises
-    CorruptCheckpointError, or ValueError when its manifest is torn.
+    CorruptCheckpointError, ValueError when its manifest is torn, or DiskFullError.
     """
     manifest, receipt = read_manifest(store, identity), tickets.receipt(identity)
     staged = receipt.sources if receipt is not None else {}
@@ -41,15 +44,33 @@ def bring(
     if not to_resume:
         wanted = [entry for entry in wanted if not entry.path.startswith(_OPTIMIZER)]
     download(store, manifest, identity.folder, folder, wanted, staged)
-    (folder / WORLD_SIZE).write_text(str(manifest.world_size), encoding="ascii")
+    with room_on(folder):
+        (folder / WORLD_SIZE).write_text(str(manifest.world_size), encoding="ascii")
     return manifest
 
 
 def adopt(source: Path, folder: Path) -> None:
     """Have a checkpoint of Trainer in a folder: links to its files, and a copy of the state that is changed.
 
-    One of ours has the names that Trainer looks for, too.
+    One of ours has the names that Trainer looks for, too; it is read whole first. Raises CorruptCheckpointError when it
+    is not as it was committed, ValueError when its manifest is torn, JobError when that is of a later format or when it
+    was set aside or never committed, and DiskFullError.
     """
+    if folder.exists():  # another process of this node has seen to it
+        return
+    source = source.resolve()
+    if (source / layout.SET_ASIDE).exists():
+        raise JobError(f"it was set aside, and its {layout.SET_ASIDE} tells why: name another checkpoint")
+    if (source / layout.MANIFEST).exists():
+        store = open_store(str(source.parent))
+        verify(store, manifest_in(store, source.name), source.name)
+    elif CheckpointId.parse(source.name) is not None:
+        raise JobError(f"it was never committed, for it has no {layout.MANIFEST}: name another checkpoint")
+    with room_on(folder):
+        _link(source, folder)
+
+
+def _link(source: Path, folder: Path) -> None:
     for file in source.rglob("*"):
         target = folder / restored_path(str(file.relative_to(source)))
         if file.is_dir() or target.exists():

@@ -22,8 +22,6 @@ from trainyard.storage.store import Store, open_store
 _TICKET = re.compile(r"(?P<id>\d{8,}-\d{5,})-rank-(?P<rank>\d+)\.json\Z")
 _RECEIPT = "-receipt.json"
 _KEPT_RECEIPTS = 64
-MEMORY = "/dev/shm"  # noqa: S108 - below it folders with fresh names, each with a mode of its own
-"""Where what is staged in memory lies."""
 
 State = Literal["Committed", "Failed", "Abandoned"]
 """Committed: this node's part is sent, and on the node of rank 0 the whole is committed. Failed: trying again does not

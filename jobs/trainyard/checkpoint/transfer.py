@@ -15,7 +15,9 @@ from pathlib import Path
 
 from trainyard import errors
 from trainyard.checkpoint.manifest import FileEntry, Manifest
-from trainyard.checkpoint.staging import MEMORY, StagedFile
+from trainyard.checkpoint.staging import StagedFile
+from trainyard.plan.machine import MEMORY
+from trainyard.storage.disk import room_on
 from trainyard.storage.store import CHUNK_BYTES, Store
 
 _OWN = re.compile(r"(?:^|/)(?:rng_state_|loss_|shard_rank_|(?:bf16_)?zero_pp_rank_)(?P<rank>\d+)[._]")
@@ -87,7 +89,7 @@ def download(
     """Bring files of a checkpoint (all, unless some are wanted) into a folder, verified while they stream.
 
     Files that are there already were verified when they came. `staged` names copies on this node: one whose digest
-    matches is taken instead of a download. Raises CorruptCheckpointError.
+    matches is taken instead of a download. Raises CorruptCheckpointError, and DiskFullError.
     """
     entries = list(manifest.files if wanted is None else wanted)
     budget = _Budget([entry.size for entry in entries], _RESTORING)
@@ -103,13 +105,12 @@ def download(
         try:
             here = staged.get(entry.path) if staged is not None else None
             if here is None or not _take(Path(here), entry, partial):
-                with _explained(partial):
-                    _receive(store, prefix, entry, partial, budget)
+                _receive(store, prefix, entry, partial, budget)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
 
-    with budget.pool() as pool:
+    with room_on(folder), budget.pool() as pool:
         list(pool.map(bring, entries))
 
 
@@ -169,7 +170,7 @@ def _take(source: Path, entry: FileEntry, target: Path) -> bool:
     """Copy what is staged, if it is what was committed."""
     sha256 = hashlib.sha256()
     try:
-        with source.open("rb", buffering=0) as stream, _explained(target), target.open("wb") as sink:
+        with source.open("rb", buffering=0) as stream, target.open("wb") as sink:
             for chunk in _digested(stream, entry.size, sha256):
                 sink.write(chunk)
     except OSError:
@@ -278,15 +279,3 @@ def _own_errors(chunks: Iterator[memoryview]) -> Iterator[Iterator[memoryview]]:
         if own:
             raise own[0] from None
         raise
-
-
-@contextlib.contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """Turns a full disk of this machine into an error with the fix."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        message = f"no space left for {target}: free space there, or set TMPDIR to a larger disk"
-        raise errors.DiskFullError(message) from error

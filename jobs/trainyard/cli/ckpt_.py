@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from trainyard.cli.cluster import on_cluster, open_run
 from trainyard.cli.output import format_option, human_size, print_json, print_table
 from trainyard.cli.runs import is_named
 from trainyard.cluster.kubectl import Kubectl
-from trainyard.errors import JobError, NotFoundError, StorageError, StorageFullError
+from trainyard.errors import DiskFullError, JobError, NotFoundError, StorageError
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
@@ -44,23 +45,24 @@ def command() -> None:
 def ls(kubectl: Kubectl, run: str, output: str) -> None:
     """List the checkpoints of a run.
 
-    STATE is Committed (whole; a run goes on from the newest), Incomplete (being written, or its writer has died),
-    Superseded (of an attempt that a later one has not gone on from) or SetAside (not as it was committed, for the
+    STATE is Committed (whole; a run goes on from the newest), Incomplete (being written or deleted, or broken off in
+    it), Superseded (of an attempt that a later one has not gone on from) or SetAside (not as it was committed, for the
     reason under METRICS; its files stay, and without its set-aside.json it is used again).
     """
     store = open_run(kubectl, run)
     found = list_checkpoints(store)
     if not found:
         raise NotFoundError(f"{store.url()} has no checkpoints")
+    if output == "name":
+        for checkpoint in found:
+            click.echo(checkpoint.id)
+        return
     rows = [_row(store, checkpoint) for checkpoint in found]
     if output == "json":
         print_json(rows)
-    elif output == "name":
-        for row in rows:
-            click.echo(row["name"])
     else:
         headings = ("NAME", "STEP", "ATTEMPT", "STATE", "SIZE", "COMMITTED", "METRICS")
-        print_table(headings, [[row[heading.lower()] for heading in headings] for row in rows])
+        print_table(headings, [[_cell(row, heading.lower()) for heading in headings] for row in rows])
 
 
 @command.command()
@@ -116,8 +118,11 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
 @click.option("--as-trainer", is_flag=True, help="As plain Trainer writes it: for resume_from_checkpoint without us.")
 @on_cluster
 def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_trainer: bool) -> None:
-    """Fetch a checkpoint, verified, into a folder `checkpoint-N`, and print its path."""
-    from trainyard.checkpoint.transfer import download
+    """Fetch a checkpoint, verified, into a folder `checkpoint-N`, and print its path.
+
+    It holds no pickle: resumeFrom takes it as it is, and plain Trainer what --as-trainer makes of it.
+    """
+    from trainyard.checkpoint.transfer import CorruptCheckpointError, download
 
     store = open_run(kubectl, run)
     identity = _find(store, checkpoint)
@@ -133,12 +138,13 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
 
             convert(partial)
         partial.rename(folder)
-    except ValueError as error:
+    except (CorruptCheckpointError, ValueError) as error:
         raise StorageError(f"{identity} is damaged: {error}. Fix: pull an older one (trainyard ckpt ls)") from error
-    except (OSError, RuntimeError, StorageFullError) as error:
+    except (OSError, RuntimeError, DiskFullError) as error:
         # Of torch a full disk is a RuntimeError, and what it tells goes on for lines; ours names another fix.
-        told = "no space left" if isinstance(error, StorageFullError) else str(error).partition("\n")[0]
-        raise StorageError(f"cannot write {folder}: {told}. Fix: name a folder with enough room with --to") from error
+        told = "no space left" if isinstance(error, DiskFullError) else str(error).partition("\n")[0]
+        fix = "name a folder with --to that can be written and has room"
+        raise StorageError(f"cannot write {folder}: {told}. Fix: {fix}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     click.echo(folder)
@@ -202,22 +208,33 @@ def _goes_on(store: Store, attempt: int) -> bool:
     return attempt == newest_number(store) and not store.exists(layout.attempt_end_path(attempt))
 
 
-def _row(store: Store, checkpoint: Checkpoint) -> dict[str, object]:
-    committed_at, metrics = "", checkpoint.reason
+def _row(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is known of a checkpoint, its size in bytes."""
+    committed_at, metrics, reason = "", dict[str, float](), checkpoint.reason
     if checkpoint.state == "Committed":
         try:
             manifest = read_manifest(store, checkpoint.id)
-            committed_at = manifest.created_at
-            shown = [name for name in manifest.metrics if name == "loss" or name.startswith("eval_")]
-            metrics = " ".join(f"{name}={manifest.metrics[name]:.4g}" for name in shown if not name.endswith(_TIMES))
+            committed_at, metrics = manifest.created_at, manifest.metrics
         except (ValueError, JobError, NotFoundError) as error:
-            metrics = str(error)
+            reason = str(error)
     return {
         "name": str(checkpoint.id),
         "step": checkpoint.id.step,
         "attempt": checkpoint.id.attempt,
         "state": checkpoint.state,
-        "size": human_size(checkpoint.size),
+        "size": checkpoint.size,
         "committed": committed_at,
         "metrics": metrics,
+        "reason": reason,
     }
+
+
+def _cell(row: dict[str, Any], name: str) -> object:
+    """What the table shows of it for a person: of the metrics the loss and an evaluation's, without its times."""
+    if name == "size":
+        return human_size(row[name])
+    if name != "metrics":
+        return row[name]
+    shown = {each: value for each, value in row[name].items() if each == "loss" or each.startswith("eval_")}
+    told = " ".join(f"{each}={value:.4g}" for each, value in shown.items() if not each.endswith(_TIMES))
+    return row["reason"] or told

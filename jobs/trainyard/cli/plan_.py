@@ -34,7 +34,8 @@ def command(kubectl: Kubectl, file: str, output: str, overrides: tuple[str, ...]
     loaded = load(file, overrides)
     if problems := check(loaded.job.spec):
         raise loaded.error(problems)
-    made = plan(loaded.job, gather(loaded.job.spec))
+    facts = gather(loaded.job.spec)
+    made = plan(loaded.job, facts.elsewhere() if cluster else facts)
     if output == "json":
         print_json(asdict(made) | ({"cluster": _on_cluster(kubectl, loaded.job)} if cluster else {}))
     elif output == "yaml":

@@ -22,7 +22,7 @@ from typing import Any, TextIO, cast
 
 import psutil
 
-from trainyard.errors import DiskFullError, ExitCode, TrainyardError
+from trainyard.errors import ExitCode, TrainyardError
 from trainyard.launch import orphans, rayenv
 from trainyard.launch.drive import Drive, complete
 from trainyard.launch.listener import Listener
@@ -94,18 +94,12 @@ def run() -> None:
         with open_node(_NODE_FOLDER) as node:
             result = _Agent(place, loaded, node).run()
     except TrainyardError as error:
-        result = _ended_with(error)
+        result = Result.of(error)
     tell_end(place.termination_log, result)
     sys.stdout.flush()
     sys.stderr.flush()
     # At once: Ray's own way out waits for a cluster that is gone.
     os._exit(EXIT_CODES[result.outcome])
-
-
-def _ended_with(error: TrainyardError) -> Result:
-    """The end of a pod by an error: whether another pod, later, may fare better."""
-    passing = error.exit_code is ExitCode.UNREACHABLE or isinstance(error, DiskFullError)
-    return Result("Infrastructure" if passing else "UserError", str(error))
 
 
 def tell_end(file: Path, result: Result) -> None:
@@ -160,7 +154,7 @@ class _Agent:
         try:
             self.result = self._lead() if self.place.index == 0 else self._follow()
         except TrainyardError as error:
-            self.result = _ended_with(error)
+            self.result = Result.of(error)
         except Exception as error:  # noqa: BLE001 - what Ray raises when its head dies is told, and tried again
             self.result = Result("Infrastructure", f"{type(error).__name__}: {str(error).strip()[:500]}")
         finally:

@@ -65,7 +65,8 @@ class Driver:
             except DiskFullError as error:
                 if work is None:
                     raise
-                history.append(Ended(Result("Infrastructure", str(error), lost=True), False, time.monotonic()))
+                self.node.make_room(work.attempt + 1)
+                history.append(Ended(Result.of(error), False, time.monotonic()))
                 if (over := self._again(work, history)) is not None:
                     return over
                 continue
@@ -117,12 +118,13 @@ class Driver:
         Tickets(self.node.tickets).try_again()  # on this node: the storage answers again
         self.flush()  # what the attempt before has staged whole is committed, whatever became of it
         began, known = time.time(), attempts.list_attempts(self.store)
-        after = catalogue.newest_attempt(known)
+        after, looked_at = catalogue.newest_attempt(known), set[CheckpointId]()
         while True:
             tried = set[CheckpointId]()
             anew = first and self.job.spec.resume is Resume.NEVER and not attempts.began_anew(known, self.uid)
             manifest = None if anew else self._restore(known, tried)
             restored = time.time()
+            looked_at |= tried
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
                 raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
             changes = self._fit(manifest) if manifest is not None else {}
@@ -142,6 +144,8 @@ class Driver:
             attempts.begin(self.store, claimed)
             if anew:  # the curves of the former run are not this one's, and nothing of it is lost
                 self.store.put(layout.METRICS, b"")
+            if looked_at and resumed is None and self.job.spec.resume_from is None:
+                self.tell({"event": "note", "text": "no whole checkpoint is left: training begins anew"})
             resumed_from = str(resumed) if resumed else None
             self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
             work = self._work(claimed.number, resumed, changes)

@@ -11,6 +11,7 @@ need no torch, which saves its import in each of them (bench/startup).
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -39,6 +40,7 @@ from trainyard.checkpoint.catalogue import set_aside
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpointError
+from trainyard.errors import DiskFullError, JobError, StorageError, TrainyardError
 from trainyard.launch import controller, raynode
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
@@ -46,8 +48,9 @@ from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.plan.inputs import lacks
 from trainyard.storage import layout
+from trainyard.storage.disk import room_on
 from trainyard.train import heartbeat
-from trainyard.train.sources import local_folder
+from trainyard.train.sources import is_remote, local_folder
 from trainyard.train.work import Result, Work
 
 _RANK_FAILED = "trainyard-rank-failed:"
@@ -157,14 +160,19 @@ def _keep_process(config: dict[str, Any]) -> None:
     work = on_node(work, node)
     seats, mine = _seated(work, context)
     rank, staging = seats.index(mine), Path(work.staging)
-    staging.mkdir(parents=True, exist_ok=True)
     here = [index for index, seat in enumerate(seats) if seat.worker == mine.worker]
-    _bring_checkpoint(work, node, Seats(here, len(seats)))
-    if context.get_local_rank() == 0:
-        node.sweep(work.attempt)  # what they had staged was looked at by now
-        raynode.let_watch()
     work_file = staging / f"work-{rank}.json"
-    work.write(work_file)
+    try:
+        with room_on(staging):
+            staging.mkdir(parents=True, exist_ok=True)
+            _bring_checkpoint(work, node, Seats(here, len(seats)))
+            if context.get_local_rank() == 0:
+                node.sweep(work.attempt)  # what they had staged was looked at by now
+                raynode.let_watch()
+            work.write(work_file)
+    except DiskFullError as error:
+        node.make_room(work.attempt)
+        raise _failed(Result.of(error)) from error
     log = staging / f"rank-{rank}.log"
     request = {"work": str(work_file), "log": str(log), "env": _environment(seats, mine, len(here))}
     watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds)
@@ -243,11 +251,7 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
     with (node.restored / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one of the node's processes brings it, the others wait
         if work.resumed is None:
-            assert work.job.spec.resume_from is not None
-            source = Path(local_folder(work.job.spec.resume_from, work.job.spec.storage))
-            if words := lacks(source):
-                raise _failed(Result("UserError", f"spec.resumeFrom: {work.job.spec.resume_from} {words}"))
-            restore.adopt(source, Path(work.resume_folder))
+            _adopt(work, Path(work.resume_folder))
             return
         node.keep_restored(work.resumed)
         try:
@@ -256,6 +260,30 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
             set_aside(work.store, work.resumed, str(error))
             message = f"checkpoint {work.resumed} is corrupt and was set aside ({error})"
             raise _failed(Result("Infrastructure", message)) from error
+        except (StorageError, JobError) as error:
+            raise _failed(Result.of(error)) from error
+
+
+def _adopt(work: Work, folder: Path) -> None:
+    """Have a checkpoint that is not of this run in a folder."""
+    given = str(work.job.spec.resume_from)
+    try:
+        source = Path(local_folder(given, work.job.spec.storage))
+        if words := lacks(source):
+            raise JobError(f"{given} {words}")
+        try:
+            restore.adopt(source, folder)
+        except (CorruptCheckpointError, ValueError) as error:
+            message = f"spec.resumeFrom: {given} is damaged ({error}): name another checkpoint"
+            if not is_remote(given):
+                raise _failed(Result("UserError", message)) from error
+            shutil.rmtree(source, ignore_errors=True)  # a copy: it may be that which is damaged
+            raise _failed(Result("Infrastructure", message)) from error
+    except DiskFullError:
+        raise
+    except TrainyardError as error:
+        result = Result.of(error)
+        raise _failed(replace(result, message=f"spec.resumeFrom: {result.message}")) from error
 
 
 def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Result | int:

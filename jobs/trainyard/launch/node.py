@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.checkpoint.staging import MEMORY, Tickets
-from trainyard.errors import JobError
+from trainyard.checkpoint.staging import Tickets
+from trainyard.errors import BusyError
+from trainyard.plan.machine import MEMORY
 from trainyard.storage.layout import CheckpointId
 
 _PREFIX = "trainyard-"
@@ -111,6 +112,11 @@ class Node:
                 if int(folder.name.rpartition("-")[2]) < attempt:
                     shutil.rmtree(folder, ignore_errors=True)
         Tickets(self.tickets).forget_before(attempt)
+
+    def make_room(self, attempt: int) -> None:
+        """The same on a disk that is full, unless some of it can still be committed."""
+        if not Tickets(self.tickets).waiting():
+            self.sweep(attempt)
 
     def staging(self, attempt: int) -> Path:
         """Folder in which an attempt puts its checkpoints together."""
@@ -248,14 +254,14 @@ def only_run(uri: str, waiting: Callable[[], object]) -> Iterator[int]:
     """Hold a run on this machine. Gives the descriptor that holds it, for the run's uploader to hold, too.
 
     When a run was killed, its uploader may be finishing what was staged, which the next run is to go on from: that is
-    waited for, after a call of `waiting`. Raises JobError when another process runs it.
+    waited for, after a call of `waiting`. Raises BusyError when another process runs it.
     """
     file = _run_lock(uri)
     with contextlib.ExitStack() as stack:
         told = False
         while (descriptor := _try(stack, file)) is None:
             if runner(uri) is not None:
-                raise JobError(f"{uri} is being run by another process of this machine; wait for it, or stop it")
+                raise BusyError(f"{uri} is being run by another process of this machine; wait for it, or stop it")
             if not told:
                 waiting()
             told = True

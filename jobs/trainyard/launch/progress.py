@@ -67,7 +67,7 @@ def message(event: dict[str, Any]) -> str | None:
         resumed = event["resumed"]
         return f"attempt {event['attempt']}" + (f", going on from checkpoint {resumed}" if resumed else "")
     if kind == "set_aside":
-        return f"checkpoint {event['id']} is corrupt and was set aside ({event['reason']}); using the one before"
+        return f"checkpoint {event['id']} is corrupt and was set aside ({event['reason']})"
     if kind == "restart":
         return f"attempt failed: {event['message']}; {event['plan']}"
     if kind == "checkpoint":

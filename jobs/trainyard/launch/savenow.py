@@ -2,8 +2,9 @@
 
 import os
 import signal
-import time
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from trainyard.checkpoint.attempts import AttemptEnd, newest_number, read_end
 from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest
@@ -41,13 +42,37 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
 
     Raises NotFoundError when the run has ended without it, TimedOutError after so many seconds.
     """
+    outcome, over = Future[CheckpointId](), threading.Event()
+
+    def follow() -> None:
+        try:
+            outcome.set_result(_follow(store, ask, over))
+        except BaseException as error:  # noqa: BLE001 - who waits raises it
+            outcome.set_exception(error)
+
+    # Not in this thread: a storage that hangs lets a request wait for minutes.
+    threading.Thread(target=follow, name="the save that was asked for", daemon=True).start()
+    try:
+        return outcome.result(timeout)
+    except TimeoutError:
+        if outcome.done():  # in this moment; or it is an error of its own
+            return outcome.result()
+        message = f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s"
+        raise TimedOutError(message) from None
+    finally:
+        over.set()
+
+
+def _follow(store: Store, ask: Callable[[], object], over: threading.Event) -> CheckpointId:
+    """Ask for a save, and look until it is committed or nobody waits any more."""
     seen = set(committed(list_checkpoints(store)))
     attempt = newest_number(store)
     if _end(store, attempt) is not None:
         attempt += 1  # it is about to be claimed
+    if over.is_set():
+        raise TimeoutError
     ask()
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
+    while not over.is_set():
         end = _end(store, attempt)
         for each in committed(list_checkpoints(store)):
             # A regular save that was under way already holds less than what was asked for.
@@ -58,8 +83,8 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
             told = f"{end.outcome}, step {end.step}. {end.message}"
             raise NotFoundError(f"{store.url()} has ended without the save: {told}")
         attempt += end is not None  # the next one makes it: a node keeps what it was asked until there are steps
-        time.sleep(_LOOK_SECONDS)
-    raise TimedOutError(f"no new checkpoint of {store.url()} was committed within {timeout:.0f} s")
+        over.wait(_LOOK_SECONDS)
+    raise TimeoutError
 
 
 def _end(store: Store, attempt: int) -> AttemptEnd | None:

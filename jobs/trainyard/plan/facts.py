@@ -1,13 +1,15 @@
 """What can be known of a job's data, model and machine without loading any of them."""
 
-import contextlib
 import csv
 import json
 import math
+import shutil
 import struct
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trainyard.plan.machine import MEMORY, available_memory
 from trainyard.spec.model import Evaluation, Model, Source, Spec
 
 _MAX_COUNTED_BYTES = 2 * 1024**3
@@ -23,15 +25,29 @@ class Facts:
     parameters: int | None = None
     largest_tensor: int | None = None
     memory_bytes: int | None = None
+    """That programs can still take."""
+    shared_memory_bytes: int | None = None
+    """Of MEMORY in all: a container may have less than the machine."""
+    free_disk_bytes: int | None = None
+    """Of the disk for temporary files."""
+
+    def elsewhere(self) -> "Facts":
+        """What holds on other machines, too."""
+        return replace(self, memory_bytes=None, shared_memory_bytes=None, free_disk_bytes=None)
 
 
 def gather(spec: Spec) -> Facts:
     """The facts of a job whose data and model lie on this machine."""
+    machine = Facts(
+        memory_bytes=available_memory(),
+        shared_memory_bytes=shutil.disk_usage(MEMORY).total if Path(MEMORY).is_dir() else None,
+        free_disk_bytes=shutil.disk_usage(tempfile.gettempdir()).free,
+    )
     if spec.model is None or spec.data is None:  # a script knows them
-        return Facts(memory_bytes=available_memory())
+        return machine
     train, evaluation = split_rows(rows(spec.data.train), spec.data.evaluation)
     parameters, largest = _parameters(spec.model)
-    return Facts(train, evaluation, parameters, largest, available_memory())
+    return replace(machine, train_rows=train, evaluation_rows=evaluation, parameters=parameters, largest_tensor=largest)
 
 
 def split_rows(total: int | None, evaluation: Evaluation | None) -> tuple[int | None, int | None]:
@@ -54,40 +70,6 @@ def rows(source: Source | Evaluation) -> int | None:
         return None
     counted = _count(file, source.format or file.suffix.lstrip("."))
     return min(counted, source.max_samples) if counted is not None and source.max_samples else counted
-
-
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that programs can still take here: of the machine, and within the limits of a container or a service.
-
-    None where /proc does not tell. Limits are those of cgroups v2 (https://docs.kernel.org/admin-guide/cgroup-v2.html);
-    what is read from files and not used now (inactive_file) makes room when it is needed.
-    """
-    try:
-        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min(found + _within_limits(root)) if found else None
-
-
-def _within_limits(root: Path) -> list[int]:
-    """Bytes left in each cgroup around this process that has a limit."""
-    mounted, left = root / "sys/fs/cgroup", list[int]()
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return left
-    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    for folder in (mounted / own, *(mounted / own).parents):
-        # A cgroup without a limit has "max" in its file, and the root of all has no file.
-        with contextlib.suppress(OSError, ValueError):
-            limit = int((folder / "memory.max").read_text())
-            used = int((folder / "memory.current").read_text())
-            counted = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            left.append(max(0, limit - used + int(counted.get("inactive_file", 0))))
-        if folder == mounted:
-            break
-    return left
 
 
 def _count(file: Path, kind: str) -> int | None:

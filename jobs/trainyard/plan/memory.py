@@ -4,8 +4,11 @@ The formulas are those of DeepSpeed's estimators (deepspeed.runtime.zero.stage_1
 AdamW in fp32: 4 bytes of weights, 4 of gradients, 8 of optimizer state a parameter. Activations come on top.
 """
 
+import tempfile
+
 from trainyard.plan.choice import Choice
 from trainyard.plan.facts import Facts
+from trainyard.plan.machine import MEMORY
 from trainyard.plan.strategy import strategy_name
 from trainyard.spec.model import Spec
 
@@ -16,7 +19,9 @@ def model_states(spec: Spec, facts: Facts, world_size: int, mixed: bool) -> Choi
     """Bytes of weights, gradients and optimizer state that one process holds."""
     parameters = facts.parameters
     if parameters is None:
-        return Choice(None, "not known: the model's weights are not on this machine")
+        made = spec.model is not None and spec.model.from_config
+        why = "the model is made from its configuration" if made else "the model's weights are not on this machine"
+        return Choice(None, f"not known: {why}")
     shown = f"{parameters / 1e6:.1f} M parameters"
     if strategy_name(spec) == "ddp":
         # Mixed precision under DDP keeps fp32 weights; autocast's copies are activations. DDP sends gradients from
@@ -76,6 +81,9 @@ def staging(spec: Spec, facts: Facts, world_size: int | None) -> Choice[str]:
         return Choice("Memory", f"checkpoint.staging; {shown}")
     if free is None:
         return Choice("Disk", f"{shown}, and the free memory is not known")
+    room = facts.shared_memory_bytes
+    if room is not None and needed > room:
+        return Choice("Disk", f"{shown}, more than the {_gib(room)} of {MEMORY}")
     fits = needed * _SHARE <= free
     reason = f"{shown}, {'less' if fits else 'more'} than a quarter of the {_gib(free)} of memory that are free"
     return Choice("Memory" if fits else "Disk", reason)
@@ -83,10 +91,30 @@ def staging(spec: Spec, facts: Facts, world_size: int | None) -> Choice[str]:
 
 def staging_problem(spec: Spec, facts: Facts, world_size: int) -> str | None:
     """Why staging in memory, which was asked for, cannot work; None when it can."""
-    needed, free = _staged_bytes(spec, facts, world_size), facts.memory_bytes
-    if spec.checkpoint.staging != "Memory" or needed is None or free is None or needed <= free:
+    needed = _staged_bytes(spec, facts, world_size)
+    if spec.checkpoint.staging != "Memory" or needed is None:
         return None
-    return f"{_SLOTS} checkpoints need {_gib(needed)} and {_gib(free)} of memory are free; write Auto or Disk"
+    free, room = facts.memory_bytes, facts.shared_memory_bytes
+    if free is not None and needed > free:
+        return f"{_SLOTS} checkpoints need {_gib(needed)} and {_gib(free)} of memory are free; write Auto or Disk"
+    if room is not None and needed > room:
+        return f"{_SLOTS} checkpoints need {_gib(needed)} and {MEMORY} holds {_gib(room)}; write Auto or Disk"
+    return None
+
+
+def staging_warning(spec: Spec, facts: Facts, world_size: int) -> str | None:
+    """A warning when the disk that is staged on has no room for a checkpoint; None when it may have.
+
+    Not refused: there may be room until the first save, and what optimizers other than AdamW keep is less.
+    """
+    needed, free = _staged_bytes(spec, facts, world_size), facts.free_disk_bytes
+    if needed is None or free is None or staging(spec, facts, world_size).value == "Memory":
+        return None
+    one = needed // _SLOTS
+    if one <= free:
+        return None
+    where = f"the disk of {tempfile.gettempdir()}"
+    return f"a checkpoint is about {_gib(one)} and {_gib(free)} are free on {where}; make room, or set TMPDIR"
 
 
 def _staged_bytes(spec: Spec, facts: Facts, world_size: int | None) -> int | None:

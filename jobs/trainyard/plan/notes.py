@@ -35,7 +35,7 @@ def _batch(batch: Batch) -> dict[str, str]:
         steps = f"{batch.total_steps} in all (max_steps)"
     return {
         "global batch": f"{batch.global_size} samples: {batch.per_device} a process × {batch.world_size} processes × "
-        f"{batch.accumulation} accumulation",
+        f"{batch.accumulation} accumulation; of a run that goes on, that of its checkpoint",
         "optimizer steps": steps,
     }
 

@@ -1,6 +1,6 @@
 """The plan: everything that follows from the manifest and was not written in it, with the reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainyard.errors import JobError
@@ -102,7 +102,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     arguments.pop("save_total_limit", None)
     mixed = bool(arguments.get("bf16") or arguments.get("fp16"))
     states = memory.model_states(spec, facts, world_size, mixed)
-    warning = memory.verdict(spec, facts, states, world_size)
+    warnings = (memory.verdict(spec, facts, states, world_size), memory.staging_warning(spec, facts, world_size))
     if problem := memory.staging_problem(spec, facts, world_size):
         raise JobError(f"spec.checkpoint.staging: {problem}")
     return Plan(
@@ -114,7 +114,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         cadence=_cadence(spec, arguments, arithmetic, chosen),
         memory=states,
         staging=memory.staging(spec, facts, world_size),
-        warnings=(warning,) if warning else (),
+        warnings=tuple(warning for warning in warnings if warning),
         arguments=arguments,
     )
 
@@ -168,6 +168,13 @@ def _cadence(spec: Spec, arguments: dict[str, Any], arithmetic: Batch, chosen: d
         )
     if timed is not None:
         return Choice(f"every {timed}", "checkpoint.every")
+    found = _by_steps(arguments, arithmetic, chosen)
+    if spec.checkpoint.every is None:
+        return found
+    return replace(found, reason=f"{found.reason}; checkpoint.every gives way to it")
+
+
+def _by_steps(arguments: dict[str, Any], arithmetic: Batch, chosen: dict[str, Choice[Any]]) -> Choice[str]:
     when = arguments.get("save_strategy", "steps")
     if when is False or when == "no":
         return Choice("only at the end", "save_strategy: no. A fault loses everything since the start")

@@ -84,6 +84,7 @@ _LEAST = {
     "dataloader_num_workers": 0,
 }
 _POSITIVE = ("num_train_epochs", "save_steps", "logging_steps", "eval_steps")
+_STEPS = ("save_steps", "logging_steps", "eval_steps")
 _MOST = 1e18
 
 
@@ -145,6 +146,8 @@ def _check_one(name: str, value: Any) -> str | None:
         return f"{_shown(value)} is too small; {least} is the least"
     if name in _POSITIVE and isinstance(value, int | float) and value <= 0:
         return f"{_shown(value)} is too small; write a number above 0"
+    if name in _STEPS and isinstance(value, float) and value > 1 and not value.is_integer():
+        return f"{_shown(value)} is no whole number of steps; below 1 it is a share of all of them"
     if "int" in argument.types and isinstance(value, int | float) and abs(value) > _MOST:
         return f"{_shown(value)} is too large"
     if argument.choices and isinstance(value, str) and value not in argument.choices:

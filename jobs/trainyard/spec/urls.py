@@ -2,13 +2,19 @@
 
 from urllib.parse import urlsplit
 
+_MISSPELT = tuple(f"{scheme}{end}" for scheme in ("s3", "gs", "az", "file") for end in ("//", ":/"))
+
 
 def check_server(url: str) -> str:
     """The URL of an S3-compatible server. Raises ValueError for what is none, with the fix and without a password."""
     if "@" in url:
         raise ValueError("holds a name or a password: give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number or above 65535, half an IPv6 address
+        usable = False
+    if not usable:
         raise ValueError(f"{url} is no URL of a server: write http://host:port or https://host")
     return url
 
@@ -16,7 +22,9 @@ def check_server(url: str) -> str:
 def check_storage(uri: str) -> str:
     """The URI of a storage, or a local path. Raises ValueError for what is neither, with the fix."""
     scheme, found, rest = uri.partition("://")
-    if found and (scheme not in ("s3", "gs", "az", "file") or (scheme != "file" and not rest.partition("/")[0])):
+    host = rest.partition("/")[0]
+    known = (scheme in ("s3", "gs", "az") and host) or (scheme == "file" and host in ("", "localhost"))
+    if not known if found else uri.startswith(_MISSPELT):
         fix = "write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path"
         raise ValueError(f"{shown(uri)} is no storage: {fix}")
     return uri

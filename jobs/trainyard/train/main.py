@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import torch.distributed as dist
 import transformers
 
-from trainyard.errors import DiskFullError, JobError, StorageError, StorageFullError
-from trainyard.train import arguments, code, data, export, model, processor, script, trainer
+from trainyard.errors import DiskFullError, JobError, StorageError
+from trainyard.storage.disk import full
+from trainyard.train import arguments, code, data, export, mend, model, processor, script, trainer
 from trainyard.train.events import Events
 from trainyard.train.goodput import Clock
 from trainyard.train.tasks import TABLE
@@ -83,22 +85,29 @@ def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
 
 def _failed(error: Exception, step: int, work: Work) -> Result:
     where, staging = _where(error), Path(work.staging)
-    if isinstance(error, DiskFullError):
-        return Result("Infrastructure", str(error), step, lost=True)
-    if isinstance(error, JobError | StorageFullError):
-        return Result("UserError", str(error), step)
-    if _disk_full(error, staging):
-        message = f"no space left on the disk of {staging}: free space there, or set TMPDIR to a larger disk"
-        if step == 0 and work.resumed is None:  # it never held what the job needs
-            return Result("UserError", message)
-        return Result("Infrastructure", message, step, lost=True)
-    if isinstance(error, StorageError):
-        return Result("Infrastructure", str(error), step)
-    message = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, JobError | StorageError):
+        return Result.of(error, step)
+    if isinstance(error, DiskFullError) or _disk_full(error, staging):
+        told = error if isinstance(error, DiskFullError) else full(staging)
+        if step == 0 and work.attempt == 1 and work.job.spec.script is None:  # it never held what the job needs
+            return Result("UserError", str(told))
+        return Result.of(told, step)
+    message = _last_line(error)
     if any(sign in str(error) for sign in _PEER_SIGNS):
         return Result("Infrastructure", f"another rank went away: {message}", step, where)
+    if mend.note_of(str(work.resume_folder)) in getattr(error, "__notes__", ()):
+        if work.resumed is None and not isinstance(error, MemoryError | OSError | torch.OutOfMemoryError):
+            words = "cannot be loaded. Is it damaged, or of another model or strategy than this job's?"
+            return Result("UserError", f"spec.resumeFrom: {work.job.spec.resume_from} {words} {message}", step, where)
+        message = f"{work.resumed or work.job.spec.resume_from} cannot be loaded: {message}"
     # Before the first step nothing but the job's own data and code has been at work.
     return Result("UserError" if step == 0 else "Infrastructure", message, step, where)
+
+
+def _last_line(error: Exception) -> str:
+    notes = getattr(error, "__notes__", ())
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
+    return [line.strip() for line in lines if line.strip() and line not in notes][-1]
 
 
 def _disk_full(error: BaseException | None, staging: Path) -> bool:

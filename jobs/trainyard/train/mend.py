@@ -19,6 +19,7 @@ from accelerate.utils import other
 from transformers import Trainer
 from transformers.trainer_utils import SaveStrategy
 
+from trainyard.errors import JobError
 from trainyard.train import reshape, shards, tensorfile
 from trainyard.train.callbacks import AgreementCallback, CheckpointCallback
 from trainyard.train.goodput import Clock
@@ -35,11 +36,15 @@ def apply() -> None:
     replace(Trainer.save_model, _save_model)
     replace(Trainer._prepare_for_training, _prepare_for_training)
     replace(Trainer._load_best_model, _load_best_model)
+    for load in (Trainer._load_from_checkpoint, Trainer._load_optimizer_and_scheduler):
+        replace(load, lambda trainer, original, *args, **kwargs: _noted(original, trainer, *args, **kwargs))
+    replace(Trainer._finalize_training, _finalize_training)
     # It reads the package's metadata each time, several milliseconds, and is asked twice in a save.
     other.is_deepspeed_available = functools.cache(other.is_deepspeed_available)
     torch.load = _loading(torch.load)
     dcp.load = shards.loading(dcp.load)
-    trainer_module.deepspeed_load_checkpoint = reshape.loading(trainer_module.deepspeed_load_checkpoint)
+    load_deepspeed = reshape.loading(trainer_module.deepspeed_load_checkpoint)
+    trainer_module.deepspeed_load_checkpoint = functools.partial(_noted, load_deepspeed)
 
 
 def replace(method: Callable[..., Any], around: Callable[..., Any]) -> None:
@@ -70,11 +75,12 @@ def _save_rng_state(trainer: Trainer, original: Callable[..., None], output_dir:
         "sum": trainer._tr_loss.detach().clone(),  # its number would have to wait for the device
         "total": trainer._total_loss_scalar,
         "since": trainer._globalstep_last_logged,
+        "first": _counted_from(trainer),
     }
     torch.save(state, str(Path(output_dir) / f"loss_{trainer.args.process_index}.pt"))
 
 
-def _load_loss(trainer: Trainer, folder: Path) -> None:
+def _load_loss(trainer: Any, folder: Path) -> None:
     own, all_ranks = folder / f"loss_{trainer.args.process_index}.pt", sorted(folder.glob("loss_*.pt"))
     same = len(all_ranks) <= trainer.args.world_size and own.exists()
     states = [torch.load(str(file), weights_only=True) for file in ([own] if same else all_ranks)]
@@ -83,12 +89,34 @@ def _load_loss(trainer: Trainer, folder: Path) -> None:
         trainer._tr_loss += sum(state["sum"] for state in states) / len(states)
         trainer._total_loss_scalar = states[0]["total"]
         trainer._globalstep_last_logged = states[0]["since"]
+        trainer._trainyard_counted_from = states[0].get("first", 0)
+
+
+def _counted_from(trainer: Trainer) -> int:
+    """The step from which on the losses are summed up: that of the first attempt."""
+    known: int | None = getattr(trainer, "_trainyard_counted_from", None)
+    return trainer._initial_global_step if known is None else known
+
+
+def _finalize_training(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Trainer divides the loss of all steps by the number of those since it was resumed."""
+    if trainer._trainyard_resumed_from is not None and trainer._trainyard_counted_from is None:
+        _load_loss(trainer, Path(trainer._trainyard_resumed_from))  # there was no step left to make
+    steps = trainer.state.global_step - trainer._initial_global_step
+    counted = trainer.state.global_step - _counted_from(trainer)
+    share = max(steps, 0.001) / max(counted, 0.001)  # 0.001 is Trainer's
+    trainer._total_loss_scalar *= share
+    trainer._tr_loss = trainer._tr_loss * share
+    return original(trainer, *args, **kwargs)
 
 
 def _determine_best_metric(trainer: Trainer, original: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
     """With save_strategy: best Trainer forgets that somebody else wants a save at this step, one to stop with, say."""
     wanted = trainer.control.should_save and trainer.args.save_strategy == SaveStrategy.BEST
-    return original(trainer, *args, **kwargs) or wanted
+    try:
+        return original(trainer, *args, **kwargs) or wanted
+    except KeyError as error:
+        raise JobError(str(error.args[0])) from error
 
 
 def _save_checkpoint(trainer: Trainer, original: Callable[..., None], *args: Any) -> None:
@@ -107,10 +135,17 @@ def _save_model(trainer: Trainer, original: Callable[..., None], *args: Any, **k
         save_model(saving, trainer, original, *args, **kwargs)
 
 
-def _prepare_for_training(trainer: Trainer, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _prepare_for_training(
+    trainer: Any,
+    original: Callable[..., Any],
+    max_steps: int,
+    train_dataloader: Any,
+    resume_from_checkpoint: str | None,
+) -> Any:
     """DeepSpeed's optimizer steps inside of backward, past the callback that is called before a step."""
     begun = time.monotonic()
-    prepared = original(trainer, *args, **kwargs)
+    trainer._trainyard_resumed_from, trainer._trainyard_counted_from = resume_from_checkpoint, None
+    prepared = original(trainer, max_steps, train_dataloader, resume_from_checkpoint)
     if trainer.state.global_step:  # the state of the checkpoint to resume from is there already
         Clock.restore += time.monotonic() - begun
     saving = saving_of(trainer)
@@ -148,6 +183,20 @@ def saving_of(trainer: Trainer) -> Saving | None:
     """How a Trainer of ours saves; None for one that we know nothing of."""
     found = (each.saving for each in trainer.callback_handler.callbacks if isinstance(each, CheckpointCallback))
     return next(found, None)
+
+
+def note_of(checkpoint: str) -> str:
+    """What an exception bears that came while a checkpoint was loaded."""
+    return f"while {checkpoint} was loaded"
+
+
+def _noted(load: Callable[..., Any], owner: Any, *args: Any, **kwargs: Any) -> Any:
+    """Load what the first argument names, and have an exception tell so: a key that does not fit says nothing of it."""
+    try:
+        return load(owner, *args, **kwargs)
+    except Exception as error:
+        error.add_note(note_of(str(next(iter((*args, *kwargs.values())), None))))
+        raise
 
 
 def _loading(original: Callable[..., Any]) -> Callable[..., Any]:

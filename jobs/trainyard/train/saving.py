@@ -189,12 +189,13 @@ class Saving:
         self.totals.blocked += time.monotonic() - begun
 
     def _tell_room(self) -> None:
-        folder = self.slots.folder
+        folder, fallback = self.slots.folder, self.slots.fallback
         if self.slots.moved:
             text = f"memory for staging is full: checkpoints are staged on disk from here on, in {folder}"
             self.events.send("note", text=text)
         if self.slots.cramped:
-            text = f"no room in {folder} to stage a checkpoint while those before are uploaded"
+            places = " nor in ".join(dict.fromkeys((str(folder), str(fallback))))
+            text = f"no room in {places} to stage a checkpoint while those before are uploaded"
             self.events.send("note", text=f"{text}: a save that is due waits, or is left out (checkpoint.backlog)")
         self.slots.moved = self.slots.cramped = False
 

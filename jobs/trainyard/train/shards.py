@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -51,7 +52,10 @@ def loading(original: Callable[..., Any]) -> Callable[..., Any]:
     def load(state_dict: dict[str, Any], **kwargs: Any) -> Any:
         folder = Path(str(getattr(kwargs.get("storage_reader"), "path", "")))
         if not any(folder.glob(_FILE.format(rank="*"))):
-            return original(state_dict, **kwargs)
+            try:
+                return original(state_dict, **kwargs)
+            except CheckpointException as error:  # no Exception, and of every rank
+                raise ShardsError(str(next(iter(error.failures.values()))[0])) from error
         _Parts(folder).fill(state_dict, ())
         return None
 

@@ -19,6 +19,7 @@ import torch
 
 from trainyard.checkpoint.staging import Tickets
 from trainyard.errors import DiskFullError
+from trainyard.storage.disk import full
 from trainyard.storage.layout import CheckpointId
 
 MAX_SLOTS = 4
@@ -158,7 +159,7 @@ class Slots:
             if error.errno != errno.ENOSPC:
                 raise
             if self.folder == self.fallback:
-                raise _full(slot.folder) from error
+                raise full(slot.folder) from error
         slot.drop(first=index)
         self.folder, self.moved = self.fallback, True
         slot.folder = self.fallback / slot.folder.name
@@ -167,7 +168,7 @@ class Slots:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise _full(slot.folder) from error
+            raise full(slot.folder) from error
 
     def busy(self) -> list[CheckpointId]:
         """What is staged and not settled, oldest first."""
@@ -201,7 +202,3 @@ class Slots:
         receipt = self.tickets.receipt(slot.holds) if slot.holds is not None else None
         # What has failed at the end of a run is sent yet, before the next attempt.
         return slot.holds is None or (receipt is not None and not receipt.may_be_taken_back)
-
-
-def _full(folder: Path) -> DiskFullError:
-    return DiskFullError(f"no space left on the disk of {folder}: free space there, or set TMPDIR to a larger disk")

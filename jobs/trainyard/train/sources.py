@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from trainyard.errors import JobError
 from trainyard.spec.model import Storage
+from trainyard.storage.disk import room_on
 from trainyard.storage.store import Entry, Store, open_store
 
 
@@ -21,7 +22,10 @@ def is_remote(source: str) -> bool:
 
 
 def local_folder(source: str, storage: Storage) -> str:
-    """A path or hub id that transformers and datasets can load; an object-store URI is fetched first."""
+    """A path or hub id that transformers and datasets can load; an object-store URI is fetched first.
+
+    Raises JobError when nothing is there, StorageError, and DiskFullError.
+    """
     if not is_remote(source):
         return source.removeprefix("file://") if source.startswith("file://") else str(Path(source).expanduser())
     parent, _, name = source.rstrip("/").rpartition("/")
@@ -36,8 +40,9 @@ def local_folder(source: str, storage: Storage) -> str:
     # Another set of names and sizes is another folder: what was fetched before is never mixed with what is new.
     key = hashlib.sha256(repr((source, storage.endpoint, entries)).encode()).hexdigest()[:20]
     folder = cache_folder() / "sources" / key
-    for entry in entries:
-        _fetch(store, entry, folder / entry.path)
+    with room_on(folder, "TRAINYARD_CACHE"):
+        for entry in entries:
+            _fetch(store, entry, folder / entry.path)
     return str(folder / name) if name else str(folder)
 
 
