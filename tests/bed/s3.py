@@ -71,7 +71,8 @@ def s3_server(folder: Path, ports: list[int] | None = None) -> Iterator[S3Server
 
     With the folder and the `ports` (`server_ports()`) of one that was killed, it comes back.
     """
-    server, command = configured(folder, "127.0.0.1", ports or server_ports())
+    ports = ports or server_ports()
+    server, command = configured(folder, "127.0.0.1", ports)
     log = folder / "weed.log"
     with log.open("ab") as stream:
         # SeaweedFS takes the AWS variables that it finds for credentials of its administrator.
@@ -83,6 +84,9 @@ def s3_server(folder: Path, ports: list[int] | None = None) -> Iterator[S3Server
     finally:
         process.kill()
         process.wait()
+        for port in ports:  # it makes sockets by the names of its ports
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
 
 def up() -> S3Server:
