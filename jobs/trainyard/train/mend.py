@@ -100,8 +100,9 @@ def _counted_from(trainer: Trainer) -> int:
 
 def _finalize_training(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Trainer divides the loss of all steps by the number of those since it was resumed."""
-    if trainer._trainyard_resumed_from is not None and trainer._trainyard_counted_from is None:
-        _load_loss(trainer, Path(trainer._trainyard_resumed_from))  # there was no step left to make
+    resumed_from = getattr(trainer, "_trainyard_resumed_from", None)
+    if resumed_from is not None and trainer._trainyard_counted_from is None:
+        _load_loss(trainer, Path(resumed_from))  # there was no step left to make
     steps = trainer.state.global_step - trainer._initial_global_step
     counted = trainer.state.global_step - _counted_from(trainer)
     share = max(steps, 0.001) / max(counted, 0.001)  # 0.001 is Trainer's
