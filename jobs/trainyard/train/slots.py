@@ -7,7 +7,6 @@ filled while another is sent off.
 
 import collections
 import contextlib
-import errno
 import mmap
 import os
 import sys
@@ -19,7 +18,7 @@ import torch
 
 from trainyard.checkpoint.staging import Tickets
 from trainyard.errors import DiskFullError
-from trainyard.storage.disk import full
+from trainyard.storage.disk import room_on
 from trainyard.storage.layout import CheckpointId
 
 MAX_SLOTS = 4
@@ -154,21 +153,16 @@ class Slots:
         Raises DiskFullError when neither memory nor disk has room for it.
         """
         try:
-            return slot.buffer(index, size, self.pinned and self.folder != self.fallback)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
+            with room_on(slot.folder):
+                return slot.buffer(index, size, self.pinned and self.folder != self.fallback)
+        except DiskFullError:
             if self.folder == self.fallback:
-                raise full(slot.folder) from error
+                raise
         slot.drop(first=index)
         self.folder, self.moved = self.fallback, True
         slot.folder = self.fallback / slot.folder.name
-        try:
+        with room_on(slot.folder):
             return slot.buffer(index, size, pinned=False)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise full(slot.folder) from error
 
     def busy(self) -> list[CheckpointId]:
         """What is staged and not settled, oldest first."""
