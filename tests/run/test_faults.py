@@ -124,6 +124,35 @@ def test_sigterm_at_any_time_ends_quietly_and_sigterm_in_training_saves(
         assert len(list((tmp_path / "runs/job").glob("checkpoints/*/manifest.json"))) == saved, told
 
 
+def test_sigterm_to_every_process_of_a_run_saves_and_stops(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    file = tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000, "save_steps": 50_000})
+    running = start(file)
+    running.wait_for("step 1")
+    for process in [*psutil.Process(running.process.pid).children(recursive=True), running.process]:
+        process.send_signal(signal.SIGTERM)  # as Slurm and systemd do it
+    running.wait_for("saving a checkpoint, then stopping")
+    running.process.send_signal(signal.SIGTERM)  # as timeout(1) does it
+    code, _, told = running.end()
+    assert code == 130, told
+    assert len(list((tmp_path / "runs/job").glob("checkpoints/*/manifest.json"))) == 1, told
+
+
+def test_a_killed_process_of_ray_ends_the_run_with_its_name_and_the_same_command_goes_on(
+    tiny: Tiny, tmp_path: Path, start: Start
+) -> None:
+    file = tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 100_000})
+    for name, begins in (("raylet", "attempt 1"), ("gcs_server", "going on from checkpoint")):
+        running = start(file)
+        running.wait_for(begins)
+        running.wait_for("committed")
+        children = psutil.Process(running.process.pid).children(recursive=True)
+        next(child for child in children if child.name() == name).kill()
+        code, _, told = running.end()
+        assert code == 5, told
+        assert f"Ray's {name} died" in told
+        assert not psutil.wait_procs(children, timeout=10)[1]
+
+
 def test_output_that_goes_away_does_not_stop_training(tiny: Tiny, tmp_path: Path, start: Start) -> None:
     running = start(tiny_manifest(tiny, tmp_path, trainingArguments={**LONG, "max_steps": 300, "save_steps": 300}))
     running.wait_for("step 1")
@@ -167,7 +196,7 @@ def test_a_second_ctrl_c_stops_at_once(tiny: Tiny, tmp_path: Path, start: Start)
     for process in running.training_processes():
         process.send_signal(signal.SIGSTOP)  # a save that hangs
     running.process.send_signal(signal.SIGINT)
-    running.wait_for("once more to stop at once")
+    running.wait_for("Ctrl-C now stops at once")
     children = psutil.Process(running.process.pid).children(recursive=True)
     running.process.send_signal(signal.SIGINT)
     code, _, told = running.end()

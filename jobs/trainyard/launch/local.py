@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,9 @@ from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
 
 _WAITING = "waiting for the run before, which was killed: its last checkpoint is still being uploaded"
+_AGAIN = "run the same command again to go on from what was committed or staged"
+_OF_RAY = ("gcs_server", "raylet")
+"""Ray's processes without which its others end, and this one."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,17 @@ class _Session:
         self.result: Result | None = None
         self.error: BaseException | None = None
         self.metrics: dict[str, float] = {}
+        self.lost = ""
+        """Which of Ray's processes has died; empty while all live."""
+        self.ending = socket.socketpair()
 
     def run(self) -> Finished:
-        ending_read, ending_write = socket.socketpair()
-        thread = threading.Thread(target=self._drive, args=(ending_write,), name="driver", daemon=True)
+        thread = threading.Thread(target=self._drive, name="driver", daemon=True)
         try:
             with self._signals():
                 thread.start()
                 threading.Thread(target=self.warm.keep, name="warm watch", daemon=True).start()
-                self._show(ending_read)
+                self._show()
         finally:
             with contextlib.suppress(OSError, SystemExit):
                 self.display.close()
@@ -106,6 +112,9 @@ class _Session:
                 "Run the same command again to go on from it"
             )
             return Finished(ExitCode.INTERRUPTED, message=lost, at_once=True)
+        if self.lost:
+            died = f"Ray's {self.lost} died (killed; out of memory?), and the training processes with it"
+            return Finished(ExitCode.JOB_FAILED, message=f"{died}; {_AGAIN}", at_once=True)
         orphans.end()
         if self.error is not None:
             raise self.error
@@ -123,9 +132,9 @@ class _Session:
         logs = f"\n  logs: {self.store.url('logs')}"
         return Finished(ExitCode.JOB_FAILED, message=f"{result.message}{where}{step}{logs}")
 
-    def _drive(self, ending: socket.socket) -> None:
+    def _drive(self) -> None:
         try:
-            connect = functools.partial(_ray, self.job, self.node)
+            connect = functools.partial(_ray, self.job, self.node, self._lose)
             drive = Drive(
                 self.job, self.plan, self.store, self.node, self.listener.tell, connect, self.uploads.flush,
                 self.plan.world_size.value, self.stopping,
@@ -134,10 +143,17 @@ class _Session:
         except BaseException as error:  # noqa: BLE001 - a thread's error is raised again by the main thread
             self.error = error
         finally:
-            ending.close()
+            self.ending[1].close()
 
-    def _show(self, ending: socket.socket) -> None:
-        """Show events until the driver's thread ends."""
+    def _lose(self, name: str) -> None:
+        """One of Ray's processes has died. Ray will end this one: within two seconds for a raylet's death."""
+        self.lost = name
+        with contextlib.suppress(OSError):  # the driver's thread has just ended
+            self.ending[1].shutdown(socket.SHUT_WR)
+
+    def _show(self) -> None:
+        """Show events until the driver's thread ends, or can do so no more."""
+        ending = self.ending[0]
         watched: list[Listener | socket.socket] = [self.listener, ending]
         while not self.killed.is_set():
             ready, _, _ = select.select(watched, [], [], 1.0)
@@ -168,22 +184,27 @@ class _Session:
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: Any) -> None:
-        if self.stopping.is_set() and number != signal.SIGHUP:
-            self.killed.set()
+        if self.stopping.is_set():
+            if number == signal.SIGINT:  # of a person; timeout(1) and others ask twice by themselves
+                self.killed.set()
             return
         self.stopping.set()
         self.warm.save_and_stop()
-        text = "saving a checkpoint, then stopping; once more to stop at once"
+        text = "saving a checkpoint, then stopping; Ctrl-C now stops at once"
         self.listener.tell({"event": "note", "text": text}, wait=False)
 
 
 @contextlib.contextmanager
-def _ray(job: TrainerJob, node: Node) -> Iterator[Callable[[], None]]:
+def _ray(job: TrainerJob, node: Node, lost: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Ray of this machine. `lost` is called with the name of one of its processes that died before its time."""
     import ray
 
     # It would call it an error that nobody waits for the dashboard (rayenv).
     logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
     workers = job.spec.workers
+    # Whoever asks a run to stop may ask all of its processes (timeout, Slurm, systemd, a terminal that is closed), and
+    # without Ray's this one ends at once: inherited by them, this leaves the asking to whom can save.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
     ray.init(
         address="local",
         num_cpus=workers.count * workers.processes,
@@ -194,10 +215,25 @@ def _ray(job: TrainerJob, node: Node) -> Iterator[Callable[[], None]]:
         namespace="trainyard",
         _temp_dir=str(node.sockets / "ray"),
     )
+    ended = threading.Event()
+    started: Any = ray._private.worker._global_node
+    for name in _OF_RAY:
+        process = started.all_processes[name][0].process
+        watch = functools.partial(_watch, process, ended, functools.partial(lost, name))
+        threading.Thread(target=watch, name=f"{name}'s watch", daemon=True).start()
     try:
         yield lambda: None
     finally:
+        ended.set()
+        # Ray would wait for the end of processes that it asks with SIGTERM; orphans.end() ends them.
+        ray._private.worker._global_node = None
         ray.shutdown()
+
+
+def _watch(process: "subprocess.Popen[bytes]", ended: threading.Event, lost: Callable[[], None]) -> None:
+    process.wait()
+    if not ended.is_set():
+        lost()
 
 
 def _check_gpus(job: TrainerJob) -> None:
