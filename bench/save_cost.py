@@ -4,7 +4,8 @@
 
 With threads only one of the two settings: 1 leaves one of two cores to spare, 2 keep both busy.
 
-Blocked: seconds for which training stands still at a save, between two steps or waiting within one. Lost: (seconds of a
+Blocked: seconds for which training stands still at a save: between its step and the next, more than between any two,
+and waiting within those that follow. Lost: (seconds of a
 run − those of as many steps of the run without saves beside it) ÷ saves, from the first steady save on; what works in
 the background counts, however it disturbs. The run without saves beside ours is started by trainyard too: what its
 processes take of a full core, they take with saves and without. By its own steps: the same against steps of the same
@@ -96,16 +97,18 @@ def trained(
 def run(
     mode: str, saves: int, every: int, threads: int, folder: Path, job: str, turns: Sequence[Turn] = ()
 ) -> dict[str, float]:
-    """One run: seconds and steps from the first steady save on, blocked seconds a save, and those of the first."""
+    """One run: seconds and steps from the first steady save on, seconds blocked in all, and by the first save."""
     document = trained(mode, saves, every, threads, folder, job, turns)
     begins, ends, waited = document["begins"], document["ends"], document["waited"]
     # Two saves make their buffers; what comes after the second is steady.
     first, start = every, FRESH * every + 2
-    between = [begins[step] - ends[step - 1] + waited[step] for step in range(start, len(ends))]
+    between = [0.0, *(after - before for before, after in zip(ends, begins[1:], strict=False))]
+    usual = statistics.median(between)
+    stood = [between[step] - usual for step in range((FRESH + 1) * every, saves * every + 1, every)]
     return {
         "seconds": ends[-1] - ends[start - 1], "steps": len(ends) - start,
-        "blocked": sum(between) / (saves - FRESH), "between": statistics.median(between),
-        "first": begins[first] - ends[first - 1] + waited[first], "skipped": document["skipped"],
+        "blocked": sum(stood) + sum(waited[start:]), "first": between[first] - usual + waited[first],
+        "skipped": document["skipped"],
         "beside": in_turns(ends, every, saves, turns) if turns else beside(ends, every, saves),
     }  # fmt: skip
 
@@ -156,10 +159,8 @@ def of_a_save(row: dict[str, float], none: dict[str, float], saves: int) -> dict
     """The columns of a run: seconds for each steady save that was made, not for those that were left out."""
     steady = saves - FRESH
     made = steady - row["skipped"]
-    # What lies between any two steps of a run is no save's.
-    blocked = row["blocked"] * steady - row["steps"] * row["between"]
     lost = row["seconds"] - row["steps"] * none["seconds"] / none["steps"]
-    each = (blocked / made, lost / made, row["beside"] * steady / made, row["first"] - row["between"])
+    each = (row["blocked"] / made, lost / made, row["beside"] * steady / made, row["first"])
     return dict(zip(COLUMNS, each, strict=True))
 
 
