@@ -73,14 +73,8 @@ class Driver:
             if self.stopping.is_set():
                 return self._stopped(work)
             result = self._attempt(work)
-            if result.outcome == "Stopped" and not result.step:
-                return self._stopped(work)
-            if self.stopping.is_set() and result.outcome == "Infrastructure":
-                stopped = self._stopped(work)
-                ended = TERMINATED in result.message  # as asked, before its first step or after its last one
-                return stopped if ended else replace(stopped, message=f"stopped without a save: {result.message}")
-            if result.outcome == "Complete" or (result.outcome == "Stopped" and self.stopping.is_set()):
-                return result
+            if (end := self._end(work, result)) is not None:
+                return end
             if result.outcome == "Stopped":
                 # Another node was told to go, and the step is committed: no failure, and no count of it.
                 told = {"message": "a worker was asked to leave", "plan": "restarting", "free": True}
@@ -92,6 +86,17 @@ class Driver:
             history.append(Ended(result, self._progressed(work), time.monotonic()))
             if (over := self._again(work, history)) is not None:
                 return over
+
+    def _end(self, work: Work, result: Result) -> Result | None:
+        """The end of the job, when an attempt has ended so that there is not to be another; else None."""
+        stopping = self.stopping.is_set()
+        if result.outcome == "Stopped" and not result.step:
+            return self._stopped(work)
+        if stopping and result.outcome == "Infrastructure":
+            stopped = self._stopped(work)
+            asked = TERMINATED in result.message  # before its first step or after its last one
+            return stopped if asked else replace(stopped, message=f"stopped without a save: {result.message}")
+        return result if result.outcome == "Complete" or (result.outcome == "Stopped" and stopping) else None
 
     def _again(self, work: Work, history: list[Ended]) -> Result | None:
         """Wait until it is time to try again after the last failure; the end of the job when it is not."""

@@ -271,19 +271,24 @@ def _adopt(work: Work, folder: Path) -> None:
         source = Path(local_folder(given, work.job.spec.storage))
         if words := lacks(source):
             raise JobError(f"{given} {words}")
-        try:
-            restore.adopt(source, folder)
-        except (CorruptCheckpointError, ValueError) as error:
-            message = f"spec.resumeFrom: {given} is damaged ({error}): name another checkpoint"
-            if not is_remote(given):
-                raise _failed(Result("UserError", message)) from error
-            shutil.rmtree(source, ignore_errors=True)  # a copy: it may be that which is damaged
-            raise _failed(Result("Infrastructure", message)) from error
+        _take(given, source, folder)
     except DiskFullError:
-        raise
+        raise  # it is this node's fault, and not what is named
     except TrainyardError as error:
         result = Result.of(error)
         raise _failed(replace(result, message=f"spec.resumeFrom: {result.message}")) from error
+
+
+def _take(given: str, source: Path, folder: Path) -> None:
+    """Verify a checkpoint that was brought to this node, and have it in a folder."""
+    try:
+        restore.adopt(source, folder)
+    except (CorruptCheckpointError, ValueError) as error:
+        message = f"spec.resumeFrom: {given} is damaged ({error}): name another checkpoint"
+        if not is_remote(given):
+            raise _failed(Result("UserError", message)) from error
+        shutil.rmtree(source, ignore_errors=True)  # a copy: it may be that which is damaged
+        raise _failed(Result("Infrastructure", message)) from error
 
 
 def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Result | int:

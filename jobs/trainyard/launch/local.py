@@ -202,9 +202,10 @@ def _ray(job: TrainerJob, node: Node, lost: Callable[[str], None]) -> Iterator[C
     # It would call it an error that nobody waits for the dashboard (rayenv).
     logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
     workers = job.spec.workers
-    # Whoever asks a run to stop may ask all of its processes (timeout, Slurm, systemd, a terminal that is closed), and
-    # without Ray's this one ends at once: inherited by them, this leaves the asking to whom can save.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
+    # Whoever asks a run to stop may ask all of its processes (timeout, Slurm, systemd, a closed terminal). Ray's must
+    # not hear it, for without them this one would end before it has saved; they inherit what this thread blocks.
+    if sys.platform == "linux":  # elsewhere it is with SIGTERM that Ray ends them when this process is killed
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
     ray.init(
         address="local",
         num_cpus=workers.count * workers.processes,

@@ -275,6 +275,7 @@ def _gone(connection: socket.socket) -> bool:
 def main(descriptor: str, tickets: str, events: str) -> None:
     """Serve until the owner has gone and nothing is left."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the kernel says to one that stands still when its owner goes
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who asks all processes of a run to stop wants its last save sent
     terminal.leave()
     priority.only_idle()
     for folder in _folders():  # from the first moment: an owner that is killed is noticed only between two uploads

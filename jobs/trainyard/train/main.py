@@ -84,11 +84,10 @@ def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
 
 
 def _failed(error: Exception, step: int, work: Work) -> Result:
-    where, staging = _where(error), Path(work.staging)
+    where = _where(error)
     if isinstance(error, JobError | StorageError):
         return Result.of(error, step)
-    if isinstance(error, DiskFullError) or _disk_full(error, staging):
-        told = error if isinstance(error, DiskFullError) else full(staging)
+    if (told := _disk_full(error, Path(work.staging))) is not None:
         if step == 0 and work.attempt == 1 and work.job.spec.script is None:  # it never held what the job needs
             return Result("UserError", str(told))
         return Result.of(told, step)
@@ -110,18 +109,19 @@ def _last_line(error: Exception) -> str:
     return [line.strip() for line in lines if line.strip() and line not in notes][-1]
 
 
-def _disk_full(error: BaseException | None, staging: Path) -> bool:
+def _disk_full(error: BaseException | None, staging: Path) -> DiskFullError | None:
+    """That a disk is full, if an error or what it came from says so; where it does not say which, that of staging."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return True
-        if "No space left" in str(error):
-            return True
+        if isinstance(error, DiskFullError):
+            return error
+        if "No space left" in str(error) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+            return full(staging)
         # PyTorch's zip writer says only that a write failed; the disk knows why.
         if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):
             usage = os.statvfs(staging if staging.exists() else "/")
-            return usage.f_bavail * usage.f_frsize < 64 * 1024 * 1024
+            return full(staging) if usage.f_bavail * usage.f_frsize < 64 * 1024 * 1024 else None
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def _where(error: BaseException) -> str:
