@@ -17,6 +17,7 @@ def test_it_makes_no_group_and_takes_one_gpu_of_those_that_it_sees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # with PyTorch's check by NVML the two would do
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     chosen = {"per_device_train_batch_size": 4, "report_to": "none"}
