@@ -1,5 +1,6 @@
 """Kills, interruptions, corruption and full disks: real ones, against the whole command."""
 
+import contextlib
 import json
 import os
 import random
@@ -129,7 +130,8 @@ def test_sigterm_to_every_process_of_a_run_saves_and_stops(tiny: Tiny, tmp_path:
     running = start(file)
     running.wait_for("step 1")
     for process in [*psutil.Process(running.process.pid).children(recursive=True), running.process]:
-        process.send_signal(signal.SIGTERM)  # as Slurm and systemd do it
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)  # as Slurm and systemd do it
     running.wait_for("saving a checkpoint, then stopping")
     running.process.send_signal(signal.SIGTERM)  # as timeout(1) does it
     code, _, told = running.end()
