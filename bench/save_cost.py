@@ -5,13 +5,13 @@
 With threads only one of the two settings: 1 leaves one of two cores to spare, 2 keep both busy.
 
 Blocked: seconds for which training stands still at a save: between its step and the next, more than between any two,
-and waiting within those that follow. Lost: (seconds of a
-run − those of as many steps of the run without saves beside it) ÷ saves, from the first steady save on; what works in
-the background counts, however it disturbs. The run without saves beside ours is started by trainyard too: what its
-processes take of a full core, they take with saves and without. By its own steps: the same against steps of the same
-run, for this machine is now and then slower, by a tenth within a minute. Of ours, whose uploads are long: it works in
-turns of a few seconds, stopped between them (SIGSTOP), and each turn is compared with the steps before and after it. Of
-the peers: with the last quarter before a save, when nothing works in the background any more.
+and waiting within those that follow. Lost: (seconds of a run − those of as many steps of the run without saves beside
+it) ÷ saves, from the first steady save on; what works in the background counts, however it disturbs. The run without
+saves beside ours is started by trainyard too: what its processes take of a full core, they take with saves and without.
+By its own steps: the same against steps of the same run, for this machine is now and then slower, by a tenth within a
+minute. Of ours, whose uploads are long: it works in turns of a few seconds, stopped between them (SIGSTOP), and each
+turn is compared with the steps before and after it. Of the peers: with the last quarter before a save, when nothing
+works in the background any more.
 Peers, in the same run: Ray Train's RayTrainReportCallback to the same sink, Trainer's own save to disk and to memory,
 and torch.distributed.checkpoint's async_save to disk in a thread and in a process. The first saves of a run, which make
 their buffers, stand apart. Each saves as often as it can without meeting the save before.

@@ -37,7 +37,6 @@ from trainyard.storage.store import Store, open_store
 from trainyard.train.work import Result
 
 _WAITING = "waiting for the run before, which was killed: its last checkpoint is still being uploaded"
-_AGAIN = "run the same command again to go on from what was committed or staged"
 _OF_RAY = ("gcs_server", "raylet")
 """Ray's processes without which its others end, and this one."""
 
@@ -93,6 +92,7 @@ class _Session:
         self.lost = ""
         """Which of Ray's processes has died; empty while all live."""
         self.ending = socket.socketpair()
+        """The first can be read when the driver's thread has ended, or can do nothing any more."""
 
     def run(self) -> Finished:
         thread = threading.Thread(target=self._drive, name="driver", daemon=True)
@@ -113,8 +113,11 @@ class _Session:
             )
             return Finished(ExitCode.INTERRUPTED, message=lost, at_once=True)
         if self.lost:
-            died = f"Ray's {self.lost} died (killed; out of memory?), and the training processes with it"
-            return Finished(ExitCode.JOB_FAILED, message=f"{died}; {_AGAIN}", at_once=True)
+            died = (
+                f"Ray's {self.lost} died (killed; out of memory?), and the training processes with it; run the same "
+                "command again to go on from what was committed or staged"
+            )
+            return Finished(ExitCode.JOB_FAILED, message=died, at_once=True)
         orphans.end()
         if self.error is not None:
             raise self.error
