@@ -94,18 +94,21 @@ class Capture:
         ctypes.memmove(begin, layout.header, len(layout.header))
         for at, tensor in layout.tensors:
             size = tensor.nbytes
-            volatile = bool(self._volatile) and tensor.untyped_storage().data_ptr() in self._volatile
             # To bring even a little from a GPU to the host at once would wait for all that is queued.
-            at_once = (volatile or size < _SMALL) and not tensor.is_cuda
+            at_once = not tensor.is_cuda and (size < _SMALL or self._is_volatile(tensor))
             if at_once and tensor.is_contiguous():
                 ctypes.memmove(begin + at, tensor.data_ptr(), size)  # there are hundreds: torch takes ten times as long
                 continue
-            copy = Copy(tensor.clone() if volatile and not at_once else tensor, target[at : at + size])
+            source = tensor.clone() if tensor.is_cuda and self._is_volatile(tensor) else tensor
+            copy = Copy(source, target[at : at + size])
             if at_once:
                 copy.now()
             else:
                 self.later.append(copy)
         self.files.append(StagedFile(path, str(buffer.path), layout.size))
+
+    def _is_volatile(self, tensor: torch.Tensor) -> bool:
+        return bool(self._volatile) and tensor.untyped_storage().data_ptr() in self._volatile
 
     def inside(self, file: Any) -> str | None:
         """A file's path below the root; None when it is elsewhere, or no path."""

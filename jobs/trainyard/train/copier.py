@@ -28,7 +28,8 @@ class Copy:
     def now(self, non_blocking: bool = False) -> None:
         """Make the copy, in this thread. `non_blocking`: of a tensor on a GPU, on the current stream."""
         if self.source.numel():
-            self.target.view(self.source.dtype).view(self.source.shape).copy_(self.source, non_blocking=non_blocking)
+            place = self.target.view(self.source.dtype).view(self.source.shape)
+            place.copy_(self.source.detach(), non_blocking=non_blocking)
 
 
 @dataclass

@@ -39,8 +39,9 @@ def apply() -> None:
     for load in (Trainer._load_from_checkpoint, Trainer._load_optimizer_and_scheduler):
         replace(load, lambda trainer, original, *args, **kwargs: _noted(original, trainer, *args, **kwargs))
     replace(Trainer._finalize_training, _finalize_training)
-    # It reads the package's metadata each time, several milliseconds, and is asked twice in a save.
+    # Asked in each save, and neither changes: one reads a package's metadata each time, the other opens NVML.
     other.is_deepspeed_available = functools.cache(other.is_deepspeed_available)
+    torch.cuda.is_available = functools.cache(torch.cuda.is_available)
     torch.load = _loading(torch.load)
     dcp.load = shards.loading(dcp.load)
     load_deepspeed = reshape.loading(trainer_module.deepspeed_load_checkpoint)

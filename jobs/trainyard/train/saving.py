@@ -117,6 +117,8 @@ class Saving:
         self._pending: _Pending | None = None
         self._left: Leftovers | None = None
         """On rank 0: the other ranks write no file of their own into a checkpoint."""
+        self.foreign = False
+        """Whether a class of the user's, or an adapter, has its own way to save a model."""
         self._skipped = False
         self._voided = False
         """Whether something else than the optimizer has changed the weights while they were copied."""
@@ -129,15 +131,16 @@ class Saving:
         sharded = trainer.accelerator.state.fsdp_plugin.state_dict_config if trainer.is_fsdp_enabled else None
         if sharded is not None:  # accelerate would copy every rank's shard to the host before we do
             sharded.offload_to_cpu = False
-        if not trainer.args.should_save or _overridden(trainer):
+        own, model = type(trainer), _unwrapped(trainer)
+        overridden = own.save_model is not Trainer.save_model or own._save is not Trainer._save
+        self.foreign = overridden or not isinstance(model, PreTrainedModel)
+        if not trainer.args.should_save or self.foreign:
             return
         folder = self.config.static
-        model = unwrapped(trainer)
-        if isinstance(model, PreTrainedModel):
-            model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
-            model.config.save_pretrained(folder)
-            if model.can_generate() and model.generation_config is not None:
-                model.generation_config.save_pretrained(folder)
+        model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
+        model.config.save_pretrained(folder)
+        if model.can_generate() and model.generation_config is not None:
+            model.generation_config.save_pretrained(folder)
         processor = trainer.processing_class or getattr(trainer.data_collator, "tokenizer", None)
         if processor is not None:
             processor.save_pretrained(folder)
@@ -288,16 +291,16 @@ def _output(trainer: Trainer) -> Path:
 def save_model(saving: Saving, trainer: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     """Trainer.save_model inside of a save: the weights go into the slot, and what never changes is there already."""
     capture = saving.capture
-    if capture is None or _overridden(trainer):
+    if capture is None or saving.foreign:
         original(trainer, *args, **kwargs)
     elif trainer.args.should_save and not _in_parts(trainer):
         try:
-            capture.put_weights(_weights(unwrapped(trainer)))
+            capture.put_weights(_weights(_unwrapped(trainer)))
         except tensorfile.UnsupportedError:
             original(trainer, *args, **kwargs)
 
 
-def unwrapped(trainer: Trainer) -> Any:
+def _unwrapped(trainer: Trainer) -> Any:
     """The model without what DDP, DeepSpeed and torch.compile have put around it."""
     return trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
 
@@ -312,14 +315,6 @@ def _in_parts(trainer: Trainer) -> bool:
     if trainer.is_deepspeed_enabled:
         return bool(trainer.accelerator.deepspeed_config["zero_optimization"]["stage"] == 3)
     return bool(trainer.is_fsdp_enabled)
-
-
-def _overridden(trainer: Trainer) -> bool:
-    """Whether a class of the user's, or an adapter, has its own way to save a model."""
-    own = type(trainer)
-    if own.save_model is not Trainer.save_model or own._save is not Trainer._save:
-        return True
-    return not isinstance(unwrapped(trainer), PreTrainedModel)
 
 
 def _raise_failure(receipt: Receipt) -> None:

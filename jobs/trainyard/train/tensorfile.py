@@ -80,7 +80,7 @@ class Elsewhere:
 
 def key(tensor: torch.Tensor) -> Key:
     """The same for two tensors that are the same memory in the same shape."""
-    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def lay_out_weights(path: str, weights: dict[str, torch.Tensor], elsewhere: Elsewhere | None = None) -> Layout:
@@ -130,18 +130,20 @@ def load(file: str | os.PathLike[str], mapped: bool = False) -> Any:
 def _lay_out(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Layout:
     # The widest types first, so that each tensor's bytes are aligned.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
-    entries: dict[str, Any] = {"__metadata__": metadata}
-    offset, placed = 0, []
+    entries = [f'"__metadata__":{json.dumps(metadata)}']
+    kinds: dict[tuple[torch.dtype, torch.Size], tuple[str, int]] = {}  # few: layers are alike
+    offset, placed, quoted = 0, [], json.JSONEncoder().encode
     for name, tensor in ordered:
-        size = tensor.nbytes
-        if tensor.dtype not in _NAMES:
-            raise UnsupportedError(f"{name}: a tensor of {tensor.dtype}")
-        entries[name] = {
-            "dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + size],
-        }  # fmt: skip
+        kind = tensor.dtype, tensor.shape
+        if kind not in kinds:
+            if tensor.dtype not in _NAMES:
+                raise UnsupportedError(f"{name}: a tensor of {tensor.dtype}")
+            kinds[kind] = f'"dtype":"{_NAMES[tensor.dtype]}","shape":{list(tensor.shape)}', tensor.nbytes
+        told, size = kinds[kind]
+        entries.append(f'{quoted(name)}:{{{told},"data_offsets":[{offset},{offset + size}]}}')
         placed.append((offset, tensor))
         offset += size
-    text = json.dumps(entries, separators=(",", ":")).encode()
+    text = f"{{{','.join(entries)}}}".encode()
     text += b" " * (-len(text) % _ALIGN)
     header = len(text).to_bytes(_ALIGN, "little") + text
     return Layout(header, tuple((len(header) + at, tensor) for at, tensor in placed), len(header) + offset)
@@ -156,20 +158,21 @@ class _Encoder:
         self._seen: dict[Key, str] = {}
 
     def encode(self, item: Any, name: str = "") -> Any:
-        if type(item) in _SCALARS:
+        kind = type(item)  # what there are hundreds of comes first: training stands still meanwhile
+        if kind in _SCALARS:
             return item
+        if kind in _PLAIN and item.layout is torch.strided:
+            return self._tensor(item, name)
+        if isinstance(item, dict):
+            ordered = "ordered" if isinstance(item, collections.OrderedDict) else "dict"
+            return [ordered, [[self.encode(each), self.encode(it, _join(name, each))] for each, it in item.items()]]
         if isinstance(item, DTensor):
             _, offset = compute_local_shape_and_global_offset(item.shape, item.device_mesh, item.placements)
             return ["shard", self._tensor(item.to_local(), name), list(item.shape), list(offset)]
         if isinstance(item, torch.Tensor):
-            if type(item) not in _PLAIN or item.layout is not torch.strided:
-                raise UnsupportedError(f"{self.path}: {name} is a {type(item).__name__} ({item.layout})")
-            return self._tensor(item, name)
+            raise UnsupportedError(f"{self.path}: {name} is a {kind.__name__} ({item.layout})")
         if isinstance(item, enum.Enum):
             return ["enum", _class_name(item), self.encode(item.value)]
-        if isinstance(item, dict):
-            kind = "ordered" if isinstance(item, collections.OrderedDict) else "dict"
-            return [kind, [[self.encode(each), self.encode(value, _join(name, each))] for each, value in item.items()]]
         if isinstance(item, torch.Size):
             return ["size", list(item)]
         if type(item) in (list, tuple, set, frozenset):
@@ -203,7 +206,7 @@ class _Encoder:
         unique = name or "tensor"
         while unique in self.tensors:
             unique += "_"
-        self.tensors[unique] = tensor.detach()
+        self.tensors[unique] = tensor
         if found is not None:
             self._seen[found] = unique
         return ["tensor", unique]
