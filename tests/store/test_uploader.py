@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.costs import COSTS, Cost
 from tests.store.tickets import ticket
 from trainyard.checkpoint import attempts, catalogue, doorbell, restore
 from trainyard.checkpoint.restore import Seats
@@ -275,14 +276,15 @@ def test_a_listing_that_is_late_delays_a_commit_and_never_makes_one(
     monkeypatch.setattr(Store, "list", lambda self, prefix="": [] if late else listed(self, prefix))
     tickets.leave(ticket(store, tmp_path / "a"))
     told = list[dict[str, object]]()
-    uploader = Uploader(tickets, told.append)
+    uploader, start = Uploader(tickets, told.append), time.monotonic()
     assert uploader.work(), "it will look again"
     assert "is not there after its upload" in str(told[-1]["text"])
-    late = False
+    late, mended = False, time.monotonic()
     assert catalogue.committed(catalogue.list_checkpoints(store)) == []
     while uploader.work():  # it makes a pause of a second
         time.sleep(0.05)
     assert catalogue.committed(catalogue.list_checkpoints(store)) == [CheckpointId(10, 1)]
+    COSTS.append(Cost("a listing that lacks what was uploaded", mended - start, time.monotonic() - mended))
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -294,11 +296,13 @@ def test_clocks_that_differ_by_an_hour_change_no_order(
     Uploader(first, lambda told: None).work()
     skewed = time.time
     monkeypatch.setattr(time, "time", lambda: skewed() + hours * 3600)
+    start = time.monotonic()
     attempts.claim(store, CheckpointId(10, 1), 1, after=1)
     second.leave(ticket(store, tmp_path / "b", step=20, attempt=2))
     Uploader(second, lambda told: None).work()
     found = catalogue.committed(catalogue.list_checkpoints(store))
     assert found == [CheckpointId(20, 2), CheckpointId(10, 1)]
+    COSTS.append(Cost(f"a clock that is an hour {'behind' if hours < 0 else 'ahead'}", None, time.monotonic() - start))
 
 
 OWNER = """
