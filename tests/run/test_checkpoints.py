@@ -30,7 +30,8 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     assert (twice.returncode, "is being run by another process" in twice.stderr) == (2, True), twice.stderr
     running.process.send_signal(signal.SIGINT)
     assert running.end()[0] == 130
-    assert cli("ckpt", "save", str(file)).returncode == 4, "nobody runs it any more"
+    ended = cli("ckpt", "save", str(file))
+    assert (ended.returncode, "Fix: start it with trainyard run" in ended.stderr) == (4, True), ended.stderr
 
     verified = cli("ckpt", "verify", str(file), first)
     assert verified.returncode == 0, verified.stderr
@@ -56,6 +57,7 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     assert f"{second}   Corrupt" in corrupt.stdout
     damaged = cli("ckpt", "pull", str(file), second, "--to", str(tmp_path / "elsewhere"))
     assert (damaged.returncode, "Fix: pull an older one" in damaged.stderr) == (7, True), damaged.stderr
+    assert not (tmp_path / "elsewhere").exists()
     assert cli("ckpt", "rm", str(file), second).returncode == 0
     assert not weights.exists()
     missing = cli("ckpt", "verify", str(file), second)

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ def command() -> None:
 def ls(kubectl: Kubectl, run: str, output: str) -> None:
     """List the checkpoints of a run.
 
-    STATE is Committed (whole; a run goes on from the newest), Incomplete (being written or deleted, or broken off in
-    it), Superseded (of an attempt that a later one has not gone on from) or SetAside (not as it was committed, for the
-    reason under METRICS; its files stay, and without its set-aside.json it is used again).
+    STATE is Committed (whole when it was committed, `ckpt verify` reads whether it still is; a run goes on from the
+    newest), Incomplete (being written or deleted, or broken off in it), Superseded (of an attempt that a later one has
+    not gone on from) or SetAside (not as it was committed, for the reason under METRICS; its files stay, and without
+    its set-aside.json it is used again).
     """
     store = open_run(kubectl, run)
     found = list_checkpoints(store)
@@ -131,6 +133,7 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
         raise click.UsageError(f"{folder} exists; remove it, or name another folder with --to")
     partial = target / f".{folder.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    made = not target.exists()
     try:
         download(store, read_manifest(store, identity), identity.folder, partial)
         if as_trainer:
@@ -139,7 +142,8 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
             convert(partial)
         partial.rename(folder)
     except (CorruptCheckpointError, ValueError) as error:
-        raise StorageError(f"{identity} is damaged: {error}. Fix: pull an older one (trainyard ckpt ls)") from error
+        fix = "pull an older one (trainyard ckpt verify --all tells which are whole)"
+        raise StorageError(f"{identity} is damaged: {error}. Fix: {fix}") from error
     except (OSError, RuntimeError, DiskFullError) as error:
         # Of torch a full disk is a RuntimeError, and what it tells goes on for lines; ours names another fix.
         told = "no space left" if isinstance(error, DiskFullError) else str(error).partition("\n")[0]
@@ -147,6 +151,9 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
         raise StorageError(f"cannot write {folder}: {told}. Fix: {fix}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # it holds what was asked for, or what somebody else has put there
+                target.rmdir()
     click.echo(folder)
 
 

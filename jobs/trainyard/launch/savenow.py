@@ -25,9 +25,8 @@ def ask_here(store: Store, timeout: float) -> CheckpointId:
     """
     pid = runner(store.uri)
     if pid is None:
-        raise NotFoundError(
-            f"{store.url()} is not being run by a process of this machine. Of a run on a cluster, give the job's name"
-        )
+        fix = "start it with trainyard run, or give the job's name when it runs on a cluster"
+        raise NotFoundError(f"{store.url()} is not being run by a process of this machine. Fix: {fix}")
     return saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2))
 
 
