@@ -166,13 +166,13 @@ def of_a_save(row: dict[str, float], none: dict[str, float], saves: int) -> dict
 
 def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
     """The lines of a setting. What is lost is counted against the run without saves of the same round and launcher."""
-    lines = [f"{'':<14}" + "".join(f"{name:>26}" for name in COLUMNS)]
+    lines = [f"{'':<14}" + "".join(f"{name:>34}" for name in COLUMNS)]
     cells = dict[str, dict[str, list[float]]]()
     for mode, each in rows.items():
         beside = rows["ours-none" if mode.startswith("ours") else "none"]
         costs = [of_a_save(row, none, saves) for row, none in zip(each, beside, strict=True)]
         cells[mode] = {name: [cost[name] for cost in costs] for name in COLUMNS}
-        lines.append(f"{mode:<14}" + "".join(f"{spread(values):>26}" for values in cells[mode].values()))
+        lines.append(f"{mode:<14}" + "".join(f"{spread(values):>34}" for values in cells[mode].values()))
     runs = [[row["seconds"] for row in rows[mode]] for mode in NONE]
     drift = max(max(seconds) - min(seconds) for seconds in runs) / (saves - FRESH)
     noise = max(abs(lost) for mode in NONE for lost in cells[mode]["by its own steps"])
