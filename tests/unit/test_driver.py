@@ -15,7 +15,7 @@ from tests.unit.jobs import job
 from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import remove
-from trainyard.errors import JobError
+from trainyard.errors import JobError, NotFoundError
 from trainyard.launch.driver import Driver
 from trainyard.launch.group import _died
 from trainyard.launch.node import Node
@@ -136,6 +136,11 @@ def test_a_run_whose_checkpoints_are_all_damaged_tells_that_it_begins_anew(tmp_p
         "no whole checkpoint is left: training begins anew",
         "attempt 2",
     ]
+    with pytest.raises(NotFoundError, match=r"no committed checkpoint \(set aside: 2; `trainyard ckpt ls` tells why\)"):
+        driver(tmp_path / "run", 1, 4, resume="Required")._next_attempt(first=True)
+    told.clear()
+    assert made._next_attempt(first=True).resumed is None
+    assert told == ["no whole checkpoint is left: training begins anew", "attempt 3"], "also in a later start"
 
 
 def test_a_checkpoint_of_a_later_version_is_not_set_aside(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ spec:
         ({"storage": {"uri": "ftp://me:pw@host"}}, "ftp://host is no storage"),
         ({"storage": {"uri": "s3//bucket/x"}}, "s3//bucket/x is no storage"),
         ({"storage": {"uri": "s3:/bucket/x"}}, "s3:/bucket/x is no storage"),
+        ({"resumeFrom": "ftp://host/checkpoint-5"}, "spec.resumeFrom: ftp://host/checkpoint-5 is no storage"),
         ({"storage": {"uri": "file://runs"}}, "write s3://bucket/prefix, gs://…, az://…, file:///…"),
         *(
             ({"storage": {"uri": "s3://bucket", "endpoint": url}}, f"{url} is no URL of a server")

@@ -51,6 +51,13 @@ def committed(checkpoints: list[Checkpoint]) -> list[CheckpointId]:
     return [each.id for each in reversed(checkpoints) if each.state == "Committed"]
 
 
+def none_committed(store: Store, checkpoints: list[Checkpoint]) -> str:
+    """What to tell of a run that has nothing to go on from."""
+    aside = sum(each.state == "SetAside" for each in checkpoints)
+    told = f" (set aside: {aside}; `trainyard ckpt ls` tells why)" if aside else ""
+    return f"{store.url()} has no committed checkpoint{told}"
+
+
 def read_manifest(store: Store, identity: CheckpointId) -> Manifest:
     """The manifest of a checkpoint. Raises NotFoundError, ValueError when torn, JobError when of a later format."""
     manifest = manifest_in(store, identity.folder)

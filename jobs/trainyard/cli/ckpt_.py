@@ -14,6 +14,7 @@ from trainyard.checkpoint.catalogue import (
     committed,
     is_there,
     list_checkpoints,
+    none_committed,
     read_manifest,
 )
 from trainyard.cli.cluster import on_cluster, open_run
@@ -82,7 +83,8 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
     from trainyard.checkpoint.transfer import verify as verify_files
 
     store = open_run(kubectl, run)
-    wanted = committed(list_checkpoints(store)) if every else [_find(store, checkpoint)]
+    found = list_checkpoints(store)
+    wanted = committed(found) if every else [_find(store, found, checkpoint)]
     rows, corrupt = [], False
     unknown: JobError | None = None
     for identity in wanted:
@@ -102,7 +104,7 @@ def verify(kubectl: Kubectl, run: str, checkpoint: str | None, every: bool, outp
             unknown = error
             rows.append({"name": str(identity), "result": "Unknown", "detail": str(error)})
     if not rows:
-        raise NotFoundError(f"{store.url()} has no committed checkpoint")
+        raise NotFoundError(none_committed(store, found))
     if output == "json":
         print_json(rows)
     else:
@@ -127,7 +129,7 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
     from trainyard.checkpoint.transfer import CorruptCheckpointError, download
 
     store = open_run(kubectl, run)
-    identity = _find(store, checkpoint)
+    identity = _find(store, list_checkpoints(store), checkpoint)
     folder = target / f"checkpoint-{identity.step}"
     if folder.exists():
         raise click.UsageError(f"{folder} exists; remove it, or name another folder with --to")
@@ -167,10 +169,11 @@ def rm(kubectl: Kubectl, run: str, checkpoint: str, yes: bool) -> None:
     from trainyard.checkpoint.retain import remove
 
     store = open_run(kubectl, run)
-    identity = _find(store, checkpoint, whole=False)
+    found = list_checkpoints(store)
+    identity = _find(store, found, checkpoint, whole=False)
     if not is_there(store, identity) and _goes_on(store, identity.attempt):
         raise click.UsageError(f"{identity} is being saved, or its run was killed; the next run sweeps what is left")
-    if [identity] == committed(list_checkpoints(store)):
+    if [identity] == committed(found):
         click.echo(f"{identity} is the only committed checkpoint: without it the run starts anew", err=True)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {identity} of {store.url()}?", abort=True, err=True)
@@ -191,13 +194,12 @@ def save(kubectl: Kubectl, run: str, timeout: float) -> None:
     click.echo(asked)
 
 
-def _find(store: Store, name: str | None, whole: bool = True) -> CheckpointId:
+def _find(store: Store, found: list[Checkpoint], name: str | None, whole: bool = True) -> CheckpointId:
     """The checkpoint of a name, or the newest committed one. Raises NotFoundError, also for one that is not whole."""
-    found = list_checkpoints(store)
     if name is None:
         newest = committed(found)
         if not newest:
-            raise NotFoundError(f"{store.url()} has no committed checkpoint")
+            raise NotFoundError(none_committed(store, found))
         return newest[0]
     for each in found:
         if str(each.id) == name or (name.isdigit() and each.id.step == int(name) and each.state == "Committed"):

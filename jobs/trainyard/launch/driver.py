@@ -123,15 +123,15 @@ class Driver:
         Tickets(self.node.tickets).try_again()  # on this node: the storage answers again
         self.flush()  # what the attempt before has staged whole is committed, whatever became of it
         began, known = time.time(), attempts.list_attempts(self.store)
-        after, looked_at = catalogue.newest_attempt(known), set[CheckpointId]()
+        after = catalogue.newest_attempt(known)
         while True:
             tried = set[CheckpointId]()
             anew = first and self.job.spec.resume is Resume.NEVER and not attempts.began_anew(known, self.uid)
             manifest = None if anew else self._restore(known, tried)
             restored = time.time()
-            looked_at |= tried
             if manifest is None and self.job.spec.resume is Resume.REQUIRED:
-                raise NotFoundError(f"{self.store.url()} has no committed checkpoint, and spec.resume is Required")
+                told = catalogue.none_committed(self.store, catalogue.list_checkpoints(self.store, known))
+                raise NotFoundError(f"{told}, and spec.resume is Required")
             changes = self._fit(manifest) if manifest is not None else {}
             resumed = manifest.id if manifest else None
             size = self.plan.world_size.value
@@ -149,7 +149,7 @@ class Driver:
             attempts.begin(self.store, claimed)
             if anew:  # the curves of the former run are not this one's, and nothing of it is lost
                 self.store.put(layout.METRICS, b"")
-            if looked_at and resumed is None and self.job.spec.resume_from is None:
+            if resumed is None and self.job.spec.resume_from is None and not anew and self._set_aside(known):
                 self.tell({"event": "note", "text": "no whole checkpoint is left: training begins anew"})
             resumed_from = str(resumed) if resumed else None
             self.tell({"event": "attempt", "attempt": claimed.number, "resumed": resumed_from})
@@ -209,6 +209,10 @@ class Driver:
     def _newest(self, known: list[Attempt], tried: set[CheckpointId]) -> CheckpointId | None:
         found = catalogue.committed(catalogue.list_checkpoints(self.store, known))
         return next((identity for identity in found if identity not in tried), None)
+
+    def _set_aside(self, known: list[Attempt]) -> bool:
+        """Whether there were checkpoints, of which none proved whole: now, or in an earlier start."""
+        return any(each.state == "SetAside" for each in catalogue.list_checkpoints(self.store, known))
 
     def _bring(self, identity: CheckpointId) -> Manifest:
         self.node.keep_restored(identity)

@@ -369,7 +369,7 @@ class Spec(Part):
     """How checkpoints are saved, and which are kept."""
     restart: Restart = Restart()
     """What happens after a fault."""
-    resume_from: Uri | None = None
+    resume_from: StorageUri | None = None
     """A checkpoint of plain Trainer to begin with (a folder `checkpoint-N` or its object-store URI), when the run has
     none of its own yet. Its weights, optimizer, scheduler and step are taken over."""
     resume: Annotated[Resume, Field(strict=False)] = Resume.AUTO
