@@ -7,8 +7,9 @@ from pathlib import Path
 
 from docs.chart import readme
 from trainyard.spec.catalogue import arguments, transformers_version
-from trainyard.spec.fields import COLUMN_PARTS, entries
+from trainyard.spec.fields import entries
 from trainyard.spec.schema import crd, json_schema
+from trainyard.spec.tasks import TASKS
 from trainyard.spec.yamltext import dump
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ def manifest_page() -> str:
         cells = [f"`{'.'.join(entry.path)}`", entry.type, default, entry.help]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", "## Columns", "", "| task | parts |", "|---|---|"]
-    lines += [f"| {task} | {parts} |" for task, parts in COLUMN_PARTS.items()]
+    lines += [f"| {task.name} | {task.columns_in_words} |" for task in TASKS.values()]
     lines += [
         "",
         "## TrainingArguments",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 from trainyard.cli.main import VERBS
-from trainyard.spec.fields import COLUMN_PARTS, entries
+from trainyard.spec.fields import entries
 
 HEAVY = {"torch", "ray", "transformers", "datasets", "accelerate", "deepspeed"}
 
@@ -43,16 +43,6 @@ def test_every_verb_has_help() -> None:
         [sys.executable, "-m", "trainyard.cli.main", "--help"], capture_output=True, text=True, check=True
     )
     assert all(verb in done.stdout for verb in VERBS)
-
-
-def test_the_parts_of_columns_are_those_of_the_table() -> None:
-    from trainyard.train.tasks import TABLE
-
-    table = {
-        task.name: ", ".join(part.name + ("" if part.required else " (optional)") for part in task.parts)
-        for task in TABLE.values()
-    }
-    assert table == COLUMN_PARTS
 
 
 def test_no_path_of_a_machine_is_in_the_repository() -> None:

@@ -6,7 +6,8 @@ import textwrap
 import click
 
 from trainyard.errors import NotFoundError
-from trainyard.spec.fields import COLUMN_PARTS, Entry, entries, explain
+from trainyard.spec.fields import Entry, entries, explain
+from trainyard.spec.tasks import TASKS
 
 
 @click.command()
@@ -23,8 +24,8 @@ def command(field: str) -> None:
     click.echo(textwrap.fill(entry.help, 96, initial_indent="  ", subsequent_indent="  "))
     if entry.path[-1] == "columns":
         click.echo("\n  Parts by task:")
-        for task, parts in COLUMN_PARTS.items():
-            click.echo(f"    {task}: {parts}")
+        for task in TASKS.values():
+            click.echo(f"    {task.name}: {task.columns_in_words}")
     if children:
         click.echo("\nFIELDS")
     for child in children:

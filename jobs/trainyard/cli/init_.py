@@ -5,11 +5,11 @@ from importlib.resources import files
 import click
 from jinja2 import Environment, StrictUndefined
 
-from trainyard.spec.fields import COLUMN_PARTS
+from trainyard.spec.tasks import TASKS
 
 
 @click.command()
-@click.argument("task", type=click.Choice(sorted(COLUMN_PARTS)), default="text-classification")
+@click.argument("task", type=click.Choice(sorted(TASKS)), default="text-classification")
 @click.option("--name", default="my-job", show_default=True, help="Name of the job.")
 @click.option("--model", help="Hub id, folder or URI of the model.")
 @click.option("--data", help="Training data: a file, folder, hub name or URI.")
@@ -20,7 +20,4 @@ def command(task: str, name: str, model: str | None, data: str | None) -> None:
     template = Environment(  # noqa: S701
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    click.echo(
-        template.from_string(text).render(task=task, name=name, model=model, data=data, parts=COLUMN_PARTS[task]),
-        nl=False,
-    )
+    click.echo(template.from_string(text).render(task=TASKS[task], name=name, model=model, data=data), nl=False)

@@ -9,8 +9,8 @@ from trainyard.plan.batch import Batch, batch, value
 from trainyard.plan.choice import Choice
 from trainyard.plan.facts import Facts
 from trainyard.plan.inputs import is_local
-from trainyard.spec.fields import COLUMN_PARTS
 from trainyard.spec.model import Spec, TrainerJob
+from trainyard.spec.tasks import TASKS
 from trainyard.spec.yamltext import Problem
 
 _LOGGED_EVERY = 10
@@ -45,8 +45,8 @@ def check(spec: Spec) -> list[Problem]:
     problems = [Problem(("spec", "accelerate", key), message) for key, message in accelerate.check(spec)]
     name = strategy.strategy_name(spec)
     problems += [Problem(("spec", "strategy", name, "config", key), message) for key, message in strategy.check(spec)]
-    if spec.script is None and spec.task not in COLUMN_PARTS:
-        message = f"{spec.task} does not train yet in this version; what does: {', '.join(COLUMN_PARTS)}"
+    if spec.script is None and spec.task not in TASKS:
+        message = f"{spec.task} does not train yet in this version; what does: {', '.join(TASKS)}"
         problems.append(Problem(("spec", "task"), message))
     if name == "fsdp" and not spec.workers.gpus:
         message = "FSDP2 needs GPUs: accelerate replaces it by DDP on CPU without a word. Set workers.gpus, or use ddp"

@@ -13,15 +13,6 @@ from pydantic_core import PydanticUndefined
 from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import TrainerJob
 
-COLUMN_PARTS = {
-    "text-classification": "text, text_pair (optional), label",
-    "token-classification": "tokens, tags",
-    "fill-mask": "text",
-    "text-generation": "text",
-    "image-classification": "image, label",
-}
-"""Which parts columns play, by task; a test compares it with the table of train/tasks."""
-
 
 @dataclass(frozen=True)
 class Entry:

@@ -3,12 +3,13 @@ the JSON Schema for editors and docs/manifest.md all show the words written here
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from trainyard.spec import patterns
+from trainyard.spec.tasks import NAMES
 from trainyard.spec.urls import check_server, check_storage
 
 API_VERSION = "trainyard.dev/v1alpha1"
@@ -38,19 +39,10 @@ ClassName = Annotated[str, StringConstraints(pattern=patterns.CLASS, max_length=
 Foreign = dict[str, Any]
 """A block in another project's words, passed on verbatim and checked by our own code, not by the CRD."""
 
-TaskName = Literal[
-    "text-classification",
-    "token-classification",
-    "question-answering",
-    "fill-mask",
-    "text-generation",
-    "summarization",
-    "translation",
-    "image-classification",
-    "audio-classification",
-    "automatic-speech-recognition",
-]
-TASKS: tuple[str, ...] = get_args(TaskName)
+if TYPE_CHECKING:
+    TaskName = str
+else:
+    TaskName = Literal[NAMES]
 
 
 class Part(BaseModel):

@@ -86,9 +86,9 @@ def tokens_per_sample(data: Dataset) -> float | None:
 
 def check_labels(data: Dataset, task: Task, labels: Labels) -> None:
     """Raises JobError when rows have a label that is not among the labels."""
-    if not labels.names or (labels.ids and _class_names(data.features[task.label_part]) == labels.names):
+    if not labels.names or (labels.ids and _class_names(data.features[task.info.label_column]) == labels.names):
         return
-    for index, row in enumerate(data[task.label_part]):
+    for index, row in enumerate(data[task.info.label_column]):
         for value in row if isinstance(row, list) else [row]:
             if str(value) not in labels.names:
                 raise JobError(
@@ -185,19 +185,21 @@ def _split(loaded: Any, source: Source | Evaluation, wanted: str, where: str) ->
 
 def _renamed(data: Dataset, task: Task, columns: dict[str, str], where: str, source: str) -> Dataset:
     """The columns that play a part, under the parts' names; the others are left out."""
-    known = [part.name for part in task.parts]
+    known = [part.name for part in task.info.columns]
     for part, column in columns.items():
         if part not in known:
-            raise JobError(f"spec.{where}.columns.{part}: {task.name} has no such part; its parts: {', '.join(known)}")
+            raise JobError(
+                f"spec.{where}.columns.{part}: {task.info.name} has no such part; its parts: {', '.join(known)}"
+            )
         if column not in data.column_names:
             raise JobError(
                 f"spec.{where}.columns.{part}: {source} has no column {column}; it has {', '.join(data.column_names)}"
             )
     chosen: dict[str, str] = {}
-    for part in task.parts:
+    for part in task.info.columns:
         names = [columns[part.name]] if part.name in columns else [part.name, *part.aliases]
         found = next((name for name in names if name in data.column_names and name not in chosen.values()), None)
-        if found is None and part.required:
+        if found is None and not part.optional:
             raise JobError(
                 f"spec.{where}: {source} has no column {part.name}; it has {', '.join(data.column_names)}. "
                 f"Say which it is: columns: {{{part.name}: <column>}}"
@@ -235,14 +237,14 @@ def _kind(feature: Any) -> str:
 
 
 def _labels(data: Dataset, task: Task, config: dict[str, Any]) -> Labels:
-    if task.label_kind == "none":
+    if task.info.label_kind == "none":
         return Labels()
-    part = task.label_part
+    part = task.info.label_column
     feature, column = data.features[part], data[part]
-    nested = task.label_kind == "tags" or isinstance(column[0], list)
+    nested = task.info.label_kind == "tags" or isinstance(column[0], list)
     names = _class_names(feature)
     found = names or _sorted({str(value) for row in column for value in (row if nested else [row])})
-    if task.label_kind == "tags":
+    if task.info.label_kind == "tags":
         return Labels(found, ids=bool(names))
     problem_type = config.get("problem_type") or _problem_type(column, nested)
     if problem_type == "regression":
@@ -274,5 +276,11 @@ def _fingerprint(data: Dataset, task: Task, encoding: Encoding) -> str:
     """The cache key of encoded data: the rows, the processor itself (not its name), the call and the labels."""
     backend = getattr(encoding.processor, "backend_tokenizer", None)
     processor = backend.to_str() if backend is not None else repr(encoding.processor)
-    parts = [data._fingerprint, task.name, processor, json.dumps(encoding.call, sort_keys=True), repr(encoding.labels)]
+    parts = [
+        data._fingerprint,
+        task.info.name,
+        processor,
+        json.dumps(encoding.call, sort_keys=True),
+        repr(encoding.labels),
+    ]
     return hashlib.sha256("\0".join([*parts, str(encoding.block), "1"]).encode()).hexdigest()[:32]

@@ -56,7 +56,7 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
     rows = raw.evaluation if raw.evaluation is not None else raw.train
     labels = _labels_of(config, raw.labels)
     data.check_labels(rows, task, labels)
-    block = data.block_size(spec, encoder, config) if task.name == "text-generation" else 0
+    block = data.block_size(spec, encoder, config) if task.info.name == "text-generation" else 0
     encoded = data.encode(rows, task, Encoding(encoder, spec.processor.call, labels, block))
     trainer = Trainer(
         model=model.load(own, task, config),
@@ -80,9 +80,9 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
 def predict(trained: Trained, inputs: list[str]) -> Iterator[tuple[str, Any]]:
     """What transformers' pipeline() answers to each input."""
     try:
-        pipe = transformers.pipeline(trained.task.name, model=str(trained.folder))
+        pipe = transformers.pipeline(trained.task.info.name, model=str(trained.folder))
     except (OSError, ValueError, KeyError) as error:
-        raise JobError(f"{trained.folder}: no {trained.task.name} pipeline: {first_line(error)}") from error
+        raise JobError(f"{trained.folder}: no {trained.task.info.name} pipeline: {first_line(error)}") from error
     for text in inputs:
         try:
             yield text, pipe(text)

@@ -80,7 +80,7 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
 
     Raises JobError when there are no weights, or the model is none for the task.
     """
-    name = spec.model.class_ or task.auto_class
+    name = spec.model.class_ or task.info.auto_class
     loader = getattr(transformers, name, None)
     if loader is None:
         raise JobError(f"spec.model.class: transformers {transformers.__version__} has no {name}")
@@ -94,11 +94,11 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
                 revision=spec.model.revision or "main",
                 trust_remote_code=spec.model.trust_remote_code,
                 # A head with another number of labels is trained anew, which is what fine-tuning means.
-                ignore_mismatched_sizes=task.label_kind != "none",
+                ignore_mismatched_sizes=task.info.label_kind != "none",
             )
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
-            message = f"spec.model: a {config.model_type} model cannot do {task.name}: {name} does not take it"
+            message = f"spec.model: a {config.model_type} model cannot do {task.info.name}: {name} does not take it"
             raise JobError(f"{message}. Choose a model for the task, or another task") from error
         raise JobError(f"spec.model: {name} cannot be made: {first_line(error)}") from error
     except (OSError, RuntimeError, TypeError, AttributeError) as error:

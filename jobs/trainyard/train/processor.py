@@ -15,7 +15,7 @@ def load(spec: Spec, task: Task) -> Any:
     source = spec.processor.source or spec.model.source
     if source is None:
         raise JobError("spec.processor.source is missing, and there is no model.source to take it from")
-    name = spec.processor.class_ or task.processor_class
+    name = spec.processor.class_ or task.info.processor_class
     loader = getattr(transformers, name, None)
     if loader is None:
         raise JobError(f"spec.processor.class: transformers {transformers.__version__} has no {name}")

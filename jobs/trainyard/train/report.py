@@ -9,12 +9,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from transformers import TrainerState
 
+from trainyard.spec.tasks import TASKS, headline
 from trainyard.spec.yamltext import dump
 from trainyard.train import goodput
 from trainyard.train.arguments import metrics_file, versions
 from trainyard.train.work import Work
-
-_HEADLINE = ("eval_accuracy", "eval_f1", "eval_r2", "eval_loss")
 
 
 def write(folder: Path, work: Work, state: TrainerState, metrics: dict[str, float]) -> None:
@@ -79,7 +78,7 @@ def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[
         "hub_base": spec.model.source if spec.model.source and not _is_path(spec.model.source) else None,
         "data": spec.data,
         "metrics": shown,
-        "headline": next(((name, shown[name]) for name in _HEADLINE if name in shown), None),
+        "headline": headline(TASKS[spec.task], shown),
         "arguments": dict(sorted(work.arguments.items())),
         "notes": work.notes,
         "strategy": work.strategy,

@@ -3,4 +3,4 @@
 from trainyard.train.tasks import image, sequence, text, tokens
 from trainyard.train.tasks.base import Task
 
-TABLE: dict[str, Task] = {task.name: task for task in (*text.TASKS, *tokens.TASKS, *sequence.TASKS, *image.TASKS)}
+TABLE: dict[str, Task] = {task.info.name: task for task in (*text.TASKS, *tokens.TASKS, *sequence.TASKS, *image.TASKS)}

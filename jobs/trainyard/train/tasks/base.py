@@ -1,13 +1,13 @@
-"""What a task is: a row of the table."""
+"""What the code of a task is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.spec.tasks import TaskInfo
 
 Columns = dict[str, list[Any]]
 """A batch of rows, column by column, under the parts' names."""
-
-LabelKind = Literal["none", "class", "tags"]
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,18 @@ class Encoding:
     """Tokens in a block of running text; 0 where rows stay rows."""
 
 
-@dataclass(frozen=True)
-class ColumnPart:
-    """A part that a column plays."""
-
-    name: str
-    required: bool = True
-    aliases: tuple[str, ...] = ()
-    """Column names that are taken for this part when the manifest names none."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """A row of the table of tasks."""
+    """How a task encodes, collates and measures."""
 
-    name: str
-    auto_class: str
-    processor_class: str
-    parts: tuple[ColumnPart, ...]
+    info: TaskInfo
+    """Its row in the table that needs no torch."""
     encode: Callable[[Columns, Encoding], Columns]
     collator: Callable[[Any, Any], Callable[[Sequence[Any]], Any]]
     """From (processor, model) to a collator."""
     metrics: Callable[[Labels], Callable[[Any], dict[str, float]] | None]
     """From the labels to Trainer's compute_metrics; None when the loss says it all."""
-    label_kind: LabelKind = "none"
-    label_part: str = "label"
     lazy: bool = False
     """Encode when a row is read, not before training: for images and sound, which would fill the disk."""
     predicts_ids: bool = False
     """Keep only the arg max of the logits for the metrics: a vocabulary of logits would fill the memory."""
-    model_kwargs: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """image-classification."""
 
-from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Task
+from trainyard.spec.tasks import TASKS as TASK_INFOS
+from trainyard.train.tasks.base import Columns, Encoding, Task
 from trainyard.train.tasks.text import class_metrics, label_ids
 
 
@@ -19,17 +20,10 @@ def _collator(processor: object, model: object) -> object:
 
 TASKS = (
     Task(
-        name="image-classification",
-        auto_class="AutoModelForImageClassification",
-        processor_class="AutoImageProcessor",
-        parts=(
-            ColumnPart("image", aliases=("img", "file", "path")),
-            ColumnPart("label", aliases=("labels", "class", "category")),
-        ),
+        info=TASK_INFOS["image-classification"],
         encode=encode,
         collator=_collator,  # type: ignore[arg-type]
         metrics=class_metrics,
-        label_kind="class",
         lazy=True,
     ),
 )

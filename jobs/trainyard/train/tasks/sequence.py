@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from transformers import DataCollatorForLanguageModeling
 
-from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Labels, Task
+from trainyard.spec.tasks import TASKS as TASK_INFOS
+from trainyard.train.tasks.base import Columns, Encoding, Labels, Task
 
 _IGNORED = -100
-_TEXT = (ColumnPart("text", aliases=("content", "sentence", "body")),)
 
 
 def encode_rows(rows: Columns, encoding: Encoding) -> Columns:
@@ -88,20 +88,14 @@ def _accuracy(shift: int) -> Any:
 
 TASKS = (
     Task(
-        name="fill-mask",
-        auto_class="AutoModelForMaskedLM",
-        processor_class="AutoTokenizer",
-        parts=_TEXT,
+        info=TASK_INFOS["fill-mask"],
         encode=encode_rows,
         collator=lambda processor, model: ContentSeededMasking(processor, mlm=True, mlm_probability=0.15),
         metrics=_mask_metrics,
         predicts_ids=True,
     ),
     Task(
-        name="text-generation",
-        auto_class="AutoModelForCausalLM",
-        processor_class="AutoTokenizer",
-        parts=_TEXT,
+        info=TASK_INFOS["text-generation"],
         encode=encode_blocks,
         collator=lambda processor, model: DataCollatorForLanguageModeling(processor, mlm=False),
         metrics=_next_token_metrics,

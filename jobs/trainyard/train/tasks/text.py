@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from transformers import DataCollatorWithPadding
 
-from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Labels, Task
+from trainyard.spec.tasks import TASKS as TASK_INFOS
+from trainyard.train.tasks.base import Columns, Encoding, Labels, Task
 
 
 def encode(rows: Columns, encoding: Encoding) -> Columns:
@@ -63,17 +64,9 @@ def class_metrics(labels: Labels) -> Any:
 
 TASKS = (
     Task(
-        name="text-classification",
-        auto_class="AutoModelForSequenceClassification",
-        processor_class="AutoTokenizer",
-        parts=(
-            ColumnPart("text", aliases=("sentence", "content", "review", "sentence1")),
-            ColumnPart("text_pair", required=False, aliases=("sentence2",)),
-            ColumnPart("label", aliases=("labels", "category", "class", "target")),
-        ),
+        info=TASK_INFOS["text-classification"],
         encode=encode,
         collator=lambda processor, model: DataCollatorWithPadding(processor),
         metrics=class_metrics,
-        label_kind="class",
     ),
 )

@@ -6,7 +6,8 @@ import numpy as np
 from transformers import DataCollatorForTokenClassification
 
 from trainyard.errors import JobError
-from trainyard.train.tasks.base import ColumnPart, Columns, Encoding, Labels, Task
+from trainyard.spec.tasks import TASKS as TASK_INFOS
+from trainyard.train.tasks.base import Columns, Encoding, Labels, Task
 
 IGNORED = -100
 """The label that PyTorch's cross entropy leaves out."""
@@ -50,17 +51,9 @@ def tag_metrics(labels: Labels) -> Any:
 
 TASKS = (
     Task(
-        name="token-classification",
-        auto_class="AutoModelForTokenClassification",
-        processor_class="AutoTokenizer",
-        parts=(
-            ColumnPart("tokens", aliases=("words",)),
-            ColumnPart("tags", aliases=("ner_tags", "labels", "pos_tags")),
-        ),
+        info=TASK_INFOS["token-classification"],
         encode=encode,
         collator=lambda processor, model: DataCollatorForTokenClassification(processor),
         metrics=tag_metrics,
-        label_kind="tags",
-        label_part="tags",
     ),
 )
