@@ -61,7 +61,7 @@ def evaluation(row: dict[str, Any]) -> str:
 
 
 def message(event: dict[str, Any]) -> str | None:
-    """The line for an event that is worth one, or None."""
+    """The lines for an event that is worth some, or None."""
     kind = event["event"]
     if kind == "attempt":
         resumed = event["resumed"]
@@ -74,6 +74,8 @@ def message(event: dict[str, Any]) -> str | None:
         return f"checkpoint {event['id']} committed in {event['seconds']:.1f} s"
     if kind == "log" and "eval_loss" in event:
         return f"evaluation at step {event['step']}: {evaluation(event)}"
+    if kind == "choices":
+        return "\n".join(f"{name}: {value} ({reason})" for name, value, reason in event["rows"])
     if kind == "note":
         return str(event["text"])
     return None
@@ -145,8 +147,8 @@ class Plain:
                 step, total = event["step"], event["total"]
                 done = f"step {step}/{total} ({step * 100 // total} %)"
                 line = f"{done}  {self.numbers.words()}  {self.numbers.eta(step, total)}"
-        if line is not None:
-            self.console.print(f"{self.name}: {line}", highlight=False, markup=False, soft_wrap=True)
+        for each in (line or "").splitlines():
+            self.console.print(f"{self.name}: {each}", highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import transformers
 from trainyard.errors import DiskFullError, JobError, StorageError
 from trainyard.storage.disk import full
 from trainyard.train import arguments, code, data, export, mend, model, processor, script, trainer
+from trainyard.train.choices import Choices
 from trainyard.train.events import Events
 from trainyard.train.goodput import Clock
 from trainyard.train.tasks import TABLE
@@ -32,12 +34,14 @@ def run(work: Work) -> Result:
     step = 0
     built: transformers.Trainer | None = None
     events = Events(work.events if _rank() == 0 else None, work.attempt)
+    choices = Choices()
     try:
         _quiet()
         code.enter(work.job.spec)
         if work.job.spec.script is not None:
             return script.run(work, events)
-        built, stop = _build(work, events)
+        built, stop = _build(work, events, choices)
+        choices.report(events)
         trainer.train(work, built, events)
         step = built.state.global_step
         if stop.stopped:
@@ -45,7 +49,8 @@ def run(work: Work) -> Result:
         events.send("phase", text="evaluating")
         metrics = export.evaluate(built)
         events.send("phase", text="exporting")
-        final = export.export(work, built, metrics)
+        described = replace(work, notes={**work.notes, **choices.notes()})
+        final = export.export(described, built, metrics)
         events.send("final", url=final.url, metrics=final.metrics)
         return Result("Complete", final.url, step)
     except Exception as error:  # noqa: BLE001 - the boundary of user code: whatever it raises is told, not lost
@@ -60,7 +65,7 @@ def run(work: Work) -> Result:
                 dist.destroy_process_group()
 
 
-def _build(work: Work, events: Events) -> tuple[transformers.Trainer, Any]:
+def _build(work: Work, events: Events, choices: Choices) -> tuple[transformers.Trainer, Any]:
     spec = work.job.spec
     task = TABLE[spec.task]
     events.send("phase", text="preparing")
