@@ -179,7 +179,7 @@ def bare(api: Api, count: int) -> float:
     with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
         jobs = list(pool.map(functools.partial(_create, api), range(count)))
     ca = trustme.CA().cert_pem.bytes().decode()
-    settings = render.Settings("none:1", "https://localhost:18443", ca, b"none")
+    settings = render.Settings("none:1", "https://localhost:18443", ca)
     writes = [_writes_of(found, settings) for found in jobs]
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
@@ -195,7 +195,8 @@ def _writes_of(found: Object, settings: render.Settings) -> list[tuple[str, Obje
     owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
     status = observe(made, owner, meta["generation"], {}, World([], {})).status
     body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"uid": meta["uid"]}, "status": status}
-    objects = [*render.objects(made, owner, settings), render.pod(made, owner, settings, 0)]
+    token = render.ray_secret(owner, "0" * 64)
+    objects = [*render.objects(made, owner, settings), token, render.pod(made, owner, settings, 0)]
     return [
         (f"{_JOBS}/{owner.name}/status", body),
         *((PATHS[each["kind"]].format(NAMESPACE), each) for each in objects),

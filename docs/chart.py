@@ -20,8 +20,16 @@ helm install trainyard charts/trainyard --namespace trainyard-system --create-na
 ```
 
 A value that does not exist is refused (`values.schema.json`). The CRD stays when the chart is uninstalled, so that no
-job is lost by it; `helm upgrade` brings a new one. The operator may not read Secrets: it writes each job's own and
-never looks at one.
+job is lost by it; `helm upgrade` brings a new one. `helm uninstall` also leaves the Secret `trainyard-operator-ca`.
+
+The operator gets, lists and watches no Secret but its own. It writes two for each job and never looks at them.
+Kubernetes answers a patch with the whole object, so whoever holds the operator's service account could still read
+Secrets: `rbac.clusterWide=false` keeps that to one namespace.
+
+`helm template … | kubectl apply -f -`, Argo CD and Flux give the same objects each time, and jobs that run do not
+notice. The operator makes its certificates itself. A job's Ray token is made once, in a Secret of the job. When the
+certificate authority changes, the operator writes the new one beside the old one into the Secrets of running jobs,
+and serves the new certificate three minutes later, when all pods have read both.
 
 | value | default | |
 |---|---|---|

@@ -6,7 +6,7 @@ cheroot as it is shakes hands where it accepts, so that one silent client makes 
 import logging
 import ssl
 import threading
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from cheroot.server import HTTPConnection
@@ -36,20 +36,23 @@ class _Patient(Server):
 
 
 class _LateHandshake(BuiltinSSLAdapter):
-    """Shakes hands at the first read, in the thread that reads."""
+    """Shakes hands at the first read, in the thread that reads, with the certificate of that moment."""
+
+    def __init__(self, newest: Callable[[], ssl.SSLContext]) -> None:
+        # Not the one of the class, which reads one certificate for ever.
+        self._newest = newest
 
     def wrap(self, sock: Any) -> tuple[Any, dict[str, Any]]:
         """See cheroot.ssl.Adapter.wrap."""
-        return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {"HTTPS": "on"}
+        return self._newest().wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {"HTTPS": "on"}
 
 
-def serve(app: Any, port: int, tls: Path | None = None) -> Server:
-    """Serve an application on all addresses from now on, with TLS by tls.crt and tls.key of a folder."""
+def serve(app: Any, port: int, tls: Callable[[], ssl.SSLContext] | None = None) -> Server:
+    """Serve an application on all addresses from now on. `tls` gives the context of each new connection."""
     server = _Patient(("0.0.0.0", port), app, numthreads=_THREADS, request_queue_size=_BACKLOG)  # noqa: S104 - a pod's
     server.timeout = _SILENT_SECONDS
     if tls is not None:
-        server.ssl_adapter = _LateHandshake(str(tls / "tls.crt"), str(tls / "tls.key"))
-        server.ssl_adapter.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        server.ssl_adapter = _LateHandshake(tls)
     server.prepare()
     threading.Thread(target=server.serve, name=f"server on {port}", daemon=True).start()
     return server

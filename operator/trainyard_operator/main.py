@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast, get_args
+from urllib.parse import urlsplit
 
 import prometheus_client
 
@@ -21,6 +22,7 @@ from trainyard_operator.progress import Progress, Server, owner_uid
 from trainyard_operator.queue import KeyQueue
 from trainyard_operator.reconcile import JOBS, Reconciler
 from trainyard_operator.render import JOB_LABEL, Settings
+from trainyard_operator.tls import Folder, OwnSecret, Source, Tls
 
 log = logging.getLogger("trainyard_operator")
 
@@ -52,6 +54,12 @@ class Operator:
             informer.start()
         for informer in (self.jobs, self.pods, self.nodes):
             informer.synced.wait()
+
+    def trust(self, authorities: str) -> None:
+        """Have the pods of all jobs trust these certificate authorities (PEM)."""
+        self.reconciler.trust(authorities)
+        for key in list(self.jobs.objects):
+            self.queue.add(key)
 
     def work(self) -> None:
         """Work on jobs until the queue is closed."""
@@ -99,13 +107,17 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    # Health and metrics apart from the reports: whatever comes from pods must not make the operator look dead. Before
+    # all else: while it waits for the API server it must not look dead either.
+    health = Health()
+    watched = serve(health, int(os.environ.get("TRAINYARD_METRICS_PORT", "8080")))
     api = Api.connect()
-    tls = Path(os.environ.get("TRAINYARD_TLS", "/etc/trainyard-tls"))
-    operator = Operator(api, _settings(tls))
+    tls = Tls(_source(api))
+    operator = Operator(api, _settings(tls.bundle))
     operator.start_watching()
-    # Health and metrics apart from the reports: whatever comes from pods must not make the operator look dead.
-    watched = serve(_watched, int(os.environ.get("TRAINYARD_METRICS_PORT", "8080")))
-    server = serve(operator.server, int(os.environ.get("TRAINYARD_PROGRESS_PORT", "8443")), tls)
+    server = serve(operator.server, int(os.environ.get("TRAINYARD_PROGRESS_PORT", "8443")), tls.context)
+    health.is_ready = True
+    threading.Thread(target=tls.follow, args=(operator.trust,), name="tls", daemon=True).start()
     leader = Leader(api, os.environ.get("POD_NAMESPACE", "default"))
     threading.Thread(target=_lead, args=(leader, operator, stopped), name="leader", daemon=True).start()
     stopped.wait()
@@ -115,12 +127,19 @@ def main() -> None:
     watched.stop()
 
 
-def _watched(environ: dict[str, Any], start: Any) -> Any:
-    """A WSGI application: /healthz, and the metrics everywhere else."""
-    if environ["PATH_INFO"] == "/healthz":
-        start("200 OK", [("Content-Length", "0")])
+class Health:
+    """A WSGI application: /healthz (the process lives), /readyz (it takes reports), and the metrics everywhere else."""
+
+    def __init__(self) -> None:
+        self.is_ready = False
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Any:
+        """Answer a request."""
+        if environ["PATH_INFO"] not in ("/healthz", "/readyz"):
+            return _METRICS_APP(environ, start)
+        is_well = self.is_ready or environ["PATH_INFO"] == "/healthz"
+        start("200 OK" if is_well else "503 Service Unavailable", [("Content-Length", "0")])
         return []
-    return _METRICS_APP(environ, start)
 
 
 def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
@@ -131,12 +150,21 @@ def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
         threading.Thread(target=operator.work, name=f"worker {number}", daemon=True).start()
 
 
-def _settings(tls: Path) -> Settings:
+def _source(api: Api) -> Source:
+    """Where the certificates come from: a Secret that is mounted, else the operator's own."""
+    folder = os.environ.get("TRAINYARD_TLS")
+    if folder:
+        return Folder(Path(folder))
+    host = urlsplit(os.environ["TRAINYARD_PROGRESS_URL"]).hostname or ""
+    namespace = os.environ.get("POD_NAMESPACE", "default")
+    return OwnSecret(api, namespace, os.environ.get("TRAINYARD_TLS_SECRET", "trainyard-operator-ca"), host)
+
+
+def _settings(authorities: str) -> Settings:
     return Settings(
         image=os.environ["TRAINYARD_IMAGE"],
         progress_url=os.environ["TRAINYARD_PROGRESS_URL"],
-        ca=(tls / "ca.crt").read_text(encoding="utf-8"),
-        secret=(tls / "tls.key").read_bytes(),
+        ca=authorities,
         grace_seconds=int(os.environ.get("TRAINYARD_GRACE_SECONDS", "120")),
         gang=_gang(os.environ.get("TRAINYARD_GANG", "None")),
     )

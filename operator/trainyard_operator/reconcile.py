@@ -3,7 +3,9 @@
 import hashlib
 import json
 import logging
+import secrets
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from trainyard.plan.plan import check
@@ -16,7 +18,7 @@ from trainyard_operator.api import FIELD_MANAGER, Api, ApiError, Object
 from trainyard_operator.gangs import GangKind
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.observe import Seen, invalid, observe
-from trainyard_operator.podstate import is_leaving
+from trainyard_operator.podstate import is_leaving, phase_of
 from trainyard_operator.progress import Progress, owner_uid
 from trainyard_operator.times import moment_of, text_of
 from trainyard_operator.world import World
@@ -27,6 +29,8 @@ JOBS = f"/apis/{API_VERSION}/trainerjobs"
 _STATUS_SECONDS = 5.0
 """Numbers and words alone are written not more often than this; states, reasons and conditions at once."""
 _REFUSED_SECONDS = 2.0
+_TOKEN_BYTES = 32
+"""Bytes of randomness in the token of a job's Ray cluster."""
 _UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message", "dashboard")
 PATHS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
@@ -50,6 +54,12 @@ class Reconciler:
         self._written: dict[str, tuple[float, Object]] = {}
         self._refused: dict[str, tuple[float, str]] = {}
         """By job: since when its pods cannot be made, and why."""
+        self._trusted: dict[str, str] = {}
+        """By job: the certificate authorities that its Secret was written with last."""
+
+    def trust(self, authorities: str) -> None:
+        """Write these certificate authorities (PEM) into the Secrets of jobs from now on."""
+        self._settings = replace(self._settings, ca=authorities)
 
     def reconcile(self, key: str) -> float | None:
         """Look at a job once. Returns seconds until it must be looked at again, if at all. Raises ApiError."""
@@ -71,7 +81,7 @@ class Reconciler:
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)
         try:
-            blocked = self._act(job, owner, seen)
+            blocked = self._act(job, owner, seen, pods)
         except ApiError as error:
             self._note_refusal(key, str(error) if 400 <= error.status < 500 else None)
             raise
@@ -83,19 +93,51 @@ class Reconciler:
         soon = _REFUSED_SECONDS if blocked else None
         return min((wait for wait in (left, seen.again, soon) if wait is not None), default=None)
 
-    def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen) -> str | None:
+    def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen, pods: list[Object]) -> str | None:
         """Do what is to be done; what is in the way of a pod, if anything is."""
         blocked = None
         for gone in seen.delete:
             self._api.delete(f"{PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
         if seen.create or seen.ensure:
-            for obj in render.objects(job, owner, self._settings):
-                self._ensure(f"{owner.namespace}/{owner.name}", obj)
+            blocked = self._prepare(job, owner, pods)
+            if blocked:
+                return blocked
+        else:
+            self._renew_trust(job, owner, pods)
         for index in seen.create:
             path, made = PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index)
             if not self._api.create(path, made):
                 blocked = self._in_the_way(path, owner, owner.pod(index)) or blocked
         return blocked
+
+    def _prepare(self, job: TrainerJob, owner: render.Owner, pods: list[Object]) -> str | None:
+        """Make what pods need, where it is not there. Returns why no pod may be made yet, if that is so."""
+        key, settings = f"{owner.namespace}/{owner.name}", self._settings
+        for obj in render.objects(job, owner, settings):
+            self._ensure(key, obj)
+        self._trusted[key] = settings.ca
+        token = render.ray_secret(owner, secrets.token_hex(_TOKEN_BYTES))
+        if not self._api.create(PATHS["Secret"].format(owner.namespace), token):
+            return None
+        # Somebody has deleted the token of a running cluster: a new pod could not join the pods that have the old one.
+        running = [pod for pod in pods if phase_of(pod) == "Running" and not is_leaving(pod)]
+        for pod in running:
+            meta = pod["metadata"]
+            self._api.delete(f"{PATHS['Pod'].format(owner.namespace)}/{meta['name']}", uid=meta["uid"])
+        return f"the Secret {owner.ray_secret} was deleted: all pods start again, with a new one" if running else None
+
+    def _renew_trust(self, job: TrainerJob, owner: render.Owner, pods: list[Object]) -> None:
+        """Write the job's Secret again when pods that run must trust other certificate authorities."""
+        key, settings = f"{owner.namespace}/{owner.name}", self._settings
+        running = [pod for pod in pods if phase_of(pod) == "Running"]
+        if not running or self._trusted.get(key) == settings.ca:
+            return
+        digest = render.spec_digest(job)
+        if any(pod["metadata"].get("annotations", {}).get(render.SPEC_ANNOTATION) != digest for pod in running):
+            return  # they go, and until then read the manifest that they were made for
+        secret = render.secret(job, owner, settings)
+        self._api.apply(f"{PATHS['Secret'].format(owner.namespace)}/{owner.child}", secret)
+        self._trusted[key] = settings.ca
 
     def _in_the_way(self, path: str, owner: render.Owner, name: str) -> str | None:
         """What has a pod's name already; None when it is the job's own, which the informer does not know yet."""
@@ -208,6 +250,7 @@ class Reconciler:
         self._written.pop(key, None)
         self._refused.pop(key, None)
         self._applied.pop(key, None)
+        self._trusted.pop(key, None)
         self._progress.forget(key)
 
 

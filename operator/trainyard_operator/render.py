@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import hmac
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ _TOKEN_SECONDS = 3600
 _OPERATORS_OWN = ("suspend", "ttlSecondsAfterFinished", "activeDeadlineSeconds", "pendingDeadlineSeconds")
 """Of a spec: what a change of needs no other pods."""
 _MANIFEST, _CA, _RAY_TOKEN = "job.json", "ca.crt", "token"
-"""Keys of a job's Secret, and files below _CONFIG. The image tells where they are, to the agent and to Ray."""
+"""Keys of a job's Secrets, and files below _CONFIG. The image says where they are, to the agent and to Ray."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ class Settings:
     progress_url: str
     """Base of the progress server as pods reach it, https://…"""
     ca: str
-    """Certificate authority of the progress server, PEM."""
-    secret: bytes
-    """From which each job's Ray token is derived."""
+    """Certificate authorities by which pods trust the progress server, PEM."""
     grace_seconds: int = 120
     """A pod that is asked to go saves a checkpoint first."""
     gang: GangKind = "None"
@@ -66,6 +63,11 @@ class Owner:
         """Name of its Secret, Service, NetworkPolicy and PodGroup: with its uid, so that nobody else's has it."""
         return f"{self.name}-{self.uid[:8]}"
 
+    @property
+    def ray_secret(self) -> str:
+        """Name of the Secret with the token of its Ray cluster."""
+        return f"{self.child}-ray"
+
     def pod(self, index: int) -> str:
         """Name of the pod of an index."""
         return f"{self.name}-{index}"
@@ -77,8 +79,8 @@ class Owner:
 
 
 def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
-    """Everything but the pods, in the order in which it is applied."""
-    made = [_secret(job, owner, settings), _network_policy(owner)]
+    """Everything but the pods and Ray's token, in the order in which it is applied."""
+    made = [secret(job, owner, settings), _network_policy(owner)]
     if job.spec.workers.pods > 1:  # nobody looks for the head of a single pod
         made.append(_service(owner))
     group = gang(settings.gang, job, owner.child).group
@@ -113,7 +115,8 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
-                {"name": "job", "secret": {"secretName": owner.child}},
+                {"name": "job", "projected": {"sources": [
+                    {"secret": {"name": owner.child}}, {"secret": {"name": owner.ray_secret}}]}},
                 {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
                     "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}}]}},
             ],
@@ -224,8 +227,8 @@ def _meta(owner: Owner, name: str) -> Object:
     }  # fmt: skip
 
 
-def _secret(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
-    """What an agent reads: the manifest, the certificate authority, Ray's token.
+def secret(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
+    """The Secret with what an agent reads: the manifest and the certificate authorities.
 
     One object, and no ConfigMap beside it: what a job costs the API server goes by how many objects it has.
     """
@@ -233,10 +236,23 @@ def _secret(job: TrainerJob, owner: Owner, settings: Settings) -> Object:
     # What changes while a job runs is no part of what its pods read.
     manifest["metadata"] = {"name": owner.name, "namespace": owner.namespace}
     manifest["spec"].pop("suspend", None)
-    token = hmac.new(settings.secret, owner.uid.encode(), hashlib.sha256).hexdigest()
-    texts = {_MANIFEST: json.dumps(manifest, indent=1), _CA: settings.ca, _RAY_TOKEN: token}
-    data = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, owner.child), "data": data}
+    texts = {_MANIFEST: json.dumps(manifest, indent=1), _CA: settings.ca}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, owner.child), "data": _encoded(texts)}
+
+
+def ray_secret(owner: Owner, token: str) -> Object:
+    """The Secret with the token that lets a pod into the job's Ray cluster.
+
+    It is created once and never written again: pods with different tokens cannot be in one cluster.
+    """
+    return {
+        "apiVersion": "v1", "kind": "Secret", "metadata": _meta(owner, owner.ray_secret), "immutable": True,
+        "data": _encoded({_RAY_TOKEN: token}),
+    }  # fmt: skip
+
+
+def _encoded(texts: dict[str, str]) -> dict[str, str]:
+    return {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
 
 
 def _service(owner: Owner) -> Object:

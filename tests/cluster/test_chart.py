@@ -13,11 +13,13 @@ from tests.bed import programs
 from tests.bed.chart import CHART
 from tests.bed.kubectl import kubectl
 from tests.conftest import manifest
+from trainyard_operator.api import ApiError
 from trainyard_operator.informer import Informer
 from trainyard_operator.leader import Leader
 from trainyard_operator.progress import Progress, RefusedError, Server
 from trainyard_operator.reconcile import JOBS, Reconciler
 from trainyard_operator.render import INDEX_LABEL, Settings
+from trainyard_operator.tls import OwnSecret
 
 
 def rendered(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,12 +67,70 @@ def test_the_operator_runs_where_its_values_say() -> None:
     assert spec["tolerations"][-1] == {"key": "system", "operator": "Exists"}
 
 
+def objects(*arguments: str) -> list[dict[str, Any]]:
+    """What the chart renders with these arguments."""
+    return [found for found in yaml.safe_load_all(rendered(*arguments).stdout) if found]
+
+
+def secret_rules(*arguments: str) -> list[dict[str, Any]]:
+    """The rules that let the operator look at Secrets."""
+    roles = [found for found in objects(*arguments) if found["kind"] in ("Role", "ClusterRole")]
+    of_secrets = [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+    return [rule for rule in of_secrets if {"get", "list", "watch", "update", "*"} & set(rule["verbs"])]
+
+
 @pytest.mark.usefixtures("cluster")
-def test_the_operator_may_not_read_secrets() -> None:
-    roles = rendered().stdout
-    secrets = [line for line in roles.splitlines() if "secrets" in line and "verbs" in line]
-    assert secrets
-    assert not any(verb in line for line in secrets for verb in ("get", "list", "watch", "*"))
+def test_operator_reads_no_secret_but_its_own() -> None:
+    (rule,) = secret_rules()
+    assert rule["resourceNames"] == ["trainyard-operator-ca"]
+    assert rule["verbs"] == ["get", "update"]
+    assert secret_rules("--set", "tls.existingSecret=mine") == []
+
+
+@pytest.mark.usefixtures("cluster")
+def test_chart_renders_the_same_each_time() -> None:
+    assert rendered().stdout == rendered().stdout
+    assert [found for found in objects() if found["kind"] == "Secret"] == []
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("tls.existingSecret=mine", "mine"),
+        ("tls.certManager.issuerRef.name=internal", "trainyard-operator-cert-manager"),
+    ],
+    ids=["existing", "cert-manager"],
+)
+def test_certificates_of_others_are_mounted(value: str, secret: str) -> None:
+    found = objects("--set", value, "--namespace", "system")
+    pod = next(each for each in found if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+    assert {"name": "tls", "secret": {"secretName": secret}} in pod["volumes"]
+    (container,) = pod["containers"]
+    assert {"name": "TRAINYARD_TLS", "value": "/etc/trainyard-tls"} in container["env"]
+    certificates = [each["spec"] for each in found if each["kind"] == "Certificate"]
+    if "certManager" in value:
+        assert certificates[0]["secretName"] == secret
+        assert certificates[0]["dnsNames"] == ["trainyard-operator.system.svc"]
+        assert certificates[0]["issuerRef"] == {"name": "internal"}
+    else:
+        assert certificates == []
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_sources_of_certificates_are_refused() -> None:
+    done = rendered("--set", "tls.existingSecret=mine", "--set", "tls.certManager.issuerRef.name=internal")
+    assert "tls.existingSecret or tls.certManager.issuerRef, not both" in done.stderr
+
+
+@pytest.mark.usefixtures("cluster")
+def test_busy_node_does_not_restart_the_operator() -> None:
+    deployment = next(found for found in objects() if found["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    startup, liveness = container["startupProbe"], container["livenessProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 120
+    assert min(container[f"{name}Probe"]["timeoutSeconds"] for name in ("startup", "readiness", "liveness")) >= 5
 
 
 def rules(text: str) -> set[tuple[str, str, str]]:
@@ -101,11 +161,13 @@ class Recorder:
 
     def request(self, method: str, path: str, *_: Any, **__: Any) -> dict[str, Any]:
         self.note({"POST": "create", "PUT": "update", "GET": "list"}[method], path)
+        if method == "PUT" and "/secrets/" in path:
+            raise ApiError(409, "changed", "Conflict")
         return {"items": [], "metadata": {"resourceVersion": "1"}, "status": {}}
 
     def get(self, path: str) -> dict[str, Any] | None:
         self.note("get", path)
-        return {"spec": {"holderIdentity": "", "renewTime": ""}, "metadata": {}}
+        return {"spec": {"holderIdentity": "", "renewTime": ""}, "metadata": {"resourceVersion": "1"}}
 
     def apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self.note("patch", path)
@@ -140,9 +202,11 @@ def test_the_operator_may_do_what_it_does_and_nothing_more(gang: Any) -> None:
     for path in (JOBS, "/api/v1/pods", "/api/v1/nodes"):
         api.list(path)
     Leader(api, "system").acquire()  # type: ignore[arg-type]
+    with contextlib.suppress(ApiError):  # it is changed under its hands, each time
+        OwnSecret(api, "system", "own", "host").current()  # type: ignore[arg-type]
     with contextlib.suppress(RefusedError):
         Server(api, None, None, threading.Event())._pod_of("Bearer x", "10.0.0.1")  # type: ignore[arg-type]
-    settings = Settings("trainer", "https://operator", "CA", b"secret", gang=gang)
+    settings = Settings("trainer", "https://operator", "CA", gang=gang)
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     spec["workers"] = {"count": 2}  # with a Service
     found = manifest(**spec, ttlSecondsAfterFinished=0)

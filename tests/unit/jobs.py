@@ -10,7 +10,7 @@ from trainyard_operator.render import Owner, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Owner("team", "job", "uid-1")
-SETTINGS = Settings("trainer:1", "https://operator:8443", "CA", b"secret")
+SETTINGS = Settings("trainer:1", "https://operator:8443", "CA")
 
 
 SPEC: dict[str, Any] = {

@@ -5,33 +5,22 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 import trustme
 
 from trainyard_operator.https import serve
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> trustme.CA:
-    authority = trustme.CA()
-    made = authority.issue_cert("127.0.0.1")
-    (tmp_path / "tls.crt").write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
-    (tmp_path / "tls.key").write_bytes(made.private_key_pem.bytes())
-    return authority
-
-
 @contextlib.contextmanager
-def served(tls: Path | None) -> Iterator[int]:
+def served(context: ssl.SSLContext | None) -> Iterator[int]:
     """The port of a server that says hello."""
 
     def app(environ: dict[str, Any], start: Any) -> list[bytes]:
         start("200 OK", [("Content-Length", "5")])
         return [b"hello"]
 
-    server = serve(app, 0, tls)
+    server = serve(app, 0, (lambda: context) if context else None)
     try:
         yield server.bind_addr[1]
     finally:
@@ -44,10 +33,12 @@ def hello(connection: http.client.HTTPConnection) -> bytes:
         return answer.read()
 
 
-def test_clients_that_say_nothing_or_nonsense_keep_nobody_waiting(tmp_path: Path, authority: trustme.CA) -> None:
-    context = ssl.create_default_context()
+def test_clients_that_say_nothing_or_nonsense_keep_nobody_waiting() -> None:
+    authority = trustme.CA()
+    own, context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(own)
     authority.configure_trust(context)
-    with served(tmp_path) as port, contextlib.ExitStack() as stack:
+    with served(own) as port, contextlib.ExitStack() as stack:
         for number in range(40):
             stranger = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             if number % 4 == 0:

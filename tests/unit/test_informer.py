@@ -209,7 +209,7 @@ def reconciler(server: Server) -> Reconciler:
     found["metadata"] = {"name": "job", "namespace": "team", "uid": "1", "generation": 1}
     jobs, pods, nodes = (Informer(server.api, "", lambda _: None, index) for index in (None, lambda _: "1", None))
     jobs.objects["team/job"] = found
-    settings = Settings("trainer", "https://operator", "CA", b"secret")
+    settings = Settings("trainer", "https://operator", "CA")
     return Reconciler(server.api, settings, jobs, pods, nodes, Progress(lambda _: None))
 
 
@@ -301,7 +301,7 @@ def test_an_object_that_is_there_already_is_applied(server: Server) -> None:
     reconciler(server).reconcile("team/job")
     path = "/api/v1/namespaces/team/secrets"
     asked = [each for each in server.written if "secrets" in each[1]]
-    assert asked == [("POST", path), ("PATCH", f"{path}/job-1")]
+    assert asked == [("POST", path), ("PATCH", f"{path}/job-1"), ("POST", path)], "Ray's token is never written again"
 
 
 def test_only_the_status_that_we_wrote_last_is_our_own(server: Server) -> None:

@@ -12,3 +12,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "trainyard.host" -}}
 trainyard-operator.{{ .Release.Namespace }}.svc
 {{- end }}
+{{- /* The Secret that somebody else fills with the certificates; empty where the operator makes its own. */ -}}
+{{- define "trainyard.tlsSecret" -}}
+{{- if .Values.tls.certManager.issuerRef }}trainyard-operator-cert-manager{{ else }}{{ .Values.tls.existingSecret }}{{ end }}
+{{- end }}
+{{- /* The Secret that the operator makes, and the only one that it may read. */ -}}
+{{- define "trainyard.ownSecret" -}}
+trainyard-operator-ca
+{{- end }}

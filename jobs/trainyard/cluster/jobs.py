@@ -30,7 +30,7 @@ def objects(job: TrainerJob) -> list[str]:
     pods = [f"pod/{name}-{index}" for index in range(count)]
     made = child(name, "UID")
     service = [f"service/{made}"] if count > 1 else []
-    return [*pods, *service, f"secret/{made}", f"networkpolicy/{made}"]
+    return [*pods, *service, f"secret/{made}", f"secret/{made}-ray", f"networkpolicy/{made}"]
 
 
 def condition(job: Object, kind: str) -> Object | None:
