@@ -4,7 +4,7 @@ from datetime import datetime
 
 from trainyard.spec.status import LINE_LENGTH
 from trainyard_operator.api import Object
-from trainyard_operator.times import text_of
+from trainyard_operator.times import duration_text, text_of
 
 
 class Conditions:
@@ -31,7 +31,7 @@ class Conditions:
         self.set(kind, True, reason, message)
         self.set("Finished", True, reason, message)
         self.status["completionTime"] = self.now
-        self.status.pop("eta", None)
+        self.status.pop("estimatedRemainingSeconds", None)
         self.say(kind, reason, message)
         self.ended = True
 
@@ -49,6 +49,19 @@ class Conditions:
         self.status["fault"] = fault[:LINE_LENGTH]
 
     def done(self) -> Object:
-        """The status with its conditions."""
+        """The status with its conditions, and with its numbers in words."""
+        self.status["columns"] = columns_of(self.status)
         self.status["conditions"] = [self.known[kind] for kind in sorted(self.known)]
         return self.status
+
+
+def columns_of(status: Object) -> Object:
+    """What the columns of `kubectl get` show of a status: step, progress and eta, of those that are known."""
+    columns = {}
+    if "step" in status and "steps" in status:
+        columns["step"] = f"{status['step']}/{status['steps']}"
+    if "progressPercentage" in status:
+        columns["progress"] = f"{status['progressPercentage']}%"
+    if "estimatedRemainingSeconds" in status:
+        columns["eta"] = duration_text(status["estimatedRemainingSeconds"])
+    return columns

@@ -38,7 +38,7 @@ def note_attempt(job: TrainerJob, status: Object, before: Object, world: World) 
         otherwise = "the pod that drives was replaced" if known else "the run that is in storage goes on"
         # What Ray tells the driver of a pod that is gone names neither pod nor cause.
         attempt["cause"] = str(status.pop("fault", None) or told.get("cause") or otherwise)[:LINE_LENGTH]
-        done = max(int(str(before.get("step", "0")).partition("/")[0]), told.get("reached", 0))
+        done = max(before.get("step", 0), told.get("reached", 0))
         attempt["lostSteps"] = max(0, done - CheckpointId.step_of(resumed))
     status["attempts"] = [*known, attempt][-_KEPT_ATTEMPTS:]
     fault = bool(told.get("cause")) and not told.get("free")

@@ -64,7 +64,7 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     first = world.first
     told = world.progress.get("complete")  # a second or two before the kubelet says that the pod has succeeded
     if told or (first is not None and phase_of(first) == "Succeeded"):
-        status["progress"] = "100%"
+        status["progressPercentage"] = 100
         words = told or (end_of(first).get("message") if first is not None else None)
         note.end("Complete", reasons.COMPLETE, str(words or run_uri(job, owner)))
         return _over(job, note, world)
@@ -114,7 +114,7 @@ def _kept(before: Object) -> Object:
 
 
 def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Object:
-    """The status of before, with what was reported since. Numbers are texts, as everywhere in Kubernetes."""
+    """The status of before, with what was reported since."""
     status = _kept(before)
     status.setdefault("startTime", text_of(world.now))
     status.setdefault("restarts", 0)
@@ -127,19 +127,19 @@ def _numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obj
     if told.get("step_seconds") and "step" in told and "startTime" in before:
         elapsed = _active_seconds(before, world.now)
         if elapsed > 0:
-            status["goodput"] = f"{min(100.0, 100 * told['step'] * told['step_seconds'] / elapsed):.0f}%"
+            status["goodputPercentage"] = round(min(100.0, 100 * told["step"] * told["step_seconds"] / elapsed))
     if "step" in told and told.get("total"):
-        status["step"] = f"{told['step']}/{told['total']}"
-        status["progress"] = f"{told['step'] * 100 // told['total']}%"
+        status |= {"step": told["step"], "steps": told["total"]}
+        status["progressPercentage"] = told["step"] * 100 // told["total"]
     if "loss" in told:
         status["loss"] = f"{told['loss']:.4g}"
     for name in ("attempt", "checkpoint", "phase"):
         if told.get(name) is not None:
             status[name] = told[name][:WORD_LENGTH] if isinstance(told[name], str) else told[name]
     if told:
-        status.pop("eta", None)
-    if told.get("eta"):
-        status["eta"] = told["eta"]
+        status.pop("estimatedRemainingSeconds", None)
+    if told.get("eta") is not None:
+        status["estimatedRemainingSeconds"] = told["eta"]
     measured = {
         name: value
         for name, value in told.items()

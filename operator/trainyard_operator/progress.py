@@ -90,7 +90,7 @@ class Progress:
                 self._speed[key] = (attempt, time.monotonic(), step)
                 values.pop("eta", None)
             elif step > first:
-                values["eta"] = _duration((time.monotonic() - start) / (step - first) * (total - step))
+                values["eta"] = int((time.monotonic() - start) / (step - first) * (total - step))
         now, place = time.time(), [values.get(name) for name in ("attempt", "step")]
         if not known or place != [known.get(name) for name in ("attempt", "step")]:
             values["moved"] = now
@@ -210,13 +210,3 @@ def _from_kubeflow(status: Object) -> dict[str, Any]:
     named = {"current_step": "step", "total_steps": "total"}
     told = {ours: int(values[theirs]) for theirs, ours in named.items() if theirs in values}
     return {**values, **told, "phase": "training"}
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as kubectl writes an age: 45s, 3m10s, 2h5m."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60}s"
-    return f"{whole // 3600}h{whole % 3600 // 60}m"

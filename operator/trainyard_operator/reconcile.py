@@ -31,7 +31,10 @@ _STATUS_SECONDS = 5.0
 _REFUSED_SECONDS = 2.0
 _TOKEN_BYTES = 32
 """Bytes of randomness in the token of a job's Ray cluster."""
-_UNHURRIED = ("step", "progress", "eta", "loss", "phase", "metrics", "goodput", "message", "dashboard")
+_UNHURRIED = (
+    "step", "steps", "progressPercentage", "estimatedRemainingSeconds", "columns", "loss", "phase", "metrics",
+    "goodputPercentage", "message", "dashboard",
+)  # fmt: skip
 PATHS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
     "Service": "/api/v1/namespaces/{}/services",

@@ -18,3 +18,12 @@ def seconds_left(since: str | None, limit: int | None, now: datetime) -> float |
     if since is None or limit is None:
         return None
     return max(0.0, limit - (now - moment_of(since)).total_seconds())
+
+
+def duration_text(seconds: int) -> str:
+    """Seconds as kubectl writes an age: 45s, 3m10s, 2h5m."""
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60}m"

@@ -68,7 +68,7 @@ def test_a_script_is_submitted_followed_and_looked_at(
     assert "code: code" in done.stderr
 
     status = get("trainerjob", "script", "--namespace", namespace)["status"]
-    assert (status["state"], status["step"]) == ("Complete", "30/30")
+    assert (status["state"], status["step"], status["steps"]) == ("Complete", 30, 30)
     assert status["checkpoint"].startswith("00000030")
     assert verb("ls", "-o", "name").stdout == "script\n"
     assert "Complete" in verb("ls").stdout

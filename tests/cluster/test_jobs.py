@@ -49,7 +49,7 @@ def test_a_recipe_trains_as_it_does_on_one_machine(
     assert {pod["spec"]["nodeName"] for pod in get("pods", "--namespace", namespace)["items"]} == {"node-1", "node-2"}
     wait(namespace, "Complete", name, seconds=400)
     status = status_of(namespace, name)
-    assert (status["progress"], status["restarts"]) == ("100%", 0)
+    assert (status["step"], status["steps"], status["progressPercentage"], status["restarts"]) == (56, 56, 100, 0)
     final = tmp_path / "final"
     fetch(s3, status["resultUri"], final)
     assert json.loads((final / "manifest.json").read_text())["metrics"]["eval_accuracy"] >= 0.95

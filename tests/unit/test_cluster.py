@@ -102,13 +102,15 @@ def test_uris_hub_names_and_paths_of_the_image_stay() -> None:
 
 def test_a_job_is_told_in_a_row_and_in_words() -> None:
     status = {
-        "state": "Restarting", "reason": "Restarting", "message": "rank 1: killed", "step": "30/120", "progress": "25%",
-        "eta": "3m", "loss": "0.25", "restarts": 1,
+        "state": "Restarting", "reason": "Restarting", "message": "rank 1: killed", "loss": "0.25", "restarts": 1,
+        "columns": {"step": "30/120", "progress": "25%", "eta": "3m"}, "goodputPercentage": 90,
         "attempts": [{"number": 2, "startTime": "t", "resumedFrom": "00000020-00001", "cause": "rank 1: killed", "lostSteps": 10}],
     }  # fmt: skip
     made = {"metadata": META, "spec": {"workers": {"count": 4}}, "status": status}
     assert row(made, NOW) == ["job", "Restarting", "4", "30/120", "25%", "3m", "0.25", "60m"]
     text = describe(made, [], [], NOW)
+    assert "Progress:    30/120 25%" in text
+    assert "Goodput:     90%" in text
     assert "State:       Restarting (Restarting): rank 1: killed" in text
     assert "2  t  from 00000020-00001; 10 steps done again; after: rank 1: killed" in text
     assert row({"metadata": META, "spec": {}}, NOW)[:3] == ["job", "New", "1"]

@@ -70,14 +70,13 @@ def test_a_new_job_gets_its_pods() -> None:
     assert state(seen) == ("Starting", "Starting")
 
 
-def test_progress_is_told_in_texts() -> None:
-    seen = look(
-        [real(0), real(1)], progress={"step": 30, "total": 120, "loss": 0.25123, "phase": "training", "eta": "2m3s"}
-    )
+def test_status_has_numbers_and_the_words_of_columns() -> None:
+    told = {"step": 30, "total": 120, "loss": 0.25123, "phase": "training", "eta": 123}
+    seen = look([real(0), real(1)], progress=told)
     assert state(seen) == ("Running", "Running")
-    assert {key: seen.status[key] for key in ("step", "progress", "loss", "eta")} == {
-        "step": "30/120", "progress": "25%", "loss": "0.2512", "eta": "2m3s",
-    }  # fmt: skip
+    numbers = {"step": 30, "steps": 120, "progressPercentage": 25, "estimatedRemainingSeconds": 123, "loss": "0.2512"}
+    assert numbers.items() <= seen.status.items()
+    assert seen.status["columns"] == {"step": "30/120", "progress": "25%", "eta": "2m3s"}
     assert not seen.create
     assert not seen.delete
 
@@ -260,7 +259,10 @@ def test_a_fault_that_cost_a_pod_is_counted_once() -> None:
 def test_goodput_is_the_share_of_steps_that_counted() -> None:
     told = {"step": 30, "total": 120, "step_seconds": 1.0, "phase": "training"}
     before = look([real(0), real(1)]).status
-    assert look([real(0), real(1)], before, progress=told, now=NOW + timedelta(seconds=60)).status["goodput"] == "50%"
+    assert (
+        look([real(0), real(1)], before, progress=told, now=NOW + timedelta(seconds=60)).status["goodputPercentage"]
+        == 50
+    )
 
 
 def test_time_in_which_a_job_was_suspended_is_not_lost() -> None:
@@ -271,7 +273,7 @@ def test_time_in_which_a_job_was_suspended_is_not_lost() -> None:
     assert again == stopped
     resumed = look([], stopped, now=NOW + timedelta(seconds=1000)).status
     after = look([real(0), real(1)], resumed, progress=told, now=NOW + timedelta(seconds=1020)).status
-    assert after["goodput"] == "50%"
+    assert after["goodputPercentage"] == 50
 
 
 def test_why_a_job_that_ran_lacks_a_pod_is_told() -> None:
@@ -308,7 +310,7 @@ def test_spares_are_pods_that_nobody_waits_for() -> None:
 
 def test_every_status_fits_its_schema() -> None:
     told = {"attempt": 2, "resumed": "1-1", "cause": "x", "step": 7, "total": 20, "phase": "training", "eval_loss": 1.0}
-    told |= {"step_seconds": 0.1, "eta": "3s", "loss": 0.5, "checkpoint": "00000004-00001"}
+    told |= {"step_seconds": 0.1, "eta": 3, "loss": 0.5, "checkpoint": "00000004-00001"}
     for pods in ([], [real(0), real(1)], [real(0), ended(1, 75)], [ended(0, 5, message="bad")], [ended(0, 0)]):
         Status.model_validate(look(pods, progress=told).status)
     Status.model_validate(look([], made=job(suspend=True)).status)

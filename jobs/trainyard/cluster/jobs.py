@@ -14,7 +14,8 @@ HEADINGS = ("NAME", "STATE", "WORKERS", "STEP", "PROGRESS", "ETA", "LOSS", "AGE"
 def row(job: Object, now: datetime) -> list[str]:
     """The cells of a job under HEADINGS; empty where nothing is known yet."""
     status = job.get("status", {})
-    shown = [status.get(name, "") for name in ("step", "progress", "eta", "loss")]
+    columns = status.get("columns", {})
+    shown = [*(columns.get(name, "") for name in ("step", "progress", "eta")), status.get("loss", "")]
     workers = str(job["spec"].get("workers", {}).get("count", 1))
     return [job["metadata"]["name"], status.get("state", "New"), workers, *shown, _age(job, now)]
 
@@ -77,11 +78,13 @@ def describe(job: Object, pods: list[Object], events: list[Object], now: datetim
         ("State", _state(status)),
         ("Age", _age(job, now)),
     ]
-    progress = " ".join(str(status[name]) for name in ("step", "progress") if status.get(name))
-    lines += [("Progress", progress), ("ETA", status.get("eta", "")), ("Loss", status.get("loss", ""))]
+    columns = status.get("columns", {})
+    progress = " ".join(columns[name] for name in ("step", "progress") if name in columns)
+    lines += [("Progress", progress), ("ETA", columns.get("eta", "")), ("Loss", status.get("loss", ""))]
     lines += [("Metrics", " ".join(f"{each['name']}={each['value']}" for each in status.get("metrics", [])))]
     lines += [("Checkpoint", status.get("checkpoint", "")), ("Restarts", str(status.get("restarts", "")))]
-    lines += [("Goodput", status.get("goodput", "")), ("Result", status.get("resultUri", ""))]
+    goodput = f"{status['goodputPercentage']}%" if "goodputPercentage" in status else ""
+    lines += [("Goodput", goodput), ("Result", status.get("resultUri", ""))]
     text = "".join(f"{name + ':':<13}{value}\n" for name, value in lines if value != "")
     text += _section("Attempts", [_attempt(each) for each in status.get("attempts", [])])
     text += _section("Pods", [f"{_pod(pod)}" for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))])

@@ -17,9 +17,9 @@ _UNCHANGED = "has(self.PART) == has(oldSelf.PART) && (!has(self.PART) || self.PA
 _COLUMNS = (
     ("State", "string", ".status.state", 0),
     ("Workers", "integer", ".spec.workers.count", 0),
-    ("Step", "string", ".status.step", 0),
-    ("Progress", "string", ".status.progress", 0),
-    ("ETA", "string", ".status.eta", 0),
+    ("Step", "string", ".status.columns.step", 0),
+    ("Progress", "string", ".status.columns.progress", 0),
+    ("ETA", "string", ".status.columns.eta", 0),
     ("Loss", "string", ".status.loss", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Reason", "string", ".status.reason", 1),

@@ -1,6 +1,7 @@
 """The status of a job on a cluster, as pydantic models: the words of `kubectl explain tj.status`.
 
-Numbers that change with every step are texts, as everywhere in Kubernetes; people and columns read them.
+Programs read numbers: whole ones are integers, any other is a decimal in a string, because the Kubernetes API has no
+floats. People read `columns`, which says the same in words.
 """
 
 from typing import Annotated, Literal
@@ -55,7 +56,18 @@ class Metric(Part):
     name: Word
     """Name of the metric, as transformers logs it."""
     value: Word
-    """Its newest value."""
+    """Its newest value: a decimal number in a string."""
+
+
+class Columns(Part):
+    """What `kubectl get` shows of the numbers. Programs read the numbers themselves."""
+
+    step: Word | None = None
+    """Optimizer steps done, of how many: 30/120."""
+    progress: Word | None = None
+    """The same in percent: 25%."""
+    eta: Word | None = None
+    """Time that is left: 2m3s."""
 
 
 class Status(Part):
@@ -77,14 +89,18 @@ class Status(Part):
     """When it ended, complete or failed."""
     pending_since: Time | None = None
     """Since when not all workers run."""
-    step: Word | None = None
-    """Optimizer steps done, of how many: 30/120."""
-    progress: Word | None = None
-    """The same in percent."""
-    eta: Word | None = None
-    """Time that is left at the speed of this attempt."""
+    step: Int | None = None
+    """Optimizer steps done."""
+    steps: Int | None = None
+    """Optimizer steps in all."""
+    progress_percentage: Int | None = None
+    """Steps done, in percent of all, rounded down."""
+    estimated_remaining_seconds: Int | None = None
+    """Seconds that are left at the speed of this attempt."""
+    columns: Columns | None = None
+    """The numbers above in words, as kubectl get shows them."""
     loss: Word | None = None
-    """The loss that was logged last."""
+    """The loss that was logged last: a decimal number in a string (`"0.3567"`)."""
     phase: Word | None = None
     """What the training processes are doing: starting, preparing, training, evaluating, exporting, restarting."""
     metrics: Annotated[list[Metric], Field(max_length=METRICS)] | None = None
@@ -113,8 +129,8 @@ class Status(Part):
     """Pods (by uid) whose end has been counted."""
     active_seconds: Int | None = None
     """Seconds that it was active before it was suspended, all times together."""
-    goodput: Word | None = None
-    """Share of the active time that went into steps which counted."""
+    goodput_percentage: Int | None = None
+    """Share of the active time that went into steps which counted, in percent."""
     dashboard: Line | None = None
     """Address of the Ray dashboard inside the cluster; `trainyard dashboard` opens it from outside."""
     result_uri: Line | None = None
