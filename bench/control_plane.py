@@ -45,6 +45,7 @@ from tests.bed.kubectl import apply, kubeconfig, kubectl
 from trainyard.spec.model import API_VERSION, KIND
 from trainyard_operator import render
 from trainyard_operator.api import Api, ApiError
+from trainyard_operator.identity import Owner
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.main import WORKERS
 from trainyard_operator.observe import observe
@@ -192,7 +193,7 @@ def _writes_of(found: Object, settings: render.Settings) -> list[tuple[str, Obje
     """What the operator writes of a new job, in its order: paths and bodies, the first a status."""
     meta, (made, _) = found["metadata"], accepted(found, "None")
     assert made is not None
-    owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
+    owner = Owner.of(found)
     status = observe(made, owner, meta["generation"], {}, World([], {})).status
     body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"uid": meta["uid"]}, "status": status}
     token = render.ray_secret(owner, "0" * 64)

@@ -16,12 +16,13 @@ import prometheus_client
 from trainyard_operator.api import Api, ApiError, Object
 from trainyard_operator.gangs import KINDS, GangKind
 from trainyard_operator.https import serve
+from trainyard_operator.identity import JOB_LABEL, group_of, labels_of
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.leader import Leader
-from trainyard_operator.progress import Progress, Server, owner_uid
+from trainyard_operator.progress import Progress, Server
 from trainyard_operator.queue import KeyQueue
 from trainyard_operator.reconcile import JOBS, Reconciler
-from trainyard_operator.render import JOB_LABEL, Settings
+from trainyard_operator.render import Settings
 from trainyard_operator.tls import Folder, OwnSecret, Source, Tls
 
 log = logging.getLogger("trainyard_operator")
@@ -41,12 +42,12 @@ class Operator:
         scope = f"/namespaces/{namespace}" if namespace else ""
         jobs = JOBS.replace("/trainerjobs", f"{scope}/trainerjobs")
         self.jobs = Informer(api, jobs, self._job_changed, alike=self._is_our_status)
-        self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, owner_uid, labelSelector=JOB_LABEL)
+        self.pods = Informer(api, f"/api/v1{scope}/pods", self._pod_changed, group_of, labelSelector=JOB_LABEL)
         self.nodes = Informer(api, "/api/v1/nodes", self._node_changed)
         self.progress = Progress(self.queue.add)
         self.reconciler = Reconciler(api, settings, self.jobs, self.pods, self.nodes, self.progress)
         self.leads = threading.Event()
-        self.server = Server(api, self.pods, self.progress, self.leads)
+        self.server = Server(api, self.jobs, self.pods, self.progress, self.leads)
 
     def start_watching(self) -> None:
         """Start the informers, and wait until they hold what is there."""
@@ -88,7 +89,9 @@ class Operator:
         return same and self.reconciler.wrote(after)
 
     def _pod_changed(self, pod: Object) -> None:
-        self.queue.add(f"{pod['metadata']['namespace']}/{pod['metadata']['labels'][JOB_LABEL]}")
+        name = labels_of(pod).get(JOB_LABEL)  # a name that somebody made up is a job that is not there
+        if name:
+            self.queue.add(f"{pod['metadata']['namespace']}/{name}")
 
     def _node_changed(self, node: Object) -> None:
         ready = any(

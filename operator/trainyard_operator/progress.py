@@ -16,8 +16,9 @@ from typing import Any
 from trainyard.spec.model import API_VERSION
 from trainyard.storage.layout import CheckpointId
 from trainyard_operator.api import Api, ApiError, Object
+from trainyard_operator.identity import Owner, belongs
 from trainyard_operator.informer import Informer
-from trainyard_operator.render import AUDIENCE, JOB_LABEL
+from trainyard_operator.render import AUDIENCE
 
 _PATH = re.compile(rf"/apis/{re.escape(API_VERSION)}/namespaces/([^/]+)/trainerjobs/([^/]+)/progress$")
 _MAX_BODY = 64 * 1024
@@ -101,8 +102,8 @@ class Progress:
 class Server:
     """A WSGI application that takes the reports."""
 
-    def __init__(self, api: Api, pods: Informer, progress: Progress, leads: threading.Event) -> None:
-        self._api, self._pods, self._progress, self._leads = api, pods, progress, leads
+    def __init__(self, api: Api, jobs: Informer, pods: Informer, progress: Progress, leads: threading.Event) -> None:
+        self._api, self._jobs, self._pods, self._progress, self._leads = api, jobs, pods, progress, leads
         self._reviewed: dict[str, tuple[float, tuple[str, str]]] = {}
         self._last: dict[str, float] = {}
         self._strangers: dict[str, float] = {}
@@ -128,18 +129,15 @@ class Server:
             raise RefusedError("404 Not Found")
         if not self._leads.is_set():  # a report that only waits here is lost; sent again it comes to the leader
             raise RefusedError("503 Service Unavailable")
-        namespace, name = found.groups()
-        key = f"{namespace}/{name}"
+        key = "/".join(found.groups())
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if not 0 < length <= _MAX_BODY:
             raise RefusedError("413 Content Too Large")
-        body = environ["wsgi.input"].read(length)
+        # The token before the body: who has none is not waited for.
         speaker, uid = self._pod_of(environ.get("HTTP_AUTHORIZATION", ""), environ.get("REMOTE_ADDR", ""))
-        pod = self._pods.objects.get(speaker)
+        job, pod = self._jobs.objects.get(key), self._pods.objects.get(speaker)
         # By its uid: what a pod that was deleted by force still does is no news of the job.
-        if pod is None or pod["metadata"]["uid"] != uid:
-            raise RefusedError("403 Forbidden")
-        if pod["metadata"]["namespace"] != namespace or pod["metadata"]["labels"].get(JOB_LABEL) != name:
+        if job is None or pod is None or pod["metadata"]["uid"] != uid or not belongs(pod, Owner.of(job)):
             raise RefusedError("403 Forbidden")
         with self._lock:
             now = time.monotonic()
@@ -147,8 +145,9 @@ class Server:
                 raise RefusedError("429 Too Many Requests")
             self._last = {pod: last for pod, last in self._last.items() if now - last < _MIN_INTERVAL}
             self._last[speaker] = now
+        body = environ["wsgi.input"].read(length)
         try:
-            self._progress.take(key, owner_uid(pod) or "", json.loads(body))
+            self._progress.take(key, job["metadata"]["uid"], json.loads(body))
         except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise RefusedError("400 Bad Request") from error
 
@@ -188,11 +187,6 @@ class Server:
             self._reviewed = {key: kept for key, kept in self._reviewed.items() if kept[0] > now}
             self._reviewed[digest] = (now + _REVIEWED_SECONDS, pod)
         return pod
-
-
-def owner_uid(obj: Object) -> str | None:
-    """The uid of the job that an object belongs to."""
-    return next((owner["uid"] for owner in obj["metadata"].get("ownerReferences", []) if owner.get("controller")), None)
 
 
 def _checked(values: Object) -> dict[str, Any]:

@@ -15,11 +15,15 @@ from trainyard.spec.model import API_VERSION, KIND, Spec, TrainerJob
 from trainyard.spec.yamltext import Problem
 from trainyard_operator import render
 from trainyard_operator.api import FIELD_MANAGER, Api, ApiError, Object
+from trainyard_operator.events import Event, events
 from trainyard_operator.gangs import GangKind
+from trainyard_operator.identity import SPEC_ANNOTATION, Owner, belongs, owner_uid
+from trainyard_operator.images import group_image
 from trainyard_operator.informer import Informer, key_of
-from trainyard_operator.observe import Seen, invalid, observe
-from trainyard_operator.podstate import is_leaving, phase_of
-from trainyard_operator.progress import Progress, owner_uid
+from trainyard_operator.look import Seen, soonest
+from trainyard_operator.observe import invalid, observe
+from trainyard_operator.podstate import is_leaving, stage_of
+from trainyard_operator.progress import Progress
 from trainyard_operator.times import moment_of, text_of
 from trainyard_operator.world import World
 
@@ -71,20 +75,23 @@ class Reconciler:
             self._forget(key)
             return None
         meta, before = found["metadata"], self._known_status(key, found)
+        owner = Owner.of(found)
+        pods = [pod for pod in self._pods.indexed(owner.key) if belongs(pod, owner)]
         job, problems = accepted(found, self._settings.gang)
         if job is None:
             lines = "; ".join(f"{'.'.join(map(str, problem.path))}: {problem.message}" for problem in problems)
-            world = World(self._pods.indexed(meta["uid"]), {})
+            world = World(pods, {})
             self._write_status(key, found, invalid(meta["generation"], before, lines, world))
             return None
-        owner = render.Owner(meta["namespace"], meta["name"], meta["uid"])
-        pods = self._pods.indexed(meta["uid"])
-        world = World(pods, self._lost_nodes(pods), self._progress.get(key, meta["uid"]), self._refusal(key))
+        world = World(
+            pods=pods, lost_nodes=self._lost_nodes(pods), progress=self._progress.get(key, owner.uid),
+            refused=self._refusal(key), image=self._settings.image,
+        )  # fmt: skip
         seen = observe(job, owner, meta["generation"], before, world)
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)
         try:
-            blocked = self._act(job, owner, seen, pods)
+            blocked = self._act(job, owner, seen, world)
         except ApiError as error:
             self._note_refusal(key, str(error) if 400 <= error.status < 500 else None)
             raise
@@ -94,26 +101,26 @@ class Reconciler:
                 f"/apis/{API_VERSION}/namespaces/{owner.namespace}/trainerjobs/{owner.name}", uid=owner.uid
             )
         soon = _REFUSED_SECONDS if blocked else None
-        return min((wait for wait in (left, seen.again, soon) if wait is not None), default=None)
+        return soonest(left, seen.again, soon)
 
-    def _act(self, job: TrainerJob, owner: render.Owner, seen: Seen, pods: list[Object]) -> str | None:
+    def _act(self, job: TrainerJob, owner: Owner, seen: Seen, world: World) -> str | None:
         """Do what is to be done; what is in the way of a pod, if anything is."""
         blocked = None
         for gone in seen.delete:
             self._api.delete(f"{PATHS['Pod'].format(owner.namespace)}/{gone.name}", gone.grace_seconds, gone.uid)
         if seen.create or seen.ensure:
-            blocked = self._prepare(job, owner, pods)
+            blocked = self._prepare(job, owner, world.pods)
             if blocked:
                 return blocked
         else:
-            self._renew_trust(job, owner, pods)
+            self._renew_trust(job, owner, world.pods)
         for index in seen.create:
-            path, made = PATHS["Pod"].format(owner.namespace), render.pod(job, owner, self._settings, index)
-            if not self._api.create(path, made):
+            path = PATHS["Pod"].format(owner.namespace)
+            if not self._api.create(path, render.pod(job, owner, self._settings, index, group_image(world))):
                 blocked = self._in_the_way(path, owner, owner.pod(index)) or blocked
         return blocked
 
-    def _prepare(self, job: TrainerJob, owner: render.Owner, pods: list[Object]) -> str | None:
+    def _prepare(self, job: TrainerJob, owner: Owner, pods: list[Object]) -> str | None:
         """Make what pods need, where it is not there. Returns why no pod may be made yet, if that is so."""
         key, settings = f"{owner.namespace}/{owner.name}", self._settings
         for obj in render.objects(job, owner, settings):
@@ -123,33 +130,35 @@ class Reconciler:
         if not self._api.create(PATHS["Secret"].format(owner.namespace), token):
             return None
         # Somebody has deleted the token of a running cluster: a new pod could not join the pods that have the old one.
-        running = [pod for pod in pods if phase_of(pod) == "Running" and not is_leaving(pod)]
+        running = [pod for pod in pods if stage_of(pod) == "Running" and not is_leaving(pod)]
         for pod in running:
             meta = pod["metadata"]
             self._api.delete(f"{PATHS['Pod'].format(owner.namespace)}/{meta['name']}", uid=meta["uid"])
         return f"the Secret {owner.ray_secret} was deleted: all pods start again, with a new one" if running else None
 
-    def _renew_trust(self, job: TrainerJob, owner: render.Owner, pods: list[Object]) -> None:
+    def _renew_trust(self, job: TrainerJob, owner: Owner, pods: list[Object]) -> None:
         """Write the job's Secret again when pods that run must trust other certificate authorities."""
         key, settings = f"{owner.namespace}/{owner.name}", self._settings
-        running = [pod for pod in pods if phase_of(pod) == "Running"]
+        running = [pod for pod in pods if stage_of(pod) == "Running"]
         if not running or self._trusted.get(key) == settings.ca:
             return
         digest = render.spec_digest(job)
-        if any(pod["metadata"].get("annotations", {}).get(render.SPEC_ANNOTATION) != digest for pod in running):
+        if any(pod["metadata"].get("annotations", {}).get(SPEC_ANNOTATION) != digest for pod in running):
             return  # they go, and until then read the manifest that they were made for
         secret = render.secret(job, owner, settings)
         self._api.apply(f"{PATHS['Secret'].format(owner.namespace)}/{owner.child}", secret)
         self._trusted[key] = settings.ca
 
-    def _in_the_way(self, path: str, owner: render.Owner, name: str) -> str | None:
+    def _in_the_way(self, path: str, owner: Owner, name: str) -> str | None:
         """What has a pod's name already; None when it is the job's own, which the informer does not know yet."""
         # Asked for as a list: the operator may not get pods. It is seldom.
         found = self._api.request("GET", path, query={"fieldSelector": f"metadata.name={name}"})["items"]
-        if found and owner_uid(found[0]) == owner.uid:
+        if found and belongs(found[0], owner):
             return None
         if not found or is_leaving(found[0]):
             return f"the pod {name} of another job is still saving and going"
+        if owner_uid(found[0]) == owner.uid:
+            return f"the pod {name} has lost the labels that the operator gave it: kubectl delete pod {name}"
         return f"a pod {name} is there that is not this job's: kubectl delete pod {name}"
 
     def _note_refusal(self, key: str, words: str | None) -> None:
@@ -212,32 +221,13 @@ class Reconciler:
         return None
 
     def _tell(self, found: Object, before: Object, status: Object) -> None:
-        """An event for each change of state or reason, and for each new checkpoint."""
-        changed = (before.get("state"), before.get("reason")) != (status.get("state"), status.get("reason"))
-        # That a new job starts is no news.
-        changed = changed and ("state" in before or status.get("state") != "Starting")
-        told = [(status["reason"], status.get("message", ""))] if changed and status.get("reason") else []
-        if status.get("checkpoint") and status.get("checkpoint") != before.get("checkpoint"):
-            told.append(("CheckpointCommitted", f"checkpoint {status['checkpoint']} is committed"))
+        """Write the events of a change of status, here and to the log."""
         meta = found["metadata"]
-        for reason, message in told:
-            log.info("%s: %s %s", key_of(found), reason, message)
-            bad = status.get("state") in ("Failed", "Invalid", "Restarting", "Pending")
-            now = text_of(datetime.now(UTC))
-            event = {
-                "apiVersion": "v1", "kind": "Event",
-                "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
-                "involvedObject": {
-                    "apiVersion": API_VERSION, "kind": KIND, "name": meta["name"], "namespace": meta["namespace"],
-                    "uid": meta["uid"],
-                },
-                "type": "Warning" if bad and reason != "CheckpointCommitted" else "Normal",
-                "reason": reason, "message": message[:1000] or reason,
-                "source": {"component": FIELD_MANAGER}, "count": 1,
-                "firstTimestamp": now, "lastTimestamp": now,
-            }  # fmt: skip
+        path = f"/api/v1/namespaces/{meta['namespace']}/events"
+        for event in events(before, status):
+            log.info("%s: %s %s", key_of(found), event.reason, event.message)
             try:
-                self._api.request("POST", f"/api/v1/namespaces/{meta['namespace']}/events", event)
+                self._api.request("POST", path, _event(meta, event))
             except ApiError as error:
                 log.warning("%s: no event: %s", key_of(found), error)
 
@@ -255,6 +245,25 @@ class Reconciler:
         self._applied.pop(key, None)
         self._trusted.pop(key, None)
         self._progress.forget(key)
+
+
+def _event(meta: Object, event: Event) -> Object:
+    """An event of a job, as the API server takes it."""
+    now = text_of(datetime.now(UTC))
+    involved = {name: meta[name] for name in ("name", "namespace", "uid")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+        "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, **involved},
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:1000] or event.reason,
+        "source": {"component": FIELD_MANAGER},
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+    }
 
 
 def accepted(found: Object, gang: GangKind) -> tuple[TrainerJob | None, list[Problem]]:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard.spec.manifest import as_manifest
-from trainyard.spec.model import API_VERSION, KIND, TrainerJob
+from trainyard.spec.model import API_VERSION, TrainerJob
 from trainyard_operator.api import Object
 from trainyard_operator.gangs import GangKind, gang
+from trainyard_operator.identity import GROUP, IMAGE_ANNOTATION, INDEX_LABEL, JOB_LABEL, SPEC_ANNOTATION, Owner
 from trainyard_operator.overlay import overlaid
 
-GROUP = API_VERSION.partition("/")[0]
-JOB_LABEL = f"{GROUP}/job-name"
-INDEX_LABEL = f"{GROUP}/index"
-SPEC_ANNOTATION = f"{GROUP}/spec"
 DASHBOARD_PORT = 8265
 AUDIENCE = GROUP
 _CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
@@ -31,7 +28,7 @@ class Settings:
     """What the operator was installed with."""
 
     image: str
-    """Of the training pods."""
+    """Of the training pods, but of those of a job that runs: see images.py."""
     progress_url: str
     """Base of the progress server as pods reach it, https://…"""
     ca: str
@@ -40,42 +37,6 @@ class Settings:
     """A pod that is asked to go saves a checkpoint first."""
     gang: GangKind = "None"
     """The gang scheduler or queue of the cluster."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The job as an owner: its namespace, name and uid."""
-
-    namespace: str
-    name: str
-    uid: str
-
-    @property
-    def reference(self) -> Object:
-        """The ownerReference of its objects: deleting the job deletes them."""
-        return {
-            "apiVersion": API_VERSION, "kind": KIND, "name": self.name, "uid": self.uid, "controller": True,
-            "blockOwnerDeletion": True,
-        }  # fmt: skip
-
-    @property
-    def child(self) -> str:
-        """Name of its Secret, Service, NetworkPolicy and PodGroup: with its uid, so that nobody else's has it."""
-        return f"{self.name}-{self.uid[:8]}"
-
-    @property
-    def ray_secret(self) -> str:
-        """Name of the Secret with the token of its Ray cluster."""
-        return f"{self.child}-ray"
-
-    def pod(self, index: int) -> str:
-        """Name of the pod of an index."""
-        return f"{self.name}-{index}"
-
-    @property
-    def head(self) -> str:
-        """Host name of the first pod."""
-        return f"{self.pod(0)}.{self.child}.{self.namespace}.svc"
 
 
 def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
@@ -87,8 +48,9 @@ def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
     return [*made, {**group, "metadata": _meta(owner, owner.child)}] if group else made
 
 
-def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
-    """The pod of an index, the user's overlay on top."""
+def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int, image: str | None = None) -> Object:
+    """The pod of an index, the user's overlay on top; `image`: of the job's other pods, else that of the settings."""
+    image = image or settings.image
     workers = job.spec.workers
     team = gang(settings.gang, job, owner.child)
     scheduler, priority = job.spec.scheduler_name or team.scheduler, job.spec.priority_class_name
@@ -111,7 +73,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             **({"topologySpreadConstraints": [_apart(owner)]} if workers.pods > 1 else {}),
-            "containers": [_container(job, owner, settings, index)],
+            "containers": [_container(job, owner, settings, index, image)],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
@@ -128,12 +90,12 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object
     meta |= {
         "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
         "labels": {**meta.get("labels", {}), **_labels(owner, index)},
-        "annotations": {**meta.get("annotations", {}), SPEC_ANNOTATION: spec_digest(job)},
+        "annotations": {**meta.get("annotations", {}), SPEC_ANNOTATION: spec_digest(job), IMAGE_ANNOTATION: image},
     }  # fmt: skip
     return {"apiVersion": "v1", "kind": "Pod", **merged, "metadata": meta}
 
 
-def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int) -> Object:
+def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int, image: str) -> Object:
     workers, storage = job.spec.workers, job.spec.storage
     # What is the same for every job stands in the image (jobs/Dockerfile): each field of a pod costs the API server at
     # every change of it.
@@ -154,7 +116,7 @@ def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int) ->
     resources["limits"] = {**limits, **({"nvidia.com/gpu": str(workers.gpus)} if workers.gpus else {})}
     return {
         "name": "trainer",
-        "image": settings.image,
+        "image": image,
         "command": ["/opt/trainyard/bin/python", "-m", "trainyard.cli.main", "agent"],
         "env": env,
         "envFrom": [{"secretRef": {"name": storage.secret}}] if storage.secret else [],

@@ -1,4 +1,4 @@
-"""What observe() looks at."""
+"""What observe() looks at, beside the job itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from trainyard_operator.api import Object
-from trainyard_operator.podstate import silent_since
-from trainyard_operator.render import INDEX_LABEL
+from trainyard_operator.identity import index_of
+from trainyard_operator.podstate import is_leaving, stage_of
 from trainyard_operator.times import moment_of
+from trainyard_operator.waits import silent_since
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,37 @@ class World:
     """What is there, beside the job itself."""
 
     pods: list[Object]
+    """The job's own (identity.belongs), in no order."""
     lost_nodes: Mapping[str, datetime]
     """Nodes that are not ready, and since when."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What rank 0 reported last."""
     refused: str | None = None
     """What the API server said when pods could not be made, for some seconds now."""
+    image: str = ""
+    """The image that the operator's settings name for training pods."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @cached_property
+    def by_index(self) -> dict[int, Object]:
+        """The pods by their index."""
+        indices = {index_of(pod): pod for pod in self.pods}
+        return {index: pod for index, pod in indices.items() if index is not None}
 
     @property
     def first(self) -> Object | None:
         """The pod of index 0, which drives."""
-        return next((pod for pod in self.pods if pod["metadata"]["labels"][INDEX_LABEL] == "0"), None)
+        return self.by_index.get(0)
+
+    @property
+    def running(self) -> int:
+        """How many trainers run."""
+        return sum(stage_of(pod) == "Running" for pod in self.pods)
+
+    @property
+    def staying(self) -> int:
+        """How many trainers run in pods that nobody has deleted."""
+        return sum(stage_of(pod) == "Running" and not is_leaving(pod) for pod in self.pods)
 
     def lost_since(self, pod: Object) -> datetime | None:
         """Since when the node of a pod is lost; None when it is not."""
@@ -37,5 +57,6 @@ class World:
     @cached_property
     def silent(self) -> float | None:
         """For how many seconds nobody has said why a pod does not begin; None when there is none such."""
-        since = [moment for pod in self.pods if (moment := silent_since(pod))]
-        return (self.now - min(map(moment_of, since))).total_seconds() if since else None
+        since = [silent_since(pod) for pod in self.pods]
+        moments = [moment_of(moment) for moment in since if moment]
+        return (self.now - min(moments)).total_seconds() if moments else None

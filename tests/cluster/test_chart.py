@@ -14,11 +14,12 @@ from tests.bed.chart import CHART
 from tests.bed.kubectl import kubectl
 from tests.conftest import manifest
 from trainyard_operator.api import ApiError
+from trainyard_operator.identity import INDEX_LABEL, JOB_LABEL, group_of
 from trainyard_operator.informer import Informer
 from trainyard_operator.leader import Leader
 from trainyard_operator.progress import Progress, RefusedError, Server
 from trainyard_operator.reconcile import JOBS, Reconciler
-from trainyard_operator.render import INDEX_LABEL, Settings
+from trainyard_operator.render import Settings
 from trainyard_operator.tls import OwnSecret
 
 
@@ -205,19 +206,21 @@ def test_the_operator_may_do_what_it_does_and_nothing_more(gang: Any) -> None:
     with contextlib.suppress(ApiError):  # it is changed under its hands, each time
         OwnSecret(api, "system", "own", "host").current()  # type: ignore[arg-type]
     with contextlib.suppress(RefusedError):
-        Server(api, None, None, threading.Event())._pod_of("Bearer x", "10.0.0.1")  # type: ignore[arg-type]
+        Server(api, None, None, None, threading.Event())._pod_of("Bearer x", "10.0.0.1")  # type: ignore[arg-type]
     settings = Settings("trainer", "https://operator", "CA", gang=gang)
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     spec["workers"] = {"count": 2}  # with a Service
     found = manifest(**spec, ttlSecondsAfterFinished=0)
     found["metadata"] = {"name": "job", "namespace": "team", "uid": "1", "generation": 1}
-    pods, jobs = Informer(api, "", print, lambda _: "1"), Informer(api, "", print)  # type: ignore[arg-type]
+    pods, jobs = Informer(api, "", print, group_of), Informer(api, "", print)  # type: ignore[arg-type]
     jobs.objects["team/job"] = found
     reconciler = Reconciler(api, settings, jobs, pods, Informer(api, "", print), Progress(print))  # type: ignore[arg-type]
     reconciler.reconcile("team/job")
+    labels = {JOB_LABEL: "job", INDEX_LABEL: "0"}
+    owners = [{"uid": "1", "controller": True}]
     pod = {
-        "metadata": {"name": "job-0", "namespace": "team", "uid": "2", "labels": {INDEX_LABEL: "0"}},
-        "spec": {"containers": [{}]},
+        "metadata": {"name": "job-0", "namespace": "team", "uid": "2", "labels": labels, "ownerReferences": owners},
+        "spec": {"containers": [{"name": "trainer"}]},
     }
     for status in ({"phase": "Failed"}, {"phase": "Succeeded"}):
         pods._take({**pod, "status": status}, gone=False)

@@ -6,7 +6,8 @@ from typing import Any
 from tests.conftest import manifest
 from trainyard.spec.manifest import validate
 from trainyard.spec.model import TrainerJob
-from trainyard_operator.render import Owner, Settings
+from trainyard_operator.identity import Owner
+from trainyard_operator.render import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Owner("team", "job", "uid-1")

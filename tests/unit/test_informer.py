@@ -17,6 +17,7 @@ from trainyard_operator import api as api_module
 from trainyard_operator import informer as informer_module
 from trainyard_operator import reconcile as reconcile_module
 from trainyard_operator.api import Api, ApiError
+from trainyard_operator.identity import INDEX_LABEL, JOB_LABEL, group_of
 from trainyard_operator.informer import Informer
 from trainyard_operator.progress import Progress
 from trainyard_operator.progress import Server as ProgressServer
@@ -100,6 +101,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made.over.set()
     made.http.shutdown()
     made.http.server_close()
+
+
+OWNED = [{"uid": "1", "controller": True}]
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -207,7 +211,7 @@ def reconciler(server: Server) -> Reconciler:
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     found = manifest(**spec)
     found["metadata"] = {"name": "job", "namespace": "team", "uid": "1", "generation": 1}
-    jobs, pods, nodes = (Informer(server.api, "", lambda _: None, index) for index in (None, lambda _: "1", None))
+    jobs, pods, nodes = (Informer(server.api, "", lambda _: None, index) for index in (None, group_of, None))
     jobs.objects["team/job"] = found
     settings = Settings("trainer", "https://operator", "CA")
     return Reconciler(server.api, settings, jobs, pods, nodes, Progress(lambda _: None))
@@ -244,12 +248,29 @@ def test_a_pod_of_the_name_that_is_ours_or_goes_is_not_to_be_deleted(
         return lambda answer: answer.say(200, {"items": items, "metadata": {"resourceVersion": "7"}})
 
     server.writes = {"POST pods": [409, 409, 409]}
-    server.lists = [there(ownerReferences=[{"uid": "1", "controller": True}]), there(deletionTimestamp="now")]
+    server.lists = [
+        there(ownerReferences=OWNED, labels={JOB_LABEL: "job", INDEX_LABEL: "0"}),
+        there(deletionTimestamp="now"),
+    ]
     one = reconciler(server)
     assert one.reconcile("team/job") is None, "our own, which the informer does not know yet"
     one.reconcile("team/job")
     one.reconcile("team/job")
     assert "still saving and going" in said(server)["message"]
+
+
+def test_pod_without_its_labels_is_named_with_the_fix(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile_module, "_REFUSED_SECONDS", 0.0)
+    items = [{"metadata": {**pod("job-0")["metadata"], "ownerReferences": OWNED, "labels": {JOB_LABEL: "job"}}}]
+    server.writes = {"POST pods": [409, 409]}
+    server.lists = [lambda answer: answer.say(200, {"items": items, "metadata": {"resourceVersion": "7"}})]
+    one = reconciler(server)
+    one.reconcile("team/job")
+    one.reconcile("team/job")
+    assert (
+        said(server)["message"]
+        == "the pod job-0 has lost the labels that the operator gave it: kubectl delete pod job-0"
+    )
 
 
 def said(server: Server) -> dict[str, Any]:
@@ -288,7 +309,8 @@ def test_an_answer_that_is_no_json_is_an_error_like_another(server: Server) -> N
 
 def test_only_the_operator_that_leads_takes_reports(server: Server) -> None:
     leads, told = threading.Event(), []
-    app = ProgressServer(server.api, Informer(server.api, "", lambda _: None), Progress(lambda _: None), leads)
+    jobs, pods = (Informer(server.api, "", lambda _: None) for _ in range(2))
+    app = ProgressServer(server.api, jobs, pods, Progress(lambda _: None), leads)
     asked = {"PATH_INFO": "/apis/trainyard.dev/v1alpha1/namespaces/a/trainerjobs/b/progress", "REQUEST_METHOD": "POST"}
     for _ in range(2):
         app(asked, lambda status, _: told.append(status))

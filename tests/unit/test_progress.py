@@ -68,7 +68,7 @@ class Reviews:
 def test_who_has_no_token_of_ours_cannot_make_the_api_server_review_one_after_the_other() -> None:
     api, leads, told = Reviews(), threading.Event(), []
     leads.set()
-    app = Server(api, Informer(api, "", print), Progress(print), leads)  # type: ignore[arg-type]
+    app = Server(api, Informer(api, "", print), Informer(api, "", print), Progress(print), leads)  # type: ignore[arg-type]
     for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2"):
         asked = {
             "PATH_INFO": "/apis/trainyard.dev/v1alpha1/namespaces/a/trainerjobs/b/progress", "REQUEST_METHOD": "POST",

@@ -7,10 +7,11 @@ import pytest
 
 from tests.conftest import manifest
 from tests.unit.jobs import OWNER, SETTINGS, SPEC, job
+from trainyard_operator.identity import INDEX_LABEL, JOB_LABEL, SPEC_ANNOTATION, group_of
 from trainyard_operator.informer import Informer
 from trainyard_operator.progress import Progress
 from trainyard_operator.reconcile import Reconciler
-from trainyard_operator.render import INDEX_LABEL, SPEC_ANNOTATION, Settings, spec_digest
+from trainyard_operator.render import Settings, spec_digest
 
 Object = dict[str, Any]
 
@@ -55,7 +56,7 @@ def cluster() -> Cluster:
 def operator(cluster: Cluster, settings: Settings = SETTINGS) -> Reconciler:
     """An operator that has just started, with the job in its informer."""
     jobs, nodes = Informer(cluster, "", print), Informer(cluster, "", print)  # type: ignore[arg-type]
-    pods = Informer(cluster, "", print, lambda _: OWNER.uid)  # type: ignore[arg-type]
+    pods = Informer(cluster, "", print, group_of)  # type: ignore[arg-type]
     found = manifest(**SPEC)
     found["metadata"] = {"name": OWNER.name, "namespace": OWNER.namespace, "uid": OWNER.uid, "generation": 1}
     jobs.objects["team/job"] = found
@@ -66,7 +67,8 @@ def run(one: Reconciler, *indices: int, digest: str = "") -> None:
     """Have pods of the job run."""
     for index in indices:
         meta = {
-            "name": OWNER.pod(index), "namespace": "team", "uid": f"pod-{index}", "labels": {INDEX_LABEL: str(index)},
+            "name": OWNER.pod(index), "namespace": "team", "uid": f"pod-{index}",
+            "labels": {JOB_LABEL: OWNER.name, INDEX_LABEL: str(index)},
             "annotations": {SPEC_ANNOTATION: digest or spec_digest(job())}, "ownerReferences": [OWNER.reference],
         }  # fmt: skip
         one._pods._take({"metadata": meta, "spec": {"containers": [{}]}, "status": {"phase": "Running"}}, gone=False)

@@ -70,6 +70,15 @@ class Columns(Part):
     """Time that is left: 2m3s."""
 
 
+class LastEnd(Part):
+    """How a pod ended that made the newest fault, and how often in a row."""
+
+    kind: Line
+    """What the end was like."""
+    times: Int
+    """How many faults in a row were like it, with nothing committed between; the third fails the job."""
+
+
 class Status(Part):
     """What the operator observed."""
 
@@ -125,6 +134,8 @@ class Status(Part):
     """Faults in a row with no checkpoint committed between them: each waits longer than the one before."""
     restarted_from: Word | None = None
     """The newest checkpoint at the last fault."""
+    last_end: LastEnd | None = None
+    """How the pod of the newest fault ended, where the pod alone tells it."""
     handled: Annotated[list[Word], Field(max_length=64)] | None = None
     """Pods (by uid) whose end has been counted."""
     active_seconds: Int | None = None
