@@ -58,8 +58,16 @@ def catalogue_text() -> str:
     return text()
 
 
+def library_text() -> str:
+    """What the installed transformers takes beside TrainingArguments."""
+    from trainyard.train.library import text
+
+    return text()
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "jobs/trainyard/spec/training_arguments.json": catalogue_text,
+    "jobs/trainyard/spec/library.json": library_text,
     "docs/manifest.md": manifest_page,
     "docs/manifest.schema.json": lambda: json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n",
     "charts/trainyard/files/trainerjob.crd.yaml": crd_text,

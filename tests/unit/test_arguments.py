@@ -2,7 +2,8 @@
 
 import pytest
 
-from trainyard.spec.arguments import REMOVED, check
+from trainyard.spec.answers import REMOVED
+from trainyard.spec.arguments import check
 from trainyard.spec.catalogue import arguments
 
 QUICK_TOUR = {
@@ -60,17 +61,83 @@ def test_a_v4_tutorial_is_answered_with_the_successors() -> None:
 
 def test_no_successor_is_itself_unknown() -> None:
     assert not set(REMOVED) & set(arguments())
-    for name in (
-        "eval_strategy",
-        "use_cpu",
-        "optim",
-        "include_for_metrics",
-        "hub_token",
-        "hub_model_id",
-        "warmup_steps",
-        "debug",
-    ):
-        assert name in arguments()
+    written = [removed.write.partition(":")[0] for removed in REMOVED.values() if removed.write]
+    assert set(written) <= set(arguments())
+    assert {removed.successor for removed in REMOVED.values() if removed.successor} <= set(arguments())
+
+
+LECTURE = {
+    "output_dir": "./out",
+    "overwrite_output_dir": True,
+    "do_train": True,
+    "do_eval": True,
+    "evaluation_strategy": "steps",
+    "eval_steps": 50,
+    "save_steps": 100,
+    "load_best_model_at_end": True,
+    "logging_dir": "./logs",
+    "warmup_ratio": 0.1,
+    "fp16": False,
+    "group_by_length": False,
+}
+
+
+def test_lectures_block_is_answered_line_by_line() -> None:
+    """What is harmless is taken, and one mistake is not answered at a second line."""
+    told = answers(LECTURE)
+    assert told == {
+        "output_dir": "set by trainyard: where a run is kept follows from spec.storage.uri and metadata.name. Remove it",
+        "overwrite_output_dir": "transformers 5 removed it; remove it here: spec.resume decides: Never starts from scratch",
+        "evaluation_strategy": "transformers 5 removed it; write eval_strategy: steps",
+        "logging_dir": "transformers 5 removed it; remove it here: TensorBoard's folder is the environment variable "
+        "TENSORBOARD_LOGGING_DIR; metrics.jsonl and curves are written in any case",
+        "warmup_ratio": "transformers 5 removed it; write warmup_steps: 0.1 (below 1 it is a ratio)",
+        "group_by_length": "transformers 5 removed it; remove it here: without it, it is off",
+    }
+    mended = {name: value for name, value in LECTURE.items() if name not in told}
+    assert answers({**mended, "eval_strategy": "steps", "warmup_steps": 0.1}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "off", "on"),
+    [
+        ("group_by_length", False, "write train_sampling_strategy: group_by_length"),
+        ("adafactor", False, "write optim: adafactor"),
+        ("evaluate_during_training", False, "write eval_strategy: steps"),
+        ("include_inputs_for_metrics", False, "write include_for_metrics: [inputs]"),
+        ("tpu_metrics_debug", False, "write debug: tpu_metrics_debug"),
+        ("no_cuda", False, "write use_cpu: true"),
+        ("split_batches", False, "write accelerator_config: {split_batches: true}"),
+        ("torchdynamo", None, "write torch_compile_backend: true"),
+        ("warmup_ratio", 0.0, "write warmup_steps: true"),
+    ],
+)
+def test_removed_argument_that_is_off_is_removed(name: str, off: object, on: str) -> None:
+    assert answers({name: off}) == {name: "transformers 5 removed it; remove it here: without it, it is off"}
+    assert on in answers({name: True})[name]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"do_train": True},
+        {"do_predict": False},
+        {"local_rank": -1},
+        {"ddp_backend": None},
+        {"resume_from_checkpoint": None},
+        {"fsdp": ""},
+        {"deepspeed": None},
+        {"ignore_data_skip": False},
+        {"hub_token": None},
+        {"push_to_hub": False},
+        {"save_only_model": False},
+        {"do_eval": True, "eval_steps": 10},
+        {"do_eval": True, "load_best_model_at_end": True, "save_strategy": "epoch"},
+    ],
+    ids=lambda values: "+".join(values),
+)
+def test_harmless_value_is_no_mistake(values: dict[str, object]) -> None:
+    assert answers(values) == {}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +150,9 @@ def test_no_successor_is_itself_unknown() -> None:
         ({"fp16": True, "bf16": True}, "exclude each other"),
         ({"load_best_model_at_end": True}, "needs evaluations"),
         ({"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "steps"}, "same value"),
-        ({"eval_steps": 10, "do_eval": True}, "add eval_strategy: steps"),
+        ({"eval_steps": 10}, "add eval_strategy: steps"),
+        ({"do_train": False}, "always trains"),
+        ({"parallelism_config": {"tp_size": 2}}, "not supported"),
         ({"gradient_checkpointing": True, "activation_checkpointing": True}, "keep one"),
         ({"save_only_model": True}, "nothing can be resumed"),
         ({"max_steps": 0}, "train nothing"),
@@ -104,16 +173,7 @@ def test_what_cannot_work_is_told_why(values: dict[str, object], message: str) -
 
 
 def test_a_default_written_out_is_no_mistake() -> None:
-    owned = {"output_dir", "local_rank", "ddp_backend", "resume_from_checkpoint", "deepspeed", "fsdp", "fsdp_config"}
-    quiet = owned | {
-        "save_on_each_node",
-        "do_train",
-        "do_predict",
-        "disable_tqdm",
-        "restore_callback_states_from_checkpoint",
-        "ignore_data_skip",
-        "hub_token",
-    }
+    quiet = {"do_train", "restore_callback_states_from_checkpoint"}  # their defaults are not what happens here
     values = {name: argument.default for name, argument in arguments().items() if name not in quiet}
     assert answers(values) == {}
 

@@ -1,105 +1,99 @@
 """Checks spec.trainingArguments against the catalogue, without transformers.
 
-Three kinds of answer: an unknown name gets the nearest known one, a name of transformers 4 gets its
-successor, and an argument that cannot work here gets the reason. Nothing is ignored silently.
+Each name is looked at alone (`answers`, and the table of values here), then those that must fit together
+(`combinations`), then the blocks that hold names of their own (`optimisation`). Nothing is ignored silently.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from trainyard.spec import combinations, optimisation
+from trainyard.spec.answers import OWNED, REMOVED, answer
 from trainyard.spec.catalogue import Argument, arguments
 
-REMOVED = {
-    "evaluation_strategy": "write eval_strategy",
-    "logging_dir": "TensorBoard's folder is the environment variable TENSORBOARD_LOGGING_DIR; "
-    "metrics.jsonl and curves are written in any case",
-    "group_by_length": "write train_sampling_strategy: group_by_length",
-    "warmup_ratio": "write warmup_steps; below 1 it is a ratio (warmup_ratio: 0.1 is warmup_steps: 0.1)",
-    "per_gpu_train_batch_size": "write per_device_train_batch_size",
-    "per_gpu_eval_batch_size": "write per_device_eval_batch_size",
-    "no_cuda": "write use_cpu",
-    "use_mps_device": "remove it: MPS is used where it is; write use_cpu: true to avoid it",
-    "adafactor": "write optim: adafactor",
-    "fsdp_min_num_params": "write min_num_params under spec.strategy.fsdp.config",
-    "fsdp_transformer_layer_cls_to_wrap": "write transformer_layer_cls_to_wrap under spec.strategy.fsdp.config",
-    "include_inputs_for_metrics": "write include_for_metrics: [inputs]",
-    "include_tokens_per_second": "write include_num_input_tokens_seen; tokens/s is shown in any case",
-    "push_to_hub_token": "write hub_token, by a Secret",
-    "push_to_hub_model_id": "write hub_model_id",
-    "push_to_hub_organization": "write hub_model_id: <organization>/<model>",
-    "tpu_num_cores": "set the environment variable TPU_NUM_CORES",
-    "tpu_metrics_debug": "write debug: tpu_metrics_debug",
-    "overwrite_output_dir": "remove it: spec.resume decides (Never starts anew)",
-    "save_safetensors": "remove it: weights are always safetensors",
-    "fp16_backend": "remove it: there is one implementation left",
-    "half_precision_backend": "remove it: there is one implementation left",
-    "fp16_opt_level": "remove it: Apex is gone; fp16: true is enough",
-    "jit_mode_eval": "remove it",
-    "torchdynamo": "write torch_compile_backend",
-    "past_index": "remove it",
-    "mp_parameters": "remove it",
-    "ray_scope": "remove it",
-    "use_legacy_prediction_loop": "remove it",
-    "use_ipex": "remove it",
-    "evaluate_during_training": "write eval_strategy: steps",
-    "dispatch_batches": "write accelerator_config: {dispatch_batches: …}",
-    "split_batches": "write accelerator_config: {split_batches: …}",
-}
-"""Arguments of transformers 4 that version 5 no longer knows, and what to write."""
-
-_OWNED = {
-    "output_dir": "where a run is kept follows from spec.storage.uri and metadata.name",
-    "local_rank": "the launcher sets each process's rank",
-    "ddp_backend": "the backend follows from the hardware: nccl with GPUs, gloo without",
-    "resume_from_checkpoint": "the newest committed checkpoint is found by itself; spec.resume decides if it is used",
-    "deepspeed": "write spec.strategy: {deepspeed: {zeroStage: 2, config: …}}",
-    "fsdp": "write spec.strategy: {fsdp: {}}",
-    "fsdp_config": "write spec.strategy: {fsdp: {config: …}}",
-    "save_on_each_node": "each node uploads what its own processes write",
-    "do_train": "a TrainerJob always trains",
-    "do_predict": "use `trainyard predict` on the finished model",
-    "disable_tqdm": "the progress bar is the launcher's; it is off by itself when the output is not a terminal",
-    "restore_callback_states_from_checkpoint": "callbacks are restored with the checkpoint",
-    "ignore_data_skip": "a resumed run sees the samples that the unbroken one would have seen",
-}
-_CANNOT_WORK = {
-    "enable_jit_checkpoint": "it needs signal handlers of its own in the main thread; here SIGTERM already saves a "
-    "checkpoint before it ends",
-    "push_to_hub": "training processes hold no hub token; upload the result with `hf upload <repository> <run>/final`",
-    "auto_find_batch_size": "it changes the global batch in the middle of a run, so a resumed run would not equal the "
-    "unbroken one; `trainyard plan` shows an estimate of the memory",
-}
+Mistake = tuple[tuple[str, ...], str]
+"""A path inside trainingArguments, and what is wrong there with the fix."""
 
 
-_LEAST = {
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "max_steps": -1,
-    "learning_rate": 0,
-    "warmup_steps": 0,
-    "weight_decay": 0,
-    "seed": 0,
-    "dataloader_num_workers": 0,
+@dataclass(frozen=True)
+class Bound:
+    """The numbers that an argument may be."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def broken(self, number: float) -> str | None:
+        """What is wrong with a number; None where nothing is."""
+        if self.least is not None and number < self.least:
+            return f"is too small; {_plain(self.least)} is the least"
+        if self.above is not None and number <= self.above:
+            return f"is too small; write a number above {_plain(self.above)}"
+        if self.most is not None and number > self.most:
+            return f"is too large; {_plain(self.most)} is the most"
+        if self.below is not None and number >= self.below:
+            return f"is too large; write a number below {_plain(self.below)}"
+        return None
+
+
+_NOT_NEGATIVE, _POSITIVE, _ONE_OR_MORE = Bound(least=0), Bound(above=0), Bound(least=1)
+_SEED = Bound(least=0, most=2**32 - 1)  # numpy.random.seed
+
+BOUNDS: dict[str, Bound] = {
+    "per_device_train_batch_size": _ONE_OR_MORE,
+    "per_device_eval_batch_size": _ONE_OR_MORE,
+    "gradient_accumulation_steps": _ONE_OR_MORE,
+    "eval_accumulation_steps": _ONE_OR_MORE,
+    "save_total_limit": _ONE_OR_MORE,
+    "torch_empty_cache_steps": _ONE_OR_MORE,
+    "dataloader_prefetch_factor": _ONE_OR_MORE,
+    "ddp_timeout": _ONE_OR_MORE,
+    "max_steps": Bound(least=-1),
+    "num_train_epochs": _POSITIVE,
+    "save_steps": _POSITIVE,
+    "logging_steps": _POSITIVE,
+    "eval_steps": _POSITIVE,
+    "eval_delay": _NOT_NEGATIVE,
+    "learning_rate": _NOT_NEGATIVE,
+    "warmup_steps": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "adam_epsilon": _NOT_NEGATIVE,
+    "adam_beta1": Bound(least=0, below=1),
+    "adam_beta2": Bound(least=0, below=1),
+    "max_grad_norm": _NOT_NEGATIVE,
+    "label_smoothing_factor": Bound(least=0, most=1),
+    "seed": _SEED,
+    "data_seed": _SEED,
+    "dataloader_num_workers": _NOT_NEGATIVE,
 }
-_POSITIVE = ("num_train_epochs", "save_steps", "logging_steps", "eval_steps")
+"""What transformers, torch or the arithmetic of a run refuses, by argument."""
+
 _STEPS = ("save_steps", "logging_steps", "eval_steps")
-_MOST = 1e18
+_MOST_INTEGER = 1e18
 
 
-def check(values: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+def check(values: dict[str, Any]) -> Iterator[Mistake]:
     """Every mistake in a trainingArguments block, as (path inside the block, message)."""
+    sound: dict[str, Any] = {}
     for name, value in values.items():
-        if message := _check_one(name, value):
+        message = _alone(name, value)
+        if message is not None:
             yield (name,), message
-    known = {name: value for name, value in values.items() if name in arguments()}
-    whole = {name: argument.default for name, argument in arguments().items()} | known
-    for names, applies, message in _SETS:
-        if applies(whole):
-            written = [name for name in names if name in known]
-            if written:
-                yield (written[0],), message
+        elif name not in OWNED:
+            sound[name] = _normalised(arguments()[name], value)
+    # A name of transformers 4 counts as its successor, so that one mistake is not answered twice.
+    meant = {
+        removed.successor: values[name] for name, removed in REMOVED.items() if removed.successor and name in values
+    }
+    known = {name: value for name, value in meant.items() if not _wrong_value(arguments()[name], value)}
+    broken = values.keys() - sound.keys()
+    for conflict in combinations.check({**known, **sound}):
+        if not conflict.reads & broken:
+            yield (conflict.name,), conflict.message
+    yield from optimisation.check(sound)
 
 
 def normalised(values: dict[str, Any]) -> dict[str, Any]:
@@ -112,49 +106,67 @@ def _normalised(argument: Argument, value: Any) -> Any:
         return "no"
     if isinstance(value, float) and value.is_integer() and "float" not in argument.types and "int" in argument.types:
         return int(value)
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and "int" not in argument.types
-        and argument.types[0] == "float"
-    ):
-        # `save_steps: 50` is declared as a float because a ratio is allowed; transformers keeps an int as it is.
-        return value
     return value
 
 
-def _check_one(name: str, value: Any) -> str | None:
-    if name in REMOVED:
-        return f"transformers 5 removed it; {REMOVED[name]}"
+def _alone(name: str, value: Any) -> str | None:
+    """What is wrong with an argument whatever the others say; None where nothing is."""
+    message = answer(name, value)
+    if message is not None or name in REMOVED:
+        return message
     if name not in arguments():
         near = difflib.get_close_matches(name, [*arguments(), *REMOVED], n=1, cutoff=0.6)
         hint = f"Did you mean {near[0]}?" if near else "`trainyard explain trainingArguments` lists all."
         return f"unknown argument. {hint}"
-    if name in _OWNED:
-        return f"set by trainyard: {_OWNED[name]}. Remove it"
-    if name in _CANNOT_WORK and value:
-        return f"cannot work here: {_CANNOT_WORK[name]}. Remove it"
-    if name == "hub_token":
-        return "a token in a manifest is readable by everyone who can read the job; remove it and revoke the token"
-    argument = arguments()[name]
+    if name in OWNED:
+        return None
+    return _wrong_value(arguments()[name], value)
+
+
+def _wrong_value(argument: Argument, value: Any) -> str | None:
     value = _normalised(argument, value)
-    if _kind(value) not in argument.types and not (_kind(value) == "int" and "float" in argument.types):
-        wanted = " or ".join(kind for kind in argument.types if kind != "null")
-        found = f"{_shown(value)} is {_article(_kind(value))}"
-        return f"{found}, but {_article(wanted)} is wanted{_quoted_number(value, argument)}"
-    if (least := _LEAST.get(name)) is not None and isinstance(value, int | float) and value < least:
-        return f"{_shown(value)} is too small; {least} is the least"
-    if name in _POSITIVE and isinstance(value, int | float) and value <= 0:
-        return f"{_shown(value)} is too small; write a number above 0"
-    if name in _STEPS and isinstance(value, float) and value > 1 and not value.is_integer():
-        return f"{_shown(value)} is no whole number of steps; below 1 it is a share of all of them"
-    if "int" in argument.types and isinstance(value, int | float) and abs(value) > _MOST:
-        return f"{_shown(value)} is too large"
-    if argument.choices and isinstance(value, str) and value not in argument.choices:
-        near = difflib.get_close_matches(value, argument.choices, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]}?" if near else ""
-        return f"{value!r} is none of {', '.join(argument.choices)}. {hint}".rstrip()
+    for rule in (_wrong_type, _out_of_bounds, _broken_steps, _too_large, _no_choice):
+        message = rule(argument, value)
+        if message is not None:
+            return message
     return None
+
+
+def _wrong_type(argument: Argument, value: Any) -> str | None:
+    kind = _kind(value)
+    if kind in argument.types or (kind == "int" and "float" in argument.types):
+        return None
+    wanted = " or ".join(kind for kind in argument.types if kind != "null")
+    found = f"{_shown(value)} is {_article(kind)}"
+    return f"{found}, but {_article(wanted)} is wanted{_quoted_number(value, argument)}"
+
+
+def _out_of_bounds(argument: Argument, value: Any) -> str | None:
+    bound = BOUNDS.get(argument.name)
+    if bound is None or not _is_number(value):
+        return None
+    broken = bound.broken(value)
+    return None if broken is None else f"{_shown(value)} {broken}"
+
+
+def _broken_steps(argument: Argument, value: Any) -> str | None:
+    if argument.name in _STEPS and isinstance(value, float) and value > 1 and not value.is_integer():
+        return f"{_shown(value)} is no whole number of steps; below 1 it is a share of all of them"
+    return None
+
+
+def _too_large(argument: Argument, value: Any) -> str | None:
+    if "int" in argument.types and _is_number(value) and abs(value) > _MOST_INTEGER:
+        return f"{_shown(value)} is too large"
+    return None
+
+
+def _no_choice(argument: Argument, value: Any) -> str | None:
+    if not argument.choices or not isinstance(value, str) or value in argument.choices:
+        return None
+    near = difflib.get_close_matches(value, argument.choices, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else ""
+    return f"{value!r} is none of {', '.join(argument.choices)}. {hint}".rstrip()
 
 
 def _quoted_number(value: Any, argument: Argument) -> str:
@@ -167,6 +179,10 @@ def _quoted_number(value: Any, argument: Argument) -> str:
     return ""
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _kind(value: Any) -> str:
     names = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
     return names.get(type(value), "null")
@@ -176,55 +192,10 @@ def _article(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
+def _plain(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() else str(number)
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "…"
-
-
-def _strategies_differ(a: dict[str, Any]) -> bool:
-    save, evaluate = _strategy(a["save_strategy"]), _strategy(a["eval_strategy"])
-    return bool(a["load_best_model_at_end"]) and save not in ("best", evaluate)
-
-
-def _strategy(value: Any) -> Any:
-    return "no" if value is False else value
-
-
-_SETS: list[tuple[tuple[str, ...], Callable[[dict[str, Any]], bool], str]] = [
-    (
-        ("fp16", "bf16"),
-        lambda a: bool(a["fp16"] and a["bf16"]),
-        "fp16 and bf16 exclude each other; keep bf16 where the GPU has it",
-    ),
-    (
-        ("activation_checkpointing", "gradient_checkpointing"),
-        lambda a: a["activation_checkpointing"] is not None and a["gradient_checkpointing"] is not None,
-        "gradient_checkpointing is the old name of activation_checkpointing; keep one",
-    ),
-    (
-        ("load_best_model_at_end", "eval_strategy"),
-        lambda a: bool(a["load_best_model_at_end"]) and _strategy(a["eval_strategy"]) == "no",
-        "load_best_model_at_end needs evaluations to compare: set eval_strategy to the value of save_strategy",
-    ),
-    (
-        ("load_best_model_at_end", "save_strategy", "eval_strategy"),
-        lambda a: _strategies_differ(a) and _strategy(a["eval_strategy"]) != "no",
-        "load_best_model_at_end needs the same value in save_strategy and eval_strategy, so that the best evaluated "
-        "step has a checkpoint",
-    ),
-    (
-        ("do_eval", "eval_steps"),
-        lambda a: a["eval_steps"] is not None and _strategy(a["eval_strategy"]) == "no",
-        "eval_steps does nothing while eval_strategy is `no`; add eval_strategy: steps",
-    ),
-    (
-        ("save_only_model",),
-        lambda a: bool(a["save_only_model"]),
-        "without optimizer and RNG state nothing can be resumed; remove it (the final model is saved alone anyway)",
-    ),
-    (
-        ("max_steps",),
-        lambda a: isinstance(a["max_steps"], int) and a["max_steps"] == 0,
-        "0 steps train nothing; write -1 for whole epochs or the number of steps",
-    ),
-]

@@ -45,6 +45,7 @@ def catalogue() -> dict[str, Any]:
     hints = typing.get_type_hints(TrainingArguments)
     for field in dataclasses.fields(TrainingArguments):
         kinds, choices = _types(hints[field.name])
+        choices = choices or list(field.metadata.get("choices", ()))
         doc = " ".join(str(field.metadata.get("help", "")).split())
         row = {"name": field.name, "types": sorted(kinds), "default": _default(field), "doc": doc}
         # An empty default (`debug: ""`) means that the enumeration is not the whole story.
