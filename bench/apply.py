@@ -15,12 +15,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import obstore
-
 from bench.cluster import MOUNT, Object, Place, place
 from bench.common import make_inputs, save, spread
 from tests.bed.kubectl import apply, kubectl
 from tests.cluster.conftest import claimed
+from trainyard.storage import segments
+from trainyard.storage.store import Store
 
 STEPS = 10
 ARGUMENTS = {
@@ -36,7 +36,9 @@ def ours(where: Place, name: str) -> tuple[float, float, float]:
     _wait(where, f"trainerjob/{name}", "Complete")
     complete = time.monotonic() - started
     path = f"{where.namespace}/{name}/metrics.jsonl"
-    rows = [json.loads(line) for line in bytes(obstore.get(where.s3.store("runs"), path).bytes()).splitlines()]
+    backend = where.s3.store("runs")
+    text = segments.read(Store("s3://runs", "s3", backend, (backend, backend)), path)
+    rows = [json.loads(line) for line in text.splitlines()]
     steps = [row["time"] - wall for row in rows if "loss" in row]
     kubectl("--namespace", where.namespace, "delete", "trainerjob", name)
     return steps[0], complete, complete - steps[-1]

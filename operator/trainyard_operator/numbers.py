@@ -32,7 +32,7 @@ def numbers(job: TrainerJob, owner: Owner, before: Object, world: World) -> Obje
     report = world.progress
     if report:
         status.pop("estimatedRemainingSeconds", None)
-        status |= _goodput(before, world) | _place(world) | _words(world)
+        status |= _place(world) | _words(world)
     measured = _measured(world)
     if measured:
         status["metrics"] = measured
@@ -45,20 +45,8 @@ def active_seconds(status: Object, now: datetime) -> float:
     return float(status.get("activeSeconds", 0)) + since
 
 
-def _goodput(before: Object, world: World) -> Object:
-    """The share of the active time that went into steps which counted, in percent."""
-    report = world.progress
-    if not report.get("step_seconds") or "step" not in report or "startTime" not in before:
-        return {}
-    elapsed = active_seconds(before, world.now)
-    if elapsed <= 0:
-        return {}
-    share = min(100.0, 100 * report["step"] * report["step_seconds"] / elapsed)
-    return {"goodputPercentage": round(share)}
-
-
 def _place(world: World) -> Object:
-    """How far the training is: step, progress, time that is left, and loss."""
+    """How far the training is: step, progress, time that is left, loss and goodput."""
     report = world.progress
     place: Object = {}
     if "step" in report and report.get("total"):
@@ -67,7 +55,10 @@ def _place(world: World) -> Object:
     if report.get("eta") is not None:
         place["estimatedRemainingSeconds"] = report["eta"]
     if "loss" in report:
-        place["loss"] = f"{report['loss']:.4g}"
+        loss = report["loss"]
+        place["loss"] = "nan" if loss is None else f"{loss:.4g}"  # JSON has neither NaN nor infinity
+    if "goodput_share" in report:
+        place["goodputPercentage"] = round(100 * report["goodput_share"])
     return place
 
 

@@ -30,7 +30,8 @@ _STRANGER_SECONDS = 1.0
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("step", "total", "attempt", "reached"), int),
     "free": bool,
-    **dict.fromkeys(("loss", "step_seconds"), (int, float)),
+    **dict.fromkeys(("step_seconds", "eta_seconds", "goodput_share"), (int, float)),
+    "loss": (int, float, type(None)),
     **dict.fromkeys(("checkpoint", "phase", "resumed", "cause", "complete"), (str, type(None))),
 }
 """What the parts of a report are that the operator works with."""
@@ -54,8 +55,6 @@ class Progress:
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
         self._reports: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._speed: dict[str, tuple[int, float, int]] = {}
-        """By job: the attempt that its speed is of, and from which moment and step it counts."""
 
     def get(self, key: str, uid: str) -> dict[str, Any]:
         """The newest numbers of a job; empty before the first report."""
@@ -65,7 +64,6 @@ class Progress:
     def forget(self, key: str) -> None:
         """The job is gone."""
         self._reports.pop(key, None)
-        self._speed.pop(key, None)
 
     def take(self, key: str, uid: str, report: Object) -> None:
         """Keep a report, in Kubeflow's words or with ours beside them."""
@@ -82,16 +80,12 @@ class Progress:
         if newer and "step" not in values:  # of a driver that has only begun
             values["step"] = CheckpointId.step_of(values.get("resumed"))
         # Rank 0 may be on another node than the driver: each tells its part.
+        eta = values.pop("eta_seconds", None)
         values = {**known, **values, "reached": reached}
-        step, total = values.get("step"), values.get("total")
-        if isinstance(step, int) and isinstance(total, int):
-            attempt = values.get("attempt", 0)
-            of, start, first = self._speed.get(key, (-1, 0.0, 0))
-            if of != attempt or step < first or values.get("phase") == "restarting":
-                self._speed[key] = (attempt, time.monotonic(), step)
-                values.pop("eta", None)
-            elif step > first:
-                values["eta"] = int((time.monotonic() - start) / (step - first) * (total - step))
+        if newer or values.get("phase") == "restarting":  # the estimate was of the attempt before
+            values.pop("eta", None)
+        if eta is not None:
+            values["eta"] = int(eta)
         now, place = time.time(), [values.get(name) for name in ("attempt", "step")]
         if not known or place != [known.get(name) for name in ("attempt", "step")]:
             values["moved"] = now
@@ -202,5 +196,8 @@ def _from_kubeflow(status: Object) -> dict[str, Any]:
         except (KeyError, TypeError, ValueError):
             continue
     named = {"current_step": "step", "total_steps": "total"}
-    told = {ours: int(values[theirs]) for theirs, ours in named.items() if theirs in values}
+    told: dict[str, float] = {ours: int(values[theirs]) for theirs, ours in named.items() if theirs in values}
+    left = status.get("estimatedRemainingSeconds")
+    if isinstance(left, int | float):
+        told["eta_seconds"] = left
     return {**values, **told, "phase": "training"}

@@ -10,6 +10,8 @@ import obstore
 from tests.bed.kubectl import kubectl, read
 from tests.bed.s3 import S3Server
 from trainyard.spec.model import API_VERSION
+from trainyard.storage import segments
+from trainyard.storage.store import Store
 
 Job = Callable[..., dict[str, Any]]
 ARGUMENTS = {
@@ -52,7 +54,8 @@ def status_of(namespace: str, name: str = "job") -> dict[str, Any]:
 def losses(s3: S3Server, run: str) -> dict[int, float]:
     """Loss of each logged step, from the metrics.jsonl of a run (bucket/path)."""
     bucket, _, path = run.partition("/")
-    text = bytes(obstore.get(s3.store(bucket), f"{path}/metrics.jsonl").bytes()).decode()
+    backend = s3.store(bucket)
+    text = segments.read(Store(f"s3://{bucket}", "s3", backend, (backend, backend)), f"{path}/metrics.jsonl").decode()
     rows = [json.loads(line) for line in text.splitlines()]
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
 

@@ -21,7 +21,7 @@ def test_what_passed_before_this_process_began_is_start_up_and_restore(monkeypat
     for name in ("begun", "restore"):  # of this process: set back at the end
         monkeypatch.setattr(Clock, name, getattr(Clock, name))
     saving: Any = SimpleNamespace(totals=Totals())
-    log: Any = SimpleNamespace(lost_steps=0, lost_seconds=0.0)
+    log: Any = SimpleNamespace(lost_steps=0, lost_seconds=0.0, counting=[])
     Clock.start(time.time() - 100, restoring=40)
     split = GoodputCallback(saving, log, 2).split()
     assert split["restore"] == 40

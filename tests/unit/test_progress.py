@@ -1,9 +1,13 @@
 """What ranks report, and who is listened to."""
 
 import io
+import json
 import threading
 from typing import Any
 
+import pytest
+
+from trainyard.launch.reporter import Reporter
 from trainyard_operator.informer import Informer
 from trainyard_operator.progress import Progress, Server
 
@@ -78,3 +82,47 @@ def test_who_has_no_token_of_ours_cannot_make_the_api_server_review_one_after_th
         app(asked, lambda status, _: told.append(status[:3]))
     assert told == ["401", "429", "401"]
     assert api.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("report", "eta"),
+    [
+        ({"trainyard": {"attempt": 2, "step": 52, "total": 100, "eta_seconds": 420.0}}, 420),
+        ({"trainyard": {"attempt": 2, "step": 52, "total": 100}}, None),
+        ({"trainyard": {"attempt": 2, "phase": "restarting"}}, None),
+        (
+            {"trainerStatus": {"estimatedRemainingSeconds": 59, "metrics": [{"name": "current_step", "value": "52"}]}},
+            59,
+        ),
+    ],
+    ids=["of this attempt", "not known yet", "restarting", "unmodified Trainer"],
+)
+def test_eta_is_what_the_attempt_reports(report: dict[str, Any], eta: int | None) -> None:
+    progress = Progress(lambda _: None)
+    before = {"attempt": 1, "step": 50, "total": 100, "eta_seconds": 2977.0}
+    progress.take("team/job", "1", {"trainyard": before})
+    assert progress.get("team/job", "1")["eta"] == 2977
+    progress.take("team/job", "1", report)
+    assert progress.get("team/job", "1").get("eta") == eta
+
+
+@pytest.fixture
+def reporter(monkeypatch: pytest.MonkeyPatch) -> Reporter:
+    monkeypatch.delenv("KUBEFLOW_TRAINER_SERVER_URL", raising=False)
+    return Reporter()
+
+
+def test_report_stays_small_whatever_is_logged(reporter: Reporter) -> None:
+    for step in range(1000):
+        reporter.show({"event": "log", "step": step, "total": 1000, f"eval_at_{step}": 0.5, "eval_" + "x" * 900: 1.0})
+    reporter.show({"event": "final", "url": "u", "metrics": {}})
+    values = reporter._values
+    assert values["step"] == 999
+    assert "eval_at_999" in values
+    assert len(json.dumps(values)) < 4096
+
+
+def test_estimate_of_an_earlier_attempt_is_not_reported(reporter: Reporter) -> None:
+    reporter.show({"event": "step", "step": 50, "total": 100, "eta_seconds": 60.0, "attempt": 1})
+    reporter.show({"event": "restart", "message": "killed", "plan": "at once"})
+    assert "eta_seconds" not in reporter._values

@@ -20,6 +20,7 @@ from trainyard.checkpoint.staging import Commit, Receipt, Run, Ticket, Tickets
 from trainyard.checkpoint.transfer import AT_ONCE, upload
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
+from trainyard.storage.segments import GrowingFile
 from trainyard.storage.store import Store
 
 Tell = Callable[[dict[str, Any]], None]
@@ -73,6 +74,15 @@ class Uploader:
     _at_once: int = AT_ONCE
     """Fewer after each failure: on a narrow way many parts beside each other would all miss their deadline."""
     _retry_at: float = 0.0
+    _metrics_file: Path | None = None
+    _metrics: GrowingFile = field(default_factory=lambda: GrowingFile(layout.METRICS, durable=True))
+    """The copy of that file in storage."""
+
+    def copy_metrics(self, store: Store, file: Path) -> None:
+        """Have in storage what an attempt's metrics.jsonl holds now. Raises StorageError, OSError without a file."""
+        if file != self._metrics_file:
+            self._metrics, self._metrics_file = GrowingFile(layout.METRICS, durable=True), file
+        self._metrics.copy(store, file)
 
     def try_now(self) -> None:
         """End the pause after a failure: from now on somebody waits."""
@@ -127,7 +137,7 @@ class Uploader:
                 raise _GivenUpError("a newer attempt is claimed, and goes on from another one")
             metrics = ticket.commit.metrics_file if ticket.commit is not None else None
             if metrics is not None:
-                store.put_file(layout.METRICS, Path(metrics))
+                self.copy_metrics(store, Path(metrics))
             entries = upload(store, ticket.id.folder, files, self._at_once)
             if ticket.nodes > 1:
                 _check(store, ticket.id, entries)

@@ -8,6 +8,7 @@ from typing import Any
 from trainyard.cluster.jobs import condition, refused
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.errors import ManifestError, NotFoundError
+from trainyard.storage import segments
 from trainyard.storage.store import Store
 
 _PAUSE = 0.5
@@ -54,14 +55,11 @@ def now(kubectl: Kubectl, name: str, worker: int, tail: int | None) -> str | Non
 
 def stored(store: Store, worker: int) -> str:
     """The logs that a worker's pods left in the run's folder, the oldest first. Raises NotFoundError."""
-    paths = sorted(
-        entry.path
-        for entry in store.list("logs")
-        if (found := _AGENT_LOG.match(entry.path)) and int(found[1]) == worker
-    )
+    folder = f"logs/worker-{worker}"
+    paths = [entry.path for entry in store.list(folder) if _AGENT_LOG.match(entry.path)]
     if not paths:
         raise NotFoundError(f"{store.url('logs')} holds no logs of worker {worker}")
-    return "".join(store.get(path).decode(errors="replace") for path in paths)
+    return "".join(segments.read(store, path).decode(errors="replace") for path in paths)
 
 
 def _pod(kubectl: Kubectl, name: str, worker: int) -> dict[str, Any] | None:

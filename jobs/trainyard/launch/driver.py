@@ -27,7 +27,7 @@ from trainyard.plan.batch import divisors, keep_global
 from trainyard.plan.plan import Plan, keep_last
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import Resume, TrainerJob
-from trainyard.storage import layout
+from trainyard.storage import layout, segments
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 from trainyard.train.work import Result, Work
@@ -148,7 +148,7 @@ class Driver:
                 continue
             attempts.begin(self.store, claimed)
             if anew:  # the curves of the former run are not this one's, and nothing of it is lost
-                self.store.put(layout.METRICS, b"")
+                segments.clear(self.store, layout.METRICS)
             if resumed is None and self.job.spec.resume_from is None and not anew and self._set_aside(known):
                 self.tell({"event": "note", "text": "no whole checkpoint is left: training begins anew"})
             resumed_from = str(resumed) if resumed else None

@@ -1,13 +1,13 @@
 """The receiving end of the events, on the node that shows them."""
 
 import contextlib
-import json
 import socket
 from typing import Any
 
 from trainyard.launch.node import Node
+from trainyard.train import events
 
-_MAX_BYTES = 65536
+_BUFFER = 2 * events.MAX_BYTES
 
 
 class Listener:
@@ -24,8 +24,13 @@ class Listener:
         return self._socket.fileno()
 
     def receive(self) -> dict[str, Any] | None:
-        """The next event; None in place of one from an attempt that is over, whose processes may outlive it."""
-        event: dict[str, Any] = json.loads(self._socket.recv(_MAX_BYTES))
+        """The next event; None in place of what is no event, and of one from an attempt that is over.
+
+        The processes of such an attempt may outlive it, and anything on this node may write to the socket.
+        """
+        event = events.decode(self._socket.recv(_BUFFER))
+        if event is None:
+            return None
         attempt = event.get("attempt", self._newest)
         if attempt < self._newest:
             return None
@@ -40,4 +45,4 @@ class Listener:
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
             sender.setblocking(wait)
-            sender.sendto(json.dumps(event).encode(), self._address)
+            sender.sendto(events.encode(event), self._address)

@@ -163,7 +163,7 @@ class _Session:
             if self.listener in ready:
                 if event := self.listener.receive():
                     if event["event"] == "final":
-                        self.metrics = event["metrics"]
+                        self.metrics = event["metrics"] or {}
                     self._display(event)
             elif ending in ready:
                 return

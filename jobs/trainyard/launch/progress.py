@@ -1,5 +1,6 @@
 """What a person sees of a run: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
 
+import math
 import time
 from typing import Any, Protocol, TextIO
 
@@ -24,19 +25,19 @@ class _Numbers:
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
-        self.started = (0, time.monotonic())
 
     def update(self, event: dict[str, Any]) -> None:
         self.values |= {name: value for name, value in event.items() if isinstance(value, int | float)}
+        if "loss" in event and event["loss"] is None:  # JSON has neither NaN nor infinity
+            self.values["loss"] = math.nan
+        if event["event"] in ("train", "step") and "eta_seconds" not in event:
+            self.values.pop("eta_seconds", None)
 
-    def restart(self, step: int) -> None:
-        self.started = (step, time.monotonic())
-
-    def eta(self, step: int, total: int) -> str:
-        first, start = self.started
-        if step <= first:
+    def eta(self) -> str:
+        """Time left, as H:MM:SS, by the step times of this attempt."""
+        if "eta_seconds" not in self.values:
             return "ETA –"
-        seconds = int((time.monotonic() - start) / (step - first) * (total - step))
+        seconds = int(self.values["eta_seconds"])
         return f"ETA {seconds // 3600}:{seconds % 3600 // 60:02d}:{seconds % 60:02d}"
 
     def words(self) -> str:
@@ -48,6 +49,11 @@ class _Numbers:
         if "tokens_per_second" in self.values:
             parts.append(f"{self.values['tokens_per_second']:,.0f} tokens/s")
         return "  ".join(parts)
+
+
+def _is_step(event: dict[str, Any]) -> bool:
+    """Whether an event reports a step: a step whose loss is logged is reported with it."""
+    return event["event"] == "step" or (event["event"] == "log" and "loss" in event and "total" in event)
 
 
 def evaluation(row: dict[str, Any]) -> str:
@@ -103,13 +109,10 @@ class Terminal:
         if (line := message(event)) is not None:
             self.progress.console.print(line, highlight=False, markup=False)
         kind = event["event"]
-        if kind == "train":
-            self.numbers.restart(event["step"])
-            self._bar(event)
-        elif kind in ("step", "log"):
+        if kind in ("train", "step", "log"):
             self.numbers.update(event)
-            if kind == "step":
-                self._bar(event)
+        if kind == "train" or _is_step(event):
+            self._bar(event)
         elif kind in ("phase", "evaluating"):
             self.progress.update(self.task, counter=event.get("text", "evaluating"), numbers="")
 
@@ -119,7 +122,7 @@ class Terminal:
 
     def _bar(self, event: dict[str, Any]) -> None:
         step, total = event["step"], event["total"]
-        words = f"{self.numbers.words()}  {self.numbers.eta(step, total)}"
+        words = f"{self.numbers.words()}  {self.numbers.eta()}"
         self.progress.update(self.task, completed=step, total=total, counter=f"{step}/{total}", numbers=words)
 
 
@@ -137,16 +140,13 @@ class Plain:
         line = message(event)
         if kind == "phase":
             line = str(event["text"])
-        elif kind == "train":
-            self.numbers.restart(event["step"])
-        elif kind in ("step", "log"):
+        elif kind in ("train", "step", "log"):
             self.numbers.update(event)
-            last = kind == "step" and event["step"] == event["total"]
-            if kind == "step" and (last or time.monotonic() >= self.next_line):
-                self.next_line = time.monotonic() + _PLAIN_INTERVAL
-                step, total = event["step"], event["total"]
-                done = f"step {step}/{total} ({step * 100 // total} %)"
-                line = f"{done}  {self.numbers.words()}  {self.numbers.eta(step, total)}"
+        if _is_step(event) and (event["step"] == event["total"] or time.monotonic() >= self.next_line):
+            self.next_line = time.monotonic() + _PLAIN_INTERVAL
+            step, total = event["step"], event["total"]
+            done = f"step {step}/{total} ({step * 100 // max(1, total)} %)"
+            line = f"{done}  {self.numbers.words()}  {self.numbers.eta()}"
         for each in (line or "").splitlines():
             self.console.print(f"{self.name}: {each}", highlight=False, markup=False, soft_wrap=True)
 

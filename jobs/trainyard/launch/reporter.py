@@ -15,12 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trainyard.spec.status import METRICS, WORD_LENGTH
 from trainyard.storage.layout import CheckpointId
 
 _INTERVAL = 2.0
 _TIMEOUT = 5.0
 _LAST_TRIES, _LAST_PAUSE = 3, 0.6
 """The last report says how far it came: it may be refused once for coming too soon after the one before."""
+_EVALUATION = "eval_"
+_NUMBERS = (
+    "step", "total", "loss", "samples_per_second", "tokens_per_second", "step_seconds", "eta_seconds",
+    "goodput_share", "epoch",
+)  # fmt: skip
 _ENV = "KUBEFLOW_TRAINER_SERVER_"
 
 
@@ -38,35 +44,17 @@ class Reporter:
 
     def show(self, event: dict[str, Any]) -> None:
         """Take an event."""
-        kind = event["event"]
-        taken: dict[str, Any] = {}
-        if kind in ("train", "step", "log"):
-            names = ("step", "total", "loss", "samples_per_second", "tokens_per_second", "step_seconds", "epoch")
-            taken = {name: event[name] for name in names if name in event} | {"phase": "training"}
-            taken |= {name: value for name, value in event.items() if name.startswith("eval_")}
-        elif kind == "phase":
-            taken = {"phase": event["text"]}
-        elif kind == "attempt":
-            # An attempt without a cause is the first of this driver: it is none of what an earlier one told.
-            taken = {"resumed": event["resumed"], "cause": None, "free": False}
-            taken |= {name: self._values[name] for name in ("cause", "free") if name in self._values}
-            taken["phase"] = "restarting" if taken["cause"] else "starting"
-            if "step" in self._values:  # it goes on from there
-                taken |= {"reached": self._values["step"], "step": CheckpointId.step_of(event["resumed"])}
-        elif kind == "checkpoint":
-            taken = {"checkpoint": event["id"]}
-        elif kind == "complete":
-            taken = {"complete": event["url"], "step": event["step"], "total": event["step"]}
-        elif kind == "final":
-            taken = {name: value for name, value in event["metrics"].items() if name.startswith("eval_")}
-        elif kind == "restart":
-            taken = {"cause": event["message"], "free": event.get("free", False), "phase": "restarting"}
-        if taken:
-            taken |= {"attempt": event["attempt"]} if "attempt" in event else {}
-            with self._changed:
-                self._values |= taken
-                self._dirty = True
-                self._changed.notify()
+        with self._changed:
+            news = _news(event, self._values)
+            if not news:
+                return
+            if event["event"] in ("attempt", "restart", "train"):  # the estimate was of steps before
+                self._values.pop("eta_seconds", None)
+            if "attempt" in event:
+                news["attempt"] = event["attempt"]
+            self._values = _bounded({**self._values, **news})
+            self._dirty = True
+            self._changed.notify()
 
     def close(self) -> None:
         """Post what has not been posted, and end."""
@@ -113,3 +101,50 @@ class Reporter:
         except (OSError, KeyError, ValueError):
             return False
         return True
+
+
+def _news(event: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """What an event says for the report, beside the values before; empty when it says nothing."""
+    match event["event"]:
+        case "train" | "step" | "log":
+            numbers = {name: event[name] for name in _NUMBERS if name in event}
+            return {**numbers, **_evaluation(event), "phase": "training"}
+        case "phase":
+            return {"phase": event["text"]}
+        case "attempt":
+            return _of_attempt(event, values)
+        case "checkpoint":
+            return {"checkpoint": event["id"]}
+        case "complete":
+            return {"complete": event["url"], "step": event["step"], "total": event["step"]}
+        case "final":
+            return _evaluation(event["metrics"] or {})
+        case "restart":
+            return {"cause": event["message"], "free": event.get("free", False), "phase": "restarting"}
+    return {}
+
+
+def _of_attempt(event: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    # An attempt without a cause is the first of this driver: what an earlier driver reported is not its own.
+    cause = values.get("cause")
+    news = {
+        "resumed": event["resumed"],
+        "cause": cause,
+        "free": values.get("free", False),
+        "phase": "restarting" if cause else "starting",
+    }
+    if "step" in values:  # the attempt resumes from there
+        news |= {"reached": values["step"], "step": CheckpointId.step_of(event["resumed"])}
+    return news
+
+
+def _evaluation(event: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of an evaluation; one with a name too long for the status is left out."""
+    return {name: value for name, value in event.items() if name.startswith(_EVALUATION) and len(name) <= WORD_LENGTH}
+
+
+def _bounded(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the newest METRICS metrics only: a script may log one of another name at each step."""
+    metrics = [name for name in values if name.startswith(_EVALUATION)]
+    surplus = set(metrics[:-METRICS])
+    return {name: value for name, value in values.items() if name not in surplus}

@@ -28,7 +28,6 @@ from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.uploader import Uploader
 from trainyard.launch import priority, terminal
 from trainyard.launch.node import Node, hold
-from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.train.events import Events
 
@@ -148,7 +147,7 @@ class _Server:
     def __init__(self, listener: socket.socket, tickets: Tickets, events: Events) -> None:
         self.listener, self.tickets = listener, tickets
         self.events = events
-        self.uploader = Uploader(tickets, lambda told: events.send(**told))
+        self.uploader = Uploader(tickets, lambda event: events.send(event["event"], **event))
         self.waiting: list[_Waiting] = []
         self.metrics: _Metrics | None = None
         self.owned, self.deadline = True, 0.0
@@ -237,7 +236,7 @@ class _Server:
         return self.metrics.kept.file.stat().st_size != self.metrics.size
 
     def _copy_metrics(self, now: bool) -> None:
-        """Object stores cannot append: the file is copied whole, not more often than every few seconds."""
+        """Copy the rows that are new to storage, not more often than every few seconds."""
         known = self.metrics
         if known is None or not known.kept.file.exists() or not self._grown():
             return
@@ -246,7 +245,7 @@ class _Server:
         with contextlib.suppress(errors.TrainyardError, OSError):  # curves can wait; checkpoints tell of the storage
             size, store = known.kept.file.stat().st_size, known.kept.run.store
             if newest_number(store) <= known.kept.attempt:  # else the rows are a newer attempt's to write
-                store.put_file(layout.METRICS, known.kept.file, durable=False)
+                self.uploader.copy_metrics(store, known.kept.file)
             known.size = size
         known.due = time.monotonic() + _METRICS_INTERVAL
 

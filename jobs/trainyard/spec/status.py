@@ -141,7 +141,7 @@ class Status(Part):
     active_seconds: Int | None = None
     """Seconds that it was active before it was suspended, all times together."""
     goodput_percentage: Int | None = None
-    """Share of the active time that went into steps which counted, in percent."""
+    """Share of all attempts' time that went into steps which count, in percent, by the attempt's own accounting."""
     dashboard: Line | None = None
     """Address of the Ray dashboard inside the cluster; `trainyard dashboard` opens it from outside."""
     result_uri: Line | None = None

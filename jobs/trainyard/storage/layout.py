@@ -10,6 +10,8 @@ logs/attempt-00003/rank-1.log
 logs/worker-0/<start>.log      of each pod, on a cluster
 metrics.jsonl                  every logged value
 final/                         the model to use, and manifest.json
+
+Logs and metrics.jsonl grow: in an object store they go on in segments, which storage/segments names.
 """
 
 import re

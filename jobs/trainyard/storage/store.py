@@ -97,6 +97,21 @@ class Store:
         parts: Any = {"chunk_size": CHUNK_BYTES, "max_concurrency": _PARTS_AT_ONCE}
         self._ask("write", path, lambda: self._put(path, file, durable, **parts))
 
+    def append(self, path: str, data: bytes, durable: bool = True) -> None:
+        """Append to a file, where the store is a folder: object stores cannot. Raises errors.StorageError."""
+        root = self.local_path()
+        if root is None:
+            raise errors.StorageError(f"{self.url(path)}: an object store cannot append")
+        file = root / path
+
+        def write() -> None:
+            with file.open("ab") as stream:
+                stream.write(data)
+            if durable:
+                _sync_file(file, root)
+
+        self._ask("write", path, write)
+
     def put_chunks(self, path: str, chunks: Iterator[memoryview], chunk_bytes: int, at_once: int) -> None:
         """Upload what comes in chunks, in parts; no reader sees a part of it.
 
@@ -118,7 +133,7 @@ class Store:
         if expected <= CHUNK_BYTES:
             yield self.get(path)
             return
-        starts = iter(range(0, self._size(path), CHUNK_BYTES))
+        starts = iter(range(0, self.size(path), CHUNK_BYTES))
         with event_loop() as loop:
             ahead = collections.deque(self._ahead(loop, path, at) for at in islice(starts, at_once))
             while ahead:
@@ -140,13 +155,14 @@ class Store:
         # Not copied into bytes: that costs as much as half of the digest.
         return memoryview(await obstore.get_range_async(self.backend, path, **part))
 
-    def _size(self, path: str) -> int:
+    def size(self, path: str) -> int:
+        """Bytes of an object. Raises errors.NotFoundError if there is none."""
         return self._ask("read", path, lambda: int(obstore.head(self.backend, path)["size"]))
 
     def exists(self, path: str) -> bool:
         """Whether there is an object at the path."""
         try:
-            self._size(path)
+            self.size(path)
         except errors.NotFoundError:
             return False
         return True

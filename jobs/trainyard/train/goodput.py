@@ -33,6 +33,7 @@ class GoodputCallback(TrainerCallback):
 
     def __init__(self, saving: Saving, log: MetricsLog, attempt: int) -> None:
         self._saving, self._log, self._attempt = saving, log, attempt
+        self._before = by_attempt(log.counting)
         self._productive = self._start_up = 0.0
         self._step_began = self._blocked_before = 0.0
 
@@ -57,6 +58,10 @@ class GoodputCallback(TrainerCallback):
         lost = {"lost_steps": self._log.lost_steps}
         return {**{name: round(value, 3) for name, value in parts.items()}, **saves, **lost}
 
+    def share(self) -> float | None:
+        """The share of all attempts' time so far that went to steps which count, between 0 and 1."""
+        return share({**self._before, self._attempt: self.split()})
+
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The first step ends the start."""
         self._step_began, self._blocked_before = time.monotonic(), self._saving.totals.blocked
@@ -79,8 +84,13 @@ class GoodputCallback(TrainerCallback):
 
 
 def by_attempt(rows: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
-    """The last split of each attempt."""
-    return {row["attempt"]: row["goodput"] for row in rows if "goodput" in row}
+    """The last split of each attempt. A user may log a value of the same name, which is none."""
+    splits: dict[int, dict[str, float]] = {}
+    for row in rows:
+        split = row.get("goodput")
+        if isinstance(split, dict) and isinstance(row.get("attempt"), int) and "productive" in split:
+            splits[row["attempt"]] = split
+    return splits
 
 
 def share(splits: dict[int, dict[str, float]]) -> float | None:

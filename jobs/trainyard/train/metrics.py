@@ -1,21 +1,24 @@
 """metrics.jsonl: every logged value of a run, across its attempts.
 
-Rank 0 appends to a file on its node; the node's uploader copies it to storage, before each checkpoint and now and then.
+Rank 0 appends to a file on its node. The node's uploader copies what is new to storage, before each checkpoint and
+every few seconds.
 """
 
 import contextlib
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 from trainyard import errors
 from trainyard.checkpoint import doorbell
-from trainyard.storage import layout
+from trainyard.storage import layout, segments
 from trainyard.storage.store import Store
+from trainyard.train.events import encode
 
 _MIN_INTERVAL = 1.0
+_MAX_ROW = 64 * 1024
+"""Bytes of a row."""
 
 
 class MetricsLog:
@@ -26,11 +29,13 @@ class MetricsLog:
         self.file = file = kept.file
         self._next_ring = 0.0
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = _read(store)
-        counting = [row for row in rows if row.get("step", 0) <= resumed_step]
-        lost = [row for row in rows if row.get("step", 0) > resumed_step]
+        rows = _stored(store)
+        counting = [row for row in rows if row["step"] <= resumed_step]
+        lost = [row for row in rows if row["step"] > resumed_step]
+        self.counting = counting
+        """The rows of earlier attempts, up to the step that this one resumes from."""
         self.lost_steps = max((row["step"] for row in lost), default=resumed_step) - resumed_step
-        """Steps that were made before, and are made again."""
+        """Steps that earlier attempts did and this one repeats."""
         times = [row["time"] for row in lost if "time" in row]
         begun = min(times, default=0.0)
         since = max((row["time"] for row in counting if row.get("time", begun) < begun), default=begun)
@@ -40,8 +45,8 @@ class MetricsLog:
             stream.writelines(_line(row) for row in counting)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row, with the time."""
-        with self.file.open("a", encoding="utf-8") as stream:
+        """Append a row, with the time. A full disk loses the row: that must not take training down."""
+        with contextlib.suppress(OSError), self.file.open("a", encoding="utf-8") as stream:
             stream.write(_line({**row, "time": round(time.time(), 3)}))
         if time.monotonic() >= self._next_ring:
             doorbell.ring(self._bell, self._kept)
@@ -52,24 +57,27 @@ class MetricsLog:
         doorbell.keep(self._bell, self._kept)
 
 
-def _line(row: dict[str, Any]) -> str:
-    """The row as JSON, which cannot hold nan and infinity: they are null."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
-    return json.dumps(finite) + "\n"
-
-
-def _read(store: Store) -> list[dict[str, Any]]:
-    try:
-        lines = store.get(layout.METRICS).decode(errors="replace").splitlines()
-    except errors.NotFoundError:
-        return []
+def read_rows(text: str) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, in their order. A damaged line is left out: it is a lost point of a curve."""
     rows = []
-    for line in lines:
-        # A damaged line is a lost point of a curve, no reason to stop training.
-        with contextlib.suppress(ValueError):
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict):
+            if isinstance(row, dict) and _is_number(row.get("step")) and _is_number(row.get("time", 0.0)):
                 rows.append(row)
     return rows
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return encode(row, _MAX_ROW).decode() + "\n"
+
+
+def _stored(store: Store) -> list[dict[str, Any]]:
+    try:
+        return read_rows(segments.read(store, layout.METRICS).decode(errors="replace"))
+    except errors.NotFoundError:
+        return []

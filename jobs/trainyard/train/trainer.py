@@ -90,7 +90,7 @@ def callbacks(
     if log is not None:
         goodput = GoodputCallback(checkpoints.saving, log, work.attempt)
         checkpoints.saving.goodput = goodput.split
-        made += [goodput, ProgressCallback(events, log, global_batch_size(args), tokens)]
+        made += [goodput, ProgressCallback(events, log, global_batch_size(args), tokens, goodput.share)]
     heart = Heart(heartbeat.file(Path(work.staging), args.process_index))
     checkpoints.saving.alive = heart.again
     made.append(HeartbeatCallback(heart, lambda: stop.busy))
