@@ -2,17 +2,20 @@
 
 import base64
 import json
+import math
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, select_autoescape
+from jinja2 import Environment, StrictUndefined
 from transformers import TrainerState
 
 from trainyard.spec.tasks import TASKS, headline
 from trainyard.spec.yamltext import dump
 from trainyard.train import goodput
 from trainyard.train.arguments import metrics_file, versions
+from trainyard.train.metrics import read_rows
 from trainyard.train.work import Work
 
 
@@ -34,32 +37,51 @@ def curves(history: list[dict[str, Any]], form: str = "png") -> bytes:
     from matplotlib.figure import Figure
 
     metrics = sorted({name for row in history for name in row if name.startswith("eval_")} - _TIMES - {"eval_loss"})
-    panels = [
-        ("Loss", ["loss", "eval_loss"]),
-        ("Evaluation", metrics),
-        ("Learning rate", ["learning_rate"]),
-        ("Gradient norm", ["grad_norm"]),
-    ]
-    panels = [(title, names) for title, names in panels if any(name in row for row in history for name in names)]
-    figure = Figure(
-        figsize=(5 * min(2, max(1, len(panels))), 3.2 * max(1, (len(panels) + 1) // 2)), layout="constrained"
-    )
+    names = {
+        "Loss": ["loss", "eval_loss"],
+        "Evaluation": metrics,
+        "Learning rate": ["learning_rate"],
+        "Gradient norm": ["grad_norm"],
+    }
+    panels = [(title, _lines(history, names[title])) for title in names]
+    panels = [(title, lines) for title, lines in panels if lines]
+    columns, rows = min(2, max(1, len(panels))), max(1, (len(panels) + 1) // 2)
+    figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for index, (title, names) in enumerate(panels):
-        axes = figure.add_subplot((len(panels) + 1) // 2, min(2, len(panels)), index + 1)
-        for name in names:
-            points = [(row["step"], row[name]) for row in history if name in row]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 20 else None, ms=3, label=name)
-        axes.set(title=title, xlabel="step", xlim=(0, None))
-        values = [row[name] for row in history for name in names if name in row]
-        if title == "Evaluation" and all(0 <= value <= 1 for value in values):
-            axes.set_ylim(0, 1.03)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    for index, (title, lines) in enumerate(panels):
+        _draw(figure.add_subplot(rows, columns, index + 1), title, lines)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, dpi=110)
     return buffer.getvalue()
+
+
+_Line = list[tuple[float, float]]
+"""Points of a curve: step and value."""
+
+
+def _lines(history: list[dict[str, Any]], names: list[str]) -> dict[str, _Line]:
+    """The curves that have points, by name. User code may log under these names what is no number."""
+    lines = {}
+    for name in names:
+        points = [(row["step"], row[name]) for row in history if _is_finite(row.get(name))]
+        if points:
+            lines[name] = points
+    return lines
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _draw(axes: Any, title: str, lines: dict[str, _Line]) -> None:
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 20 else None, ms=3, label=name)
+    axes.set(title=title, xlabel="step", xlim=(0, None))
+    values = [value for points in lines.values() for _, value in points]
+    if title == "Evaluation" and all(0 <= value <= 1 for value in values):
+        axes.set_ylim(0, 1.03)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
 
 
 _TIMES = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
@@ -68,9 +90,10 @@ _TIMES = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[str, Any]:
     spec = work.job.spec
     rows = metrics_file(work)
-    lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
-    splits = goodput.by_attempt([json.loads(line) for line in lines])
-    shown = {name: value for name, value in metrics.items() if name.startswith("eval_") and name not in _TIMES}
+    splits = goodput.by_attempt(read_rows(rows.read_text(encoding="utf-8")) if rows.exists() else [])
+    evaluation = {name: value for name, value in metrics.items() if name.startswith("eval_")}
+    shown = {name: value for name, value in evaluation.items() if name not in _TIMES and _is_number(value)}
+    manifest = dump(work.manifest)
     return {
         "name": work.job.name,
         "task": spec.task,
@@ -86,7 +109,8 @@ def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[
         "epochs": round(float(state.epoch or 0), 3),
         "attempt": work.attempt,
         "versions": versions(),
-        "manifest": dump(work.manifest),
+        "manifest": manifest,
+        "fence": _fence(manifest),
         "final": work.store.url("final"),
         "front": json.dumps,
         "goodput": splits,
@@ -100,13 +124,30 @@ def _is_path(source: str) -> bool:
 
 
 def _render(template: str, fields: dict[str, Any]) -> str:
+    """A template filled in: text is escaped for HTML in a `.html.j2`, and for nothing in Markdown."""
     environment = Environment(
-        autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters["cell"] = _cell
     text = files(__package__).joinpath(f"templates/{template}").read_text(encoding="utf-8")
-    made = (
-        environment.from_string(text)
-        if not template.endswith(".html.j2")
-        else environment.overlay(autoescape=True).from_string(text)
-    )
-    return made.render(fields)
+    return environment.from_string(text).render(fields)
+
+
+def _cell(value: object) -> str:
+    """A value as a cell of a Markdown table, where a bar ends the cell and `<` begins HTML."""
+    text = " ".join(str(value).split())
+    return text.replace("|", "\\|").replace("<", "\\<")
+
+
+def _fence(text: str) -> str:
+    """What encloses a block of code: longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
