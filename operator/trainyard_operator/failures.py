@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from trainyard.errors import ExitCode
 from trainyard.spec.model import TrainerJob
+from trainyard.spec.podtemplate import TRAINER
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
-from trainyard_operator.podstate import TRAINER, is_leaving, stage_of, trainer_of
+from trainyard_operator.podstate import is_leaving, stage_of, trainer_of
 
 _KILLED = 137
 """128 and SIGKILL."""

@@ -5,9 +5,9 @@ that is replaced gets the image of the pods that are there. Only when all of the
 change of the manifest, do the new ones get the new image.
 """
 
+from trainyard.spec.podtemplate import TRAINER
 from trainyard_operator.api import Object
 from trainyard_operator.identity import IMAGE_ANNOTATION
-from trainyard_operator.podstate import TRAINER
 from trainyard_operator.world import World
 
 

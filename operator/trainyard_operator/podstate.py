@@ -6,10 +6,9 @@ pod says nothing about the training in it.
 
 from dataclasses import dataclass
 
+from trainyard.spec.podtemplate import TRAINER
 from trainyard_operator.api import Object
 
-TRAINER = "trainer"
-"""Name of the container that trains."""
 _SIDECAR_SECONDS = 30
 """Seconds that sidecars have to end after the trainer: Kubernetes' own default. The pod's is the time to save."""
 

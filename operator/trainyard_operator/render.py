@@ -8,6 +8,7 @@ from typing import Any
 
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import API_VERSION, TrainerJob
+from trainyard.spec.podtemplate import CONFIG_FOLDER, TOKEN_FOLDER, TRAINER
 from trainyard_operator.api import Object
 from trainyard_operator.gangs import GangKind, gang
 from trainyard_operator.identity import GROUP, IMAGE_ANNOTATION, INDEX_LABEL, JOB_LABEL, SPEC_ANNOTATION, Owner
@@ -15,12 +16,11 @@ from trainyard_operator.overlay import overlaid
 
 DASHBOARD_PORT = 8265
 AUDIENCE = GROUP
-_CONFIG, _TOKEN = "/etc/trainyard", "/var/run/secrets/trainyard"
 _TOKEN_SECONDS = 3600
 _OPERATORS_OWN = ("suspend", "ttlSecondsAfterFinished", "activeDeadlineSeconds", "pendingDeadlineSeconds")
 """Of a spec: what a change of needs no other pods."""
 _MANIFEST, _CA, _RAY_TOKEN = "job.json", "ca.crt", "token"
-"""Keys of a job's Secrets, and files below _CONFIG. The image says where they are, to the agent and to Ray."""
+"""Keys of a job's Secrets, and files below CONFIG_FOLDER. The image says where they are, to the agent and to Ray."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int, image: st
         },
     }  # fmt: skip
     merged = overlaid(template, workers.template)
+    _keep_credentials(merged, job)
     # The overlay changes how a pod runs, never whose it is.
     meta: Object = merged.get("metadata", {})
     meta |= {
@@ -115,7 +116,7 @@ def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int, im
     limits = {"memory": workers.resources.memory} if workers.resources.memory else {}
     resources["limits"] = {**limits, **({"nvidia.com/gpu": str(workers.gpus)} if workers.gpus else {})}
     return {
-        "name": "trainer",
+        "name": TRAINER,
         "image": image,
         "command": ["/opt/trainyard/bin/python", "-m", "trainyard.cli.main", "agent"],
         "env": env,
@@ -130,10 +131,19 @@ def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int, im
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
-            {"name": "job", "mountPath": _CONFIG, "readOnly": True},
-            {"name": "token", "mountPath": _TOKEN, "readOnly": True},
+            {"name": "job", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
         ],
     }
+
+
+def _keep_credentials(merged: Object, job: TrainerJob) -> None:
+    """Put the storage's Secret back, where an overlay has replaced envFrom: a list without a merge key."""
+    secret = job.spec.storage.secret
+    trainer = next(each for each in merged["spec"]["containers"] if each["name"] == TRAINER)
+    sources = trainer.get("envFrom") or []
+    if secret and {"secretRef": {"name": secret}} not in sources:
+        trainer["envFrom"] = [{"secretRef": {"name": secret}}, *sources]
 
 
 def _apart(owner: Owner) -> Object:

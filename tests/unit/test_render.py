@@ -11,7 +11,6 @@ import pytest
 from tests.conftest import manifest
 from tests.unit.jobs import OWNER, SETTINGS, SPEC, job
 from trainyard_operator.gangs import KINDS
-from trainyard_operator.overlay import overlaid
 from trainyard_operator.reconcile import accepted
 from trainyard_operator.render import objects, pod, ray_secret
 
@@ -82,10 +81,13 @@ def test_processes_take_the_threads_that_are_their_share(cpu: str, processes: in
 
 def test_a_jobs_overlay_changes_how_its_pods_run_and_never_whose_they_are() -> None:
     template = {
-        "metadata": {"labels": {"team": "a", "trainyard.dev/job-name": "other"}},
+        "metadata": {"labels": {"team": "a"}},
         "spec": {
             "nodeSelector": {"gpu": "h100"},
-            "containers": [{"name": "trainer", "env": [{"name": "X", "value": "1"}]}, {"name": "side"}],
+            "containers": [
+                {"name": "trainer", "env": [{"name": "X", "value": "1"}]},
+                {"name": "side", "image": "side:1"},
+            ],
         },
     }
     made = pod(job(workers={"template": template}), OWNER, SETTINGS, 0)
@@ -95,7 +97,7 @@ def test_a_jobs_overlay_changes_how_its_pods_run_and_never_whose_they_are() -> N
     trainer, side = made["spec"]["containers"]
     assert trainer["image"] == "trainer:1"
     assert {"name": "X", "value": "1"} in trainer["env"]
-    assert side == {"name": "side"}
+    assert side == {"name": "side", "image": "side:1"}
 
 
 def test_an_overlay_without_labels_and_annotations_leaves_whose_pod_it_is() -> None:
@@ -104,8 +106,11 @@ def test_an_overlay_without_labels_and_annotations_leaves_whose_pod_it_is() -> N
     assert made["metadata"]["annotations"]
 
 
-def test_an_overlay_takes_away_with_null() -> None:
-    assert overlaid({"a": 1, "b": {"c": 2}}, {"a": None, "b": {"d": 3}}) == {"b": {"c": 2, "d": 3}}
+def test_overlay_of_env_from_keeps_the_storages_secret() -> None:
+    own = {"configMapRef": {"name": "mine"}}
+    template = {"spec": {"containers": [{"name": "trainer", "envFrom": [own]}]}}
+    made = pod(job(workers={"template": template}), OWNER, SETTINGS, 0)
+    assert made["spec"]["containers"][0]["envFrom"] == [{"secretRef": {"name": "s3"}}, own]
 
 
 def test_a_local_path_is_not_accepted() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from trainyard.errors import ManifestError, NotFoundError
-from trainyard.spec import arguments
+from trainyard.spec import arguments, podtemplate
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.patterns import IN_WORDS
 from trainyard.spec.yamltext import Path, Problem, YamlText, parse, resolve
@@ -85,6 +85,12 @@ def validate(value: Any) -> tuple[TrainerJob | None, list[Problem]]:
     if isinstance(block, dict):
         prefix = ("spec", "trainingArguments")
         problems += [Problem((*prefix, *path), message) for path, message in arguments.check(block)]
+    workers = spec.get("workers") if isinstance(spec, dict) else None
+    if isinstance(workers, dict):
+        overlay = ("spec", "workers", "template")
+        problems += [
+            Problem((*overlay, *path), message) for path, message in podtemplate.check(workers.get("template"))
+        ]
     if job is None or problems:
         return None, problems
     if "training_arguments" in job.spec.model_fields_set:

@@ -257,7 +257,10 @@ class Workers(Part):
     resources: Resources = Resources()
     """CPU and memory of each worker on a cluster."""
     template: Foreign = {}
-    """Overlay on the pod template, merged strategically. Without meaning for `trainyard run`."""
+    """Overlay on the pod template, merged as `kubectl patch` does: mappings merge, containers, env and volumes by name,
+    volumeMounts by mountPath, and a list without such a key (tolerations, args) is replaced. The container that trains
+    is called `trainer`. What breaks how a pod runs (host name, restartPolicy, command, probes that kill) is refused.
+    Without meaning for `trainyard run`."""
 
     @property
     def processes(self) -> int:
