@@ -1,20 +1,28 @@
 """What the verbs for a cluster say and send, without one."""
 
+import json
+import os
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.conftest import manifest
-from trainyard.cluster import logs
-from trainyard.cluster.jobs import describe, events_of, row
+from tests.conftest import BIN, manifest
+from trainyard.cli.main import trainyard
+from trainyard.cluster import doctor, lifecycle, logs
+from trainyard.cluster.jobs import describe, events_of, no_dashboard, row, token_secret, unseen
+from trainyard.cluster.kubectl import ClusterError, Kubectl
 from trainyard.cluster.upload import needed, placed, upload
-from trainyard.errors import ManifestError
+from trainyard.errors import ManifestError, NotFoundError
 from trainyard.spec.manifest import validate
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.schema import crd
 from trainyard.storage.store import open_store
+from trainyard_operator.identity import Owner
 
 NOW = datetime(2026, 1, 1, 1, tzinfo=UTC)
 META = {"name": "job", "namespace": "team", "creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -161,9 +169,9 @@ class Breaking:
 
     def job(self, _: str) -> dict[str, Any]:
         over = {"type": "Finished", "status": "True"} if len(self.asked) > 1 else {"type": "Running", "status": "True"}
-        return {"metadata": {"generation": 1}, "status": {"conditions": [over]}}
+        return {"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "conditions": [over]}}
 
-    def get(self, *_: str) -> dict[str, Any]:
+    def pod(self, *_: object) -> dict[str, Any]:
         phase = "Succeeded" if len(self.asked) > 1 else "Running"
         state = {"containerStatuses": [{"state": {"running": {}}}], "phase": phase}
         return {"metadata": {"uid": "1"}, "status": state}
@@ -178,3 +186,194 @@ def test_a_log_is_followed_on_when_its_connection_breaks() -> None:
     kubectl: Any = Breaking()
     assert list(logs.follow(kubectl, "job", 0, lambda _: None)) == ["one\n", "two\n", "three\n"]
     assert "--since-time=2026-01-01T00:00:01.2Z" in kubectl.asked[1]
+
+
+UNSEEN = {"metadata": {**META, "generation": 1, "uid": "0123456789"}, "spec": {}}
+"""A job that was made an hour before NOW, and that no operator has looked at."""
+
+
+def test_job_that_no_operator_sees_says_so() -> None:
+    warning = unseen(UNSEEN, NOW)
+    assert warning is not None
+    assert warning.startswith("no operator has looked at it for 3600 s: none watches the namespace team")
+    assert "trainyard doctor --namespace team" in warning
+    assert warning in describe(UNSEEN, [], [], NOW)
+    assert unseen(UNSEEN, datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)) is None, "it may look yet"
+    assert unseen({**UNSEEN, "status": {"observedGeneration": 1}}, NOW) is None
+
+
+class Unwatched:
+    """kubectl in a namespace that no operator watches, until somebody deletes the job."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def job(self, name: str) -> dict[str, Any]:
+        self.looks += 1
+        if self.looks > 3:
+            raise NotFoundError(name)
+        return UNSEEN
+
+    def pod(self, *_: object) -> None:
+        return None
+
+    def until_changed(self, *_: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda kubectl, tell: list(logs.follow(kubectl, "job", 0, tell)),
+        lambda kubectl, tell: lifecycle.wait(kubectl, "job", "Finished", tell=tell),
+    ],
+    ids=["logs", "wait"],
+)
+def test_who_waits_hears_once_that_no_operator_sees_it(verb: Callable[..., Any]) -> None:
+    told: list[str] = []
+    with pytest.raises(NotFoundError):
+        verb(Unwatched(), told.append)
+    assert len(told) == 1
+    assert told[0].startswith("no operator has looked at it for ")
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubectl that knows one job, which no operator has looked at."""
+    program = tmp_path / "kubectl"
+    listed = json.dumps({"items": [UNSEEN]})
+    program.write_text(f"#!/bin/sh\ncat <<'EOF'\n{listed}\nEOF\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("kubectl")
+def test_ls_says_which_jobs_no_operator_sees() -> None:
+    result = CliRunner().invoke(trainyard, ["ls"])
+    assert result.exit_code == 0
+    assert "job: no operator has looked at it for" in result.stderr
+    assert "no operator" not in result.stdout
+
+
+def operator_in(namespace: str, watched: str | None, ready: int = 1) -> dict[str, Any]:
+    variables = [{"name": "POD_NAMESPACE"}, *([{"name": "WATCH_NAMESPACE", "value": watched}] if watched else [])]
+    return {
+        "metadata": {"name": "trainyard-operator", "namespace": namespace},
+        "spec": {"template": {"spec": {"containers": [{"env": variables}]}}},
+        "status": {"readyReplicas": ready},
+    }
+
+
+class Cluster:
+    """kubectl of somebody in the namespace team."""
+
+    def __init__(self, deployments: list[dict[str, Any]] | None, jobs: list[dict[str, Any]] | None = None) -> None:
+        self.deployments, self.jobs = deployments, jobs or []
+
+    def current_namespace(self) -> str:
+        return "team"
+
+    def get(self, what: str, *_: str) -> dict[str, Any]:
+        if what == "deployments" and self.deployments is None:
+            raise ClusterError("deployments is forbidden")
+        return {"items": self.deployments if what == "deployments" else self.jobs}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "well", "words"),
+    [
+        (Cluster([operator_in("system", None)]), True, "1 ready in system, for team"),
+        (Cluster([operator_in("team", "team")]), True, "1 ready in team, for team"),
+        (
+            Cluster([operator_in("other", "other")]),
+            False,
+            "none watches the namespace team: the one in other watches other",
+        ),
+        (Cluster([operator_in("other", "a, team")]), True, "1 ready in other, for team"),
+        (Cluster([operator_in("other", "other"), operator_in("team", "team", 0)]), False, "0 ready in team"),
+        (Cluster([]), False, "not found: helm install"),
+        (Cluster(None), True, "not known: deployments is forbidden"),
+        (Cluster(None, [UNSEEN]), False, "a job says that no operator has looked at it"),
+    ],
+    ids=["all", "this one", "another", "several", "not ready", "none", "may not look", "may not look, job unseen"],
+)
+def test_doctor_looks_for_who_watches_the_namespace(cluster: Any, well: bool, words: str) -> None:
+    finding = doctor._operator(cluster)
+    assert finding.well == well
+    assert finding.told.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("status", "pod", "words"),
+    [
+        (
+            {"state": "Suspended", "conditions": [{"type": "Suspended", "status": "True"}]},
+            None,
+            "Suspended: no pods. trainyard resume job",
+        ),
+        (
+            {"state": "Complete", "conditions": [{"type": "Finished", "status": "True"}]},
+            None,
+            "Complete: the job has ended",
+        ),
+        (
+            {"state": "Pending", "reason": "Unschedulable", "message": "no cpu"},
+            {"status": {"phase": "Pending"}},
+            "Pending (Unschedulable): no cpu.",
+        ),
+        ({"state": "Running"}, {"status": {"phase": "Running"}}, None),
+    ],
+    ids=["suspended", "complete", "pending", "running"],
+)
+def test_why_there_is_no_dashboard(status: dict[str, Any], pod: dict[str, Any] | None, words: str | None) -> None:
+    reason = no_dashboard({**UNSEEN, "status": {"observedGeneration": 1, **status}}, pod, NOW)
+    assert (reason is None) if words is None else (reason or "").startswith(words)
+
+
+def test_name_of_the_token_is_the_operators() -> None:
+    owner = Owner(namespace="team", name="job", uid="0123456789")
+    assert token_secret("job", "0123456789") == owner.ray_secret
+
+
+CONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: here, context: {cluster: c, user: u, namespace: team}}]
+users: [{name: u, user: {token: x}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "words"),
+    [
+        (None, None, "kubectl has no configuration: KUBECONFIG names {file}, and nothing is there."),
+        (CONFIG, None, "{file} has no current context; there are: here. Fix: --context"),
+        (CONFIG, "typo", "--context typo: {file} has no such context; there are: here"),
+        (CONFIG + "current-context: gone\n", None, "the current context gone is not in {file}; there are: here"),
+        (CONFIG + "current-context: here\n", None, "https://127.0.0.1:1 (context here) cannot be reached: "),
+        (CONFIG, "here", "https://127.0.0.1:1 (context here) cannot be reached: "),
+        ("{", None, 'error loading config file "{file}"'),
+    ],
+    ids=["no file", "no current context", "unknown context", "lost context", "refused", "refused by name", "broken"],
+)  # fmt: skip
+def test_what_the_user_set_for_kubectl_stands_in_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str | None, context: str | None, words: str
+) -> None:
+    file = tmp_path / "config"
+    if config is not None:
+        file.write_text(config)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
+    with pytest.raises(ClusterError) as error:
+        Kubectl(context=context).job("job")
+    assert str(error.value).startswith(words.format(file=file))
+    assert "localhost:8080" not in str(error.value)
+
+
+def test_home_is_named_when_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
+    with pytest.raises(ClusterError, match=re.escape(f"{tmp_path}/.kube/config is not there")):
+        Kubectl().job("job")

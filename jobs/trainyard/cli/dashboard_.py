@@ -17,11 +17,15 @@ def command(kubectl: Kubectl, name: str, port: int) -> None:
     """
     import base64
 
-    from trainyard.cluster.jobs import child
+    from trainyard.cluster.jobs import no_dashboard, now, token_secret
     from trainyard.cluster.kubectl import ClusterError
+    from trainyard.errors import NotFoundError
 
     job = kubectl.job(name)
-    token = kubectl.get("secret", child(name, job["metadata"]["uid"]))["data"]["token"]
+    reason = no_dashboard(job, kubectl.pod(name, 0), now())
+    if reason is not None:
+        raise NotFoundError(f"{name} has no dashboard now. {reason}")
+    token = kubectl.get("secret", token_secret(name, job["metadata"]["uid"]))["data"]["token"]
     for line in kubectl.lines("port-forward", f"pod/{name}-0", f"{port or ''}:8265", check=True):
         if line.startswith("Forwarding from 127.0.0.1"):
             click.echo(f"http://{line.split()[2]}")

@@ -13,7 +13,7 @@ from trainyard.cluster.kubectl import JOB, Kubectl
 @on_cluster
 def command(kubectl: Kubectl, all_namespaces: bool, output: str) -> None:
     """List the jobs of a cluster."""
-    from trainyard.cluster.jobs import HEADINGS, now, row
+    from trainyard.cluster.jobs import HEADINGS, now, row, unseen
 
     found = kubectl.get(JOB, *(["--all-namespaces"] if all_namespaces else []))["items"]
     if output in ("json", "yaml"):
@@ -27,3 +27,7 @@ def command(kubectl: Kubectl, all_namespaces: bool, output: str) -> None:
         prefix = ["NAMESPACE"] if all_namespaces else []
         rows = [[*(job["metadata"]["namespace"] for _ in prefix), *row(job, now())] for job in found]
         print_table([*prefix, *HEADINGS], rows)
+        for job in found:
+            warning = unseen(job, now())
+            if warning is not None:
+                click.echo(f"{job['metadata']['name']}: {warning}", err=True)

@@ -31,7 +31,7 @@ def command(kubectl: Kubectl, name: str, what: str, timeout: str) -> None:
     from trainyard.cluster.lifecycle import wait
     from trainyard.errors import ExitCode
 
-    job = wait(kubectl, name, what, _seconds(timeout))
+    job = wait(kubectl, name, what, _seconds(timeout), lambda text: click.echo(f"{name}: {text}", err=True))
     if failed := condition(job, "Failed"):
         click.echo(f"{name} failed: {failed['message']}", err=True)
         raise click.exceptions.Exit(int(ExitCode.JOB_FAILED))

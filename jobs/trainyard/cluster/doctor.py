@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.cluster.jobs import condition
+from trainyard.cluster.jobs import condition, now, unseen
 from trainyard.cluster.kubectl import JOB, ClusterError, Kubectl, TimedOutError
 from trainyard.cluster.lifecycle import delete, wait
 from trainyard.cluster.upload import placed, upload
@@ -94,17 +94,47 @@ def _definition(kubectl: Kubectl) -> Finding:
 
 
 def _operator(kubectl: Kubectl) -> Finding:
+    """Whether an operator watches the namespace, and is ready."""
     what, selector = "operator", "--selector=app.kubernetes.io/name=trainyard-operator"
+    namespace = kubectl.current_namespace()
     try:
-        found = kubectl.get("deployments", "--all-namespaces", selector)["items"]
+        deployments = kubectl.get("deployments", "--all-namespaces", selector)["items"]
     except ClusterError as error:
-        return Finding(what, True, f"not known: {error}")
-    if not found:
+        return _unseen_jobs(kubectl, what, error)
+    if not deployments:
         return Finding(what, False, "not found: helm install trainyard charts/trainyard --namespace trainyard-system …")
-    meta, status = found[0]["metadata"], found[0].get("status", {})
-    ready = status.get("readyReplicas", 0)
-    logs = f"kubectl logs --namespace {meta['namespace']} deployment/{meta['name']}"
-    return Finding(what, ready > 0, f"{ready} ready in {meta['namespace']}" + ("" if ready else f": {logs}"))
+    watching = [each for each in deployments if namespace in _watched(each, namespace)]
+    if not watching:
+        places = ", ".join(f"{_place(each)} watches {', '.join(_watched(each, namespace))}" for each in deployments)
+        fix = f"install one there (helm install … --namespace {namespace}), or one for all with rbac.clusterWide=true"
+        return Finding(what, False, f"none watches the namespace {namespace}: the one in {places}. Fix: {fix}")
+    ready = sum(each.get("status", {}).get("readyReplicas", 0) for each in watching)
+    first = watching[0]
+    logs = f"kubectl logs --namespace {_place(first)} deployment/{first['metadata']['name']}"
+    return Finding(
+        what, ready > 0, f"{ready} ready in {_place(first)}, for {namespace}" + ("" if ready else f": {logs}")
+    )
+
+
+def _unseen_jobs(kubectl: Kubectl, what: str, error: ClusterError) -> Finding:
+    """What the jobs of the namespace say of an operator that this user may not look at."""
+    warnings = [unseen(job, now()) for job in kubectl.get(JOB)["items"]]
+    warning = next((each for each in warnings if each is not None), None)
+    if warning is not None:
+        return Finding(what, False, f"a job says that {warning.partition(';')[0]}. Ask who runs the cluster")
+    return Finding(what, True, f"not known: {error}")
+
+
+def _watched(deployment: dict[str, Any], namespace: str) -> list[str]:
+    """The namespaces that an operator watches; one that watches all watches `namespace`."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    variables = [each for container in containers for each in container.get("env", [])]
+    named = next((each.get("value", "") for each in variables if each["name"] == "WATCH_NAMESPACE"), "")
+    return [part.strip() for part in named.split(",") if part.strip()] or [namespace]
+
+
+def _place(deployment: dict[str, Any]) -> str:
+    return str(deployment["metadata"]["namespace"])
 
 
 def _allowed(kubectl: Kubectl, verb: str, what: str) -> bool:

@@ -8,6 +8,8 @@ from trainyard.spec.model import TrainerJob
 
 Object = dict[str, Any]
 _EVENTS = 12
+UNSEEN_SECONDS = 10
+"""After these an operator that watches the namespace has looked at a new job: it needs one or two."""
 HEADINGS = ("NAME", "STATE", "WORKERS", "STEP", "PROGRESS", "ETA", "LOSS", "AGE")
 
 
@@ -23,6 +25,11 @@ def row(job: Object, now: datetime) -> list[str]:
 def child(name: str, uid: str) -> str:
     """Name of the Secret, the Service and the NetworkPolicy of a job, as the operator makes it."""
     return f"{name}-{uid[:8]}"
+
+
+def token_secret(name: str, uid: str) -> str:
+    """Name of the Secret with the token of a job's Ray cluster, as the operator makes it."""
+    return f"{child(name, uid)}-ray"
 
 
 def objects(job: TrainerJob) -> list[str]:
@@ -47,6 +54,37 @@ def refused(job: Object) -> str | None:
         return None
     found = (each for each in status.get("conditions", []) if each["type"] == "Accepted" and each["status"] == "False")
     return next((str(each["message"]) for each in found), None)
+
+
+def unseen(job: Object, now: datetime) -> str | None:
+    """That no operator has looked at a job, seconds after it was made, and what to do; None when one has."""
+    if job.get("status"):
+        return None
+    seconds = _seconds_old(job, now)
+    if seconds < UNSEEN_SECONDS:
+        return None
+    namespace = job["metadata"]["namespace"]
+    return (
+        f"no operator has looked at it for {seconds} s: none watches the namespace {namespace}, or it is down; "
+        f"trainyard doctor --namespace {namespace} tells which"
+    )
+
+
+def no_dashboard(job: Object, pod: Object | None, now: datetime) -> str | None:
+    """Why the Ray dashboard of a job cannot be opened, and what to do; None when its first pod, which has it, runs."""
+    name = job["metadata"]["name"]
+    state = ended(job)
+    if state is not None:
+        return f"{state}: the job has ended, and Ray with it"
+    if condition(job, "Suspended"):
+        return f"Suspended: no pods. trainyard resume {name} brings them back"
+    warning = unseen(job, now)
+    if warning is not None:
+        return f"New: {warning}"
+    phase = pod.get("status", {}).get("phase") if pod is not None else None
+    if phase == "Running":
+        return None
+    return f"{_state(job.get('status', {}))}. trainyard logs -f {name} waits for it"
 
 
 def ended(job: Object) -> str | None:
@@ -75,7 +113,7 @@ def describe(job: Object, pods: list[Object], events: list[Object], now: datetim
     lines = [
         ("Name", meta["name"]),
         ("Namespace", meta["namespace"]),
-        ("State", _state(status)),
+        ("State", _state(status) if unseen(job, now) is None else f"New: {unseen(job, now)}"),
         ("Age", _age(job, now)),
     ]
     columns = status.get("columns", {})
@@ -120,8 +158,12 @@ def _section(title: str, rows: list[str]) -> str:
     return f"{title}:\n" + "".join(f"  {each}\n" for each in rows) if rows else ""
 
 
+def _seconds_old(job: Object, now: datetime) -> int:
+    return int((now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])).total_seconds())
+
+
 def _age(job: Object, now: datetime) -> str:
-    seconds = int((now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])).total_seconds())
+    seconds = _seconds_old(job, now)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from trainyard.cluster import configuration
 from trainyard.errors import ExitCode, ManifestError, NotFoundError, TrainyardError
 
 JOB = "trainerjob.trainyard.dev"
@@ -49,7 +50,7 @@ class Kubectl:
         command = self.command(*arguments, _REQUEST_TIMEOUT)
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
-            _fail(done.stderr)
+            self._fail(done.stderr)
         return done.stdout
 
     def get(self, *arguments: str) -> dict[str, Any]:
@@ -60,6 +61,13 @@ class Kubectl:
     def job(self, name: str) -> dict[str, Any]:
         """A TrainerJob. Raises NotFoundError."""
         return self.get(JOB, name)
+
+    def pod(self, job: str, index: int) -> dict[str, Any] | None:
+        """A pod of a job; None when there is none."""
+        try:
+            return self.get("pod", f"{job}-{index}")
+        except NotFoundError:
+            return None
 
     def apply(self, manifest: dict[str, Any], dry_run: bool = False) -> str:
         """Server-side apply; returns what kubectl says of it."""
@@ -72,7 +80,7 @@ class Kubectl:
         command = self.command("diff", "--server-side", f"--field-manager={_MANAGER}", "--force-conflicts", "-f", "-")
         done = subprocess.run(command, input=json.dumps(manifest), capture_output=True, text=True, check=False)
         if done.returncode > 1:  # 1 means that there is a difference
-            _fail(done.stderr)
+            self._fail(done.stderr)
         return done.stdout
 
     def lines(self, *arguments: str, check: bool = False) -> Iterator[str]:
@@ -90,7 +98,7 @@ class Kubectl:
                 yield from process.stdout
                 if check and process.wait():
                     said.seek(0)
-                    _fail(said.read())
+                    self._fail(said.read())
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
@@ -122,21 +130,31 @@ class Kubectl:
         where = [f"--context={self.context}"] if self.context else []
         return [program, *where, *([f"--namespace={self.namespace}"] if self.namespace else []), *arguments]
 
-
-def _fail(said: str) -> NoReturn:
-    text = said.strip().removeprefix("error: ")
-    if "(NotFound)" in text:
-        raise NotFoundError(text.partition("(NotFound): ")[2] or text)
-    if "(Invalid)" in text or " is invalid: " in text or "(BadRequest)" in text or "strict decoding error" in text:
-        raise ManifestError(text)
-    if "the server doesn't have a resource type" in text or "no matches for kind" in text:
-        raise ClusterError(
-            "the cluster knows no TrainerJob: install the chart (helm install trainyard charts/trainyard …), "
-            "or choose another context with --context"
-        )
-    said = text.splitlines()[-1].removeprefix("error: ") if text else "kubectl failed without a word"
-    if "unable to listen on any of the requested ports" in said:
-        raise ClusterError(f"{said}: something else listens there; choose another with --port, or a free one with 0")
-    if any(sign in said for sign in _UNREACHABLE):
-        raise ClusterError(f"the cluster cannot be reached ({said}): look at kubectl cluster-info, or use --context")
-    raise ClusterError(said)
+    def _fail(self, said: str) -> NoReturn:
+        """Raise what kubectl's words mean: with what the user has set, and what to do."""
+        text = said.strip().removeprefix("error: ")
+        if "(NotFound)" in text:
+            what = text.partition("(NotFound): ")[2] or text
+            raise NotFoundError(f"{what} in namespace {self.current_namespace()}")
+        if "(Invalid)" in text or " is invalid: " in text or "(BadRequest)" in text or "strict decoding error" in text:
+            raise ManifestError(text)
+        program = self.command()[0]
+        fault = configuration.fault(program, self.context)
+        if fault is not None:
+            raise ClusterError(fault)
+        if "the server doesn't have a resource type" in text or "no matches for kind" in text:
+            raise ClusterError(
+                "the cluster knows no TrainerJob: install the chart (helm install trainyard charts/trainyard …), "
+                "or choose another context with --context"
+            )
+        last = text.splitlines()[-1].removeprefix("error: ") if text else "kubectl failed without a word"
+        if "unable to listen on any of the requested ports" in last:
+            raise ClusterError(
+                f"{last}: something else listens there; choose another with --port, or a free one with 0"
+            )
+        if any(sign in last for sign in _UNREACHABLE):
+            server = configuration.server(program, self.context)
+            raise ClusterError(
+                f"{server} cannot be reached: {last}. Fix: look at kubectl cluster-info, or use --context"
+            )
+        raise ClusterError(last)

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 
-from trainyard.cluster.jobs import Object, condition, ended, refused
+from trainyard.cluster.jobs import Object, condition, ended, now, refused, unseen
 from trainyard.cluster.kubectl import JOB, Kubectl, TimedOutError
 from trainyard.errors import ManifestError, TrainyardError
 
@@ -46,15 +46,24 @@ def stop(kubectl: Kubectl, name: str, tell: Callable[[str], None]) -> str | None
     return checkpoint
 
 
-def wait(kubectl: Kubectl, name: str, kind: str, seconds: float = math.inf) -> Object:
+def wait(
+    kubectl: Kubectl, name: str, kind: str, seconds: float = math.inf, tell: Callable[[str], None] = lambda _: None
+) -> Object:
     """The job, when a condition of it is true or it has failed.
+
+    `tell` hears once that no operator looks at the job.
 
     Raises TimedOutError after so many seconds, ManifestError for a job that the operator does not accept, and
     TrainyardError when it has ended without the condition.
     """
     until = time.monotonic() + seconds
+    told = False
     while True:
         job = kubectl.job(name)
+        warning = unseen(job, now())
+        if warning is not None and not told:
+            tell(warning)
+            told = True
         if condition(job, kind) or condition(job, "Failed"):
             return job
         if state := ended(job):

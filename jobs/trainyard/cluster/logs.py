@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trainyard.cluster.jobs import condition, refused
+from trainyard.cluster.jobs import condition, refused, unseen
+from trainyard.cluster.jobs import now as clock
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.errors import ManifestError, NotFoundError
 from trainyard.storage import segments
@@ -20,7 +21,7 @@ def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]
     uid, after, over, said = "", "", False, ""
     while True:
         job = kubectl.job(name)
-        pod = _pod(kubectl, name, worker)
+        pod = kubectl.pod(name, worker)
         if pod is not None and pod["metadata"]["uid"] != uid:
             uid, after, over = pod["metadata"]["uid"], "", False
         if pod is not None and not over and _has_started(pod):
@@ -28,7 +29,7 @@ def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]
             for stamp, line in _lines(kubectl, f"pod/{name}-{worker}", after):
                 after = stamp
                 yield line
-            over = _has_ended(_pod(kubectl, name, worker), uid)  # else only the connection has ended
+            over = _has_ended(kubectl.pod(name, worker), uid)  # else only the connection has ended
             if not over:
                 time.sleep(_PAUSE)
             if over or after != before:
@@ -38,16 +39,18 @@ def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]
         if message := refused(job):
             raise ManifestError(message)
         status = job.get("status", {})
-        words = f"{status.get('state', 'New')}: {status.get('message', '')}".rstrip(": ")
-        if words != said:
-            said = words
-            tell(words)
+        state = f"{status.get('state', 'New')}: {status.get('message', '')}".rstrip(": ")
+        warning = unseen(job, clock())
+        kind = state if warning is None else "unseen"  # it counts the seconds, and is said once
+        if kind != said:
+            said = kind
+            tell(warning or state)
         kubectl.until_changed(name)
 
 
 def now(kubectl: Kubectl, name: str, worker: int, tail: int | None) -> str | None:
     """The log so far of the worker's pod, or None when there is no such pod."""
-    pod = _pod(kubectl, name, worker)
+    pod = kubectl.pod(name, worker)
     if pod is None or not _has_started(pod):
         return None
     return kubectl.run("logs", f"pod/{name}-{worker}", *([f"--tail={tail}"] if tail is not None else []))
@@ -60,13 +63,6 @@ def stored(store: Store, worker: int) -> str:
     if not paths:
         raise NotFoundError(f"{store.url('logs')} holds no logs of worker {worker}")
     return "".join(segments.read(store, path).decode(errors="replace") for path in paths)
-
-
-def _pod(kubectl: Kubectl, name: str, worker: int) -> dict[str, Any] | None:
-    try:
-        return kubectl.get("pod", f"{name}-{worker}")
-    except NotFoundError:
-        return None
 
 
 def _lines(kubectl: Kubectl, pod: str, after: str) -> Iterator[tuple[str, str]]:
