@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,8 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
             document["spec"] = {"workers": {"count": ranks}, **changes}
         loaded = loads(json.dumps(document))
         assert check(loaded.job.spec) == []
-        made = plan(loaded.job, gather(loaded.job.spec))
+        # What the plan would refuse, the training process must refuse, too.
+        made = plan(loaded.job, replace(gather(loaded.job.spec), problem=None))
         store = open_store(str(tmp_path / name))
         store.put(layout.RUN, b"{}")  # the driver's work
         known = attempts.list_attempts(store)

@@ -11,9 +11,10 @@ from tests.conftest import manifest
 from trainyard.cli.plan_ import resolved
 from trainyard.errors import JobError
 from trainyard.plan.batch import batch
-from trainyard.plan.facts import Facts, gather, rows
+from trainyard.plan.facts import Facts, gather
 from trainyard.plan.identity import differences, fingerprint, identity
 from trainyard.plan.machine import available_memory
+from trainyard.plan.peek import count as counted
 from trainyard.plan.plan import Plan, plan
 from trainyard.spec.manifest import loads
 from trainyard.spec.model import Source
@@ -148,7 +149,7 @@ def test_the_resolved_job_is_a_manifest_that_plans_the_same() -> None:
 )
 def test_rows_are_counted_where_that_is_cheap(tmp_path: Path, name: str, text: str, count: int | None) -> None:
     (tmp_path / name).write_text(text)
-    assert rows(Source(source=str(tmp_path / name))) == count
+    assert counted(Source(source=str(tmp_path / name)), "data.train") == count
 
 
 def test_parameters_are_read_from_the_weights_header(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_each_row_has_its_code() -> None:
 def test_table_knows_every_metric(task: str, kind: str | None, shape: tuple[int, ...]) -> None:
     from transformers import EvalPrediction
 
+    from trainyard.plan.labels import Labels
     from trainyard.train.tasks import TABLE
-    from trainyard.train.tasks.base import Labels
 
     predictions = np.ones(shape)
     one_hot = kind in ("multi_label_classification", "regression") or task in ("fill-mask", "text-generation")

@@ -1,5 +1,7 @@
 """`trainyard eval`."""
 
+import json
+
 import click
 
 from trainyard.cli.output import format_option, print_json, print_table, set_option
@@ -17,8 +19,9 @@ def command(model: str, file: str, data: str | None, batch_size: int, output: st
     from trainyard.cli.output import quiet_libraries
     from trainyard.spec.manifest import load
 
-    wanted = (*overrides, *((f"data.evaluation={{source: {data}}}",) if data else ()))
-    loaded = load(file, wanted)
+    if data is not None:  # JSON is YAML, too, and keeps a name with commas or colons whole
+        overrides = (*overrides, f"data.evaluation={json.dumps({'source': data})}")
+    loaded = load(file, overrides)
     quiet_libraries()
     from trainyard.train import evaluate
 

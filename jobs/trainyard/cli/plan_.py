@@ -10,6 +10,7 @@ from trainyard.cli.output import format_option, human_size, print_json, print_ta
 from trainyard.cluster.jobs import objects
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.cluster.upload import needed, placed
+from trainyard.errors import JobError
 from trainyard.plan.facts import gather
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan, check, keep_last, plan
@@ -35,6 +36,8 @@ def command(kubectl: Kubectl, file: str, output: str, overrides: tuple[str, ...]
     if problems := check(loaded.job.spec):
         raise loaded.error(problems)
     facts = gather(loaded.job.spec)
+    if facts.problem is not None:
+        raise JobError(facts.problem)
     made = plan(loaded.job, facts.elsewhere() if cluster else facts)
     if output == "json":
         print_json(asdict(made) | ({"cluster": _on_cluster(kubectl, loaded.job)} if cluster else {}))

@@ -26,6 +26,7 @@ def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str
     if not texts:
         raise click.UsageError("there is nothing to predict: give a text, or lines on standard input")
     from trainyard.cli.output import quiet_libraries
+    from trainyard.plan.labels import SEVERAL
     from trainyard.spec.model import Storage
     from trainyard.spec.urls import check_server
 
@@ -41,7 +42,8 @@ def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str
     if output == "json":
         print_json([{"input": text, "output": answer} for text, answer in answers])
     else:
-        print_table(("INPUT", "OUTPUT"), [(_short(text), _words(answer)) for text, answer in answers])
+        several = trained.problem_type == SEVERAL
+        print_table(("INPUT", "OUTPUT"), [(_short(text), _words(answer, several)) for text, answer in answers])
 
 
 def _lines() -> list[str]:
@@ -52,10 +54,16 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _words(answer: Any) -> str:
-    first = answer[0] if isinstance(answer, list) and answer else answer
+def _words(answer: Any, several: bool) -> str:
+    """An answer for a table: of several labels all, of one the best."""
+    if isinstance(answer, float):
+        return f"{answer:.4g}"
+    if answer == []:
+        return "none"
+    first = answer[0] if isinstance(answer, list) else answer
     if isinstance(first, dict) and "label" in first:
-        return f"{first['label']} ({first['score']:.3f})"
+        labels = answer if several else [first]
+        return ", ".join(f"{label['label']} ({label['score']:.3f})" for label in labels)
     if isinstance(first, dict) and "generated_text" in first:
         return str(first["generated_text"])
     if isinstance(answer, list) and isinstance(first, dict):

@@ -61,7 +61,10 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     if job.spec.suspend:
         raise ManifestError(f"{loaded.source}: spec.suspend is true, so nothing runs; set it to false")
     _check_gpus(job)
-    made = plan.plan(job, gather(job.spec))
+    facts = gather(job.spec)
+    if facts.problem is not None:
+        raise JobError(facts.problem)
+    made = plan.plan(job, facts)
     store = open_run(job)
     orphans.adopt()
     rayenv.prepare()

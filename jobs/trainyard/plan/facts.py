@@ -1,18 +1,20 @@
 """What can be known of a job's data, model and machine without loading any of them."""
 
-import csv
 import json
 import math
 import shutil
 import struct
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from trainyard.errors import JobError
+from trainyard.plan.choice import Choice
 from trainyard.plan.machine import MEMORY, available_memory
-from trainyard.spec.model import Evaluation, Model, Source, Spec
+from trainyard.plan.peek import count, label_lines
+from trainyard.spec.model import Evaluation, Model, Spec
 
-_MAX_COUNTED_BYTES = 2 * 1024**3
 _MAX_HEADER_BYTES = 100 * 1024**2
 
 
@@ -30,6 +32,10 @@ class Facts:
     """Of MEMORY in all: a container may have less than the machine."""
     free_disk_bytes: int | None = None
     """Of the disk for temporary files."""
+    labels: Mapping[str, Choice[str]] = field(default_factory=dict)
+    """The lines that say what the labels are, by name; empty where that is not known from here."""
+    problem: str | None = None
+    """Why nothing can be trained on these files; the training process would refuse them likewise."""
 
     def elsewhere(self) -> "Facts":
         """What holds on other machines, too."""
@@ -45,9 +51,20 @@ def gather(spec: Spec) -> Facts:
     )
     if spec.model is None or spec.data is None:  # a script knows them
         return machine
-    train, evaluation = split_rows(rows(spec.data.train), spec.data.evaluation)
-    parameters, largest = _parameters(spec.model)
-    return replace(machine, train_rows=train, evaluation_rows=evaluation, parameters=parameters, largest_tensor=largest)
+    try:
+        train, evaluation = split_rows(count(spec.data.train, "data.train"), spec.data.evaluation)
+        labels = label_lines(spec)
+        parameters, largest = _parameters(spec.model)
+    except JobError as error:
+        return replace(machine, problem=str(error))
+    return replace(
+        machine,
+        train_rows=train,
+        evaluation_rows=evaluation,
+        parameters=parameters,
+        largest_tensor=largest,
+        labels=labels,
+    )
 
 
 def split_rows(total: int | None, evaluation: Evaluation | None) -> tuple[int | None, int | None]:
@@ -60,51 +77,30 @@ def split_rows(total: int | None, evaluation: Evaluation | None) -> tuple[int | 
         kept = math.ceil(total * evaluation.fraction)
         kept = min(kept, evaluation.max_samples or kept)
         return total - math.ceil(total * evaluation.fraction), kept
-    return total, rows(evaluation)
-
-
-def rows(source: Source | Evaluation) -> int | None:
-    """Rows of a data set on this machine, or None when they cannot be counted cheaply."""
-    file = Path(source.source or "").expanduser()
-    if not file.is_file() or file.stat().st_size > _MAX_COUNTED_BYTES:
-        return None
-    counted = _count(file, source.format or file.suffix.lstrip("."))
-    return min(counted, source.max_samples) if counted is not None and source.max_samples else counted
-
-
-def _count(file: Path, kind: str) -> int | None:
-    if kind in ("json", "jsonl", "ndjson"):
-        with file.open("rb") as stream:
-            if stream.read(1) == b"[":
-                return None
-            stream.seek(0)
-            return sum(1 for line in stream if line.strip())
-    if kind == "csv":
-        with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-            return max(0, sum(1 for _ in csv.reader(stream)) - 1)
-    if kind == "parquet":
-        try:
-            import pyarrow.parquet
-        except ImportError:
-            return None
-        return int(pyarrow.parquet.read_metadata(file).num_rows)
-    return None
+    return total, count(evaluation, "data.evaluation")
 
 
 def _parameters(model: Model) -> tuple[int | None, int | None]:
     """Parameters of all and of the largest tensor, from the headers of safetensors files.
 
     The format: 8 bytes little-endian length, then JSON (https://github.com/huggingface/safetensors).
+    Raises JobError for a file that is damaged.
     """
     if model.source is None or model.from_config:
         return None, None
-    folder, sizes = Path(model.source).expanduser(), list[int]()
+    folder = Path(model.source).expanduser()
+    sizes: list[int] = []
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
-        try:
-            with file.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(min(length, _MAX_HEADER_BYTES)))
-        except (OSError, ValueError, struct.error):
-            return None, None
-        sizes += [math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+        sizes += _sizes(file)
     return (sum(sizes), max(sizes)) if sizes else (None, None)
+
+
+def _sizes(file: Path) -> list[int]:
+    """The number of values of each tensor in a safetensors file. Raises JobError for a damaged one."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, _MAX_HEADER_BYTES)))
+        return [math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError) as error:
+        raise JobError(f"spec.model.source: {file} is no safetensors file, or a damaged one") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainyard.plan import sources
+from trainyard.plan import files, sources
 from trainyard.spec.model import Spec
 
 _WHOLE_BYTES = 512 * 1024 * 1024
@@ -42,13 +42,7 @@ def identity(spec: Spec) -> dict[str, Any]:
 
 def _local(source: str) -> list[Path]:
     """The files and folders on this machine that a source names, a pattern's matches among them."""
-    if "://" in source:
-        return []
-    if "*" in source:
-        pattern = Path(source).expanduser()
-        return sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-    path = Path(source).expanduser()
-    return [path] if path.exists() else []
+    return files.matching(source)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

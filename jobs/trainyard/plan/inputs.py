@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainyard.plan import files
 from trainyard.plan.sources import named
 from trainyard.spec.model import Spec
 from trainyard.spec.yamltext import Problem
@@ -16,7 +17,7 @@ def check(spec: Spec) -> Iterator[Problem]:
             continue
         path = Path(source).expanduser()
         if where[1] == "data":
-            if "*" not in source and not path.exists():
+            if not files.matching(source):
                 yield Problem(where, f"{source}: no such file or folder{_from_here(path)}")
         elif not path.is_dir():
             yield Problem(where, f"{source}: no such folder{_from_here(path)}")

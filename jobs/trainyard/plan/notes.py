@@ -12,6 +12,7 @@ def notes(plan: Plan) -> dict[str, str]:
     rows = {
         "processes": f"{plan.world_size.value}: {plan.world_size.reason}",
         "strategy": f"{plan.strategy.value}: {plan.strategy.reason}",
+        **{name: f"{line.value}: {line.reason}" for name, line in plan.labels.items()},
         **(_batch(plan.batch) if plan.batch is not None else {}),
         "checkpoints": f"{plan.cadence.value}: {plan.cadence.reason}",
         "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}"

@@ -1,5 +1,6 @@
 """The plan: everything that follows from the manifest and was not written in it, with the reasons."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,8 @@ class Plan:
     """How often a checkpoint is saved, where it is by time."""
     staging: Choice[str]
     """Where checkpoints lie while they are uploaded: Memory or Disk."""
+    labels: Mapping[str, Choice[str]]
+    """What the labels are, where that is known before the data is read for training."""
     warnings: tuple[str, ...]
     arguments: dict[str, Any]
     """TrainingArguments in full, as they are passed on (output_dir excepted)."""
@@ -93,6 +96,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
             unknown,
             spec.checkpoint.every,
             memory.staging(spec, facts, None),
+            {},
             (),
             {},
         )
@@ -114,6 +118,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         cadence=_cadence(spec, arguments, arithmetic, chosen),
         memory=states,
         staging=memory.staging(spec, facts, world_size),
+        labels=facts.labels,
         warnings=tuple(warning for warning in warnings if warning),
         arguments=arguments,
     )

@@ -2,6 +2,7 @@
 the JSON Schema for editors and docs/manifest.md all show the words written here.
 """
 
+import codecs
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,14 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _codec(value: str) -> str:
+    try:
+        codecs.lookup(value)
+    except LookupError:
+        raise ValueError(f"there is no encoding {value}; write one such as utf-8, utf-16, cp949 or cp1252") from None
+    return value
+
+
 Int = Annotated[int, BeforeValidator(_integral)]
 Float = Annotated[float, BeforeValidator(_real)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -36,6 +45,7 @@ ServerUrl = Annotated[Uri, AfterValidator(check_server)]
 StorageUri = Annotated[Uri, AfterValidator(check_storage)]
 Quantity = Annotated[str, StringConstraints(pattern=patterns.QUANTITY, max_length=32)]
 ClassName = Annotated[str, StringConstraints(pattern=patterns.CLASS, max_length=128)]
+Encoding = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_codec)]
 Foreign = dict[str, Any]
 """A block in another project's words, passed on verbatim and checked by our own code, not by the CRD."""
 
@@ -119,13 +129,21 @@ class Processor(Part):
     """Class that loads it (`AutoTokenizer`, `BertTokenizerFast`, `AutoImageProcessor`). Default: by the task."""
     call: Foreign = {}
     """Arguments of its __call__, verbatim (`{max_length: 128, truncation: true}`). Padding is the collator's work."""
+    load: Foreign = {}
+    """Arguments of its from_pretrained, verbatim (`{pad_token: <pad>, add_prefix_space: true}`). The model gets
+    embeddings for tokens that it has none for."""
 
 
 class DataSet(Part):
     """How a data set is read."""
 
     format: Literal["json", "csv", "parquet", "datasets", "hub"] | None = None
-    """How to read it. Default: by the file's ending."""
+    """How to read it. Default: by the file's ending: .jsonl, .json, .csv, .tsv or .parquet, also with .gz, .bz2, .xz or
+    .zst behind it."""
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] | None = None
+    """What stands between the cells of a CSV file. Default: a comma, in a .tsv file a tab."""
+    encoding: Encoding | None = None
+    """Encoding of a text file (`cp949`, `utf-16`). Default: what its byte order mark says, else utf-8."""
     name: Text | None = None
     """Configuration of a hub data set (`mrpc` of `glue`)."""
     split: Text | None = None
@@ -143,8 +161,8 @@ class Source(DataSet):
     """The training data."""
 
     source: Uri
-    """JSON Lines, CSV or Parquet file, a glob of them, a folder saved by `datasets`, a hub name, or an
-    object-store URI of any of these."""
+    """JSON Lines, CSV, TSV or Parquet file, a glob of them, a folder saved by `datasets`, a hub name, or an
+    object-store URI of any of these. Text is read as written: only an empty CSV cell is empty."""
 
 
 class Evaluation(DataSet):

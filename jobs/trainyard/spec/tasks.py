@@ -10,6 +10,9 @@ from typing import Any, Literal
 LabelKind = Literal["none", "class", "tags"]
 """What the label column holds: nothing (there is none), a label a row, or a list of tags a row."""
 
+Content = Literal["text", "words", "tags", "label", "image"]
+"""What a cell holds: a text, a list of words, a list of tags, what label_kind says, or an image or its path."""
+
 LOSS = "loss"
 """The metric that every task has; less of it is better."""
 
@@ -25,6 +28,7 @@ class Column:
     aliases: tuple[str, ...] = ()
     """Names that data sets use for it, tried in this order where the manifest names none."""
     optional: bool = False
+    content: Content = "text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class TaskInfo:
     processor_class: str
     """The class of transformers that loads the tokenizer or image processor."""
     label_kind: LabelKind = "none"
+    special_tokens: tuple[str, ...] = ()
+    """Special tokens that the tokenizer must have (`mask_token`), beside one for padding."""
     label_column: str | None = None
     """The column of the labels; None where the text is its own label."""
     metrics: Mapping[str, bool]
@@ -70,7 +76,7 @@ _ROWS = (
         columns=(
             Column("text", aliases=("sentence", "content", "review", "sentence1")),
             Column("text_pair", aliases=("sentence2",), optional=True),
-            Column("label", aliases=("labels", "category", "class", "target")),
+            Column("label", aliases=("labels", "category", "class", "target"), content="label"),
         ),
         auto_class="AutoModelForSequenceClassification",
         processor_class="AutoTokenizer",
@@ -83,7 +89,10 @@ _ROWS = (
     ),
     TaskInfo(
         name="token-classification",
-        columns=(Column("tokens", aliases=("words",)), Column("tags", aliases=("ner_tags", "labels", "pos_tags"))),
+        columns=(
+            Column("tokens", aliases=("words",), content="words"),
+            Column("tags", aliases=("ner_tags", "labels", "pos_tags"), content="tags"),
+        ),
         auto_class="AutoModelForTokenClassification",
         processor_class="AutoTokenizer",
         label_kind="tags",
@@ -95,6 +104,7 @@ _ROWS = (
     ),
     TaskInfo(
         name="fill-mask",
+        special_tokens=("mask_token",),
         columns=(_TEXT,),
         auto_class="AutoModelForMaskedLM",
         processor_class="AutoTokenizer",
@@ -116,8 +126,8 @@ _ROWS = (
     TaskInfo(
         name="image-classification",
         columns=(
-            Column("image", aliases=("img", "file", "path")),
-            Column("label", aliases=("labels", "class", "category")),
+            Column("image", aliases=("img", "file", "path"), content="image"),
+            Column("label", aliases=("labels", "class", "category"), content="label"),
         ),
         auto_class="AutoModelForImageClassification",
         processor_class="AutoImageProcessor",

@@ -10,12 +10,14 @@ import transformers
 from transformers import AutoConfig, Trainer, TrainingArguments
 
 from trainyard.errors import JobError, NotFoundError
+from trainyard.plan.labels import NUMBERS, SEVERAL
 from trainyard.spec.model import Model, Spec, Storage
 from trainyard.train import data, model, processor
+from trainyard.train.choices import Choices
 from trainyard.train.processor import first_line
 from trainyard.train.sources import local_folder
 from trainyard.train.tasks import TABLE
-from trainyard.train.tasks.base import Encoding, Labels, Task
+from trainyard.train.tasks.base import Encoding, Task
 from trainyard.train.tasks.sequence import ids_only
 
 
@@ -25,6 +27,8 @@ class Trained:
 
     folder: Path
     task: Task
+    problem_type: str | None
+    """Of a model that classifies rows: transformers' problem_type; else None."""
 
 
 def find(source: str, storage: Storage, task: str | None) -> Trained:
@@ -35,10 +39,13 @@ def find(source: str, storage: Storage, task: str | None) -> Trained:
         raise NotFoundError(
             f"{source} holds no config.json, so it is no model; name a run's final folder or a checkpoint"
         )
-    name = task or json.loads(config_file.read_text(encoding="utf-8")).get("task") or _task_of_run(folder)
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    name = task or config.get("task") or _task_of_run(folder) or _task_of_class(folder, config)
     if name not in TABLE:
         raise JobError(f"{source}: the task is {name or 'not known'}; give one of {', '.join(TABLE)} with --task")
-    return Trained(folder, TABLE[name])
+    task_code = TABLE[name]
+    problem_type = config.get("problem_type") if task_code.info.label_kind == "class" else None
+    return Trained(folder, task_code, problem_type)
 
 
 def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
@@ -51,15 +58,16 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
             "processor": spec.processor.model_copy(update={"source": str(trained.folder)}),
         }
     )
-    encoder = processor.load(own, task)
-    raw = data.load(spec, task)
-    rows = raw.evaluation if raw.evaluation is not None else raw.train
-    labels = _labels_of(config, raw.labels)
-    data.check_labels(rows, task, labels)
-    block = data.block_size(spec, encoder, config) if task.info.name == "text-generation" else 0
-    encoded = data.encode(rows, task, Encoding(encoder, spec.processor.call, labels, block))
+    choices = Choices()
+    encoder = processor.load(own, task, choices)
+    rows, labels = data.load_for_model(spec, task, config)
+    where = "data.evaluation" if spec.data.evaluation is not None else "data.train"
+    block = data.block_size(spec, task, encoder, config)
+    encoded = data.encode(rows, task, Encoding(encoder, spec.processor.call, labels, block), where)
+    net = model.load(own, task, config)
+    data.check_lengths(spec, task, net, {where: encoded}, choices)
     trainer = Trainer(
-        model=model.load(own, task, config),
+        model=net,
         args=TrainingArguments(
             output_dir=str(trained.folder),
             per_device_eval_batch_size=batch_size,
@@ -78,24 +86,38 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
 
 
 def predict(trained: Trained, inputs: list[str]) -> Iterator[tuple[str, Any]]:
-    """What transformers' pipeline() answers to each input."""
+    """Each input with what transformers' pipeline() answers to it.
+
+    Of several labels those whose probability is above one half are answered; of a regression the number, or a list of
+    its numbers. Raises JobError when there is no pipeline, or it cannot take an input.
+    """
+    name = trained.task.info.name
     try:
-        pipe = transformers.pipeline(trained.task.info.name, model=str(trained.folder))
+        pipe = transformers.pipeline(name, model=str(trained.folder), **_WHOLE.get(trained.problem_type, {}))
     except (OSError, ValueError, KeyError) as error:
-        raise JobError(f"{trained.folder}: no {trained.task.info.name} pipeline: {first_line(error)}") from error
+        raise JobError(f"{trained.folder}: no {name} pipeline: {first_line(error)}") from error
     for text in inputs:
         try:
-            yield text, pipe(text)
+            yield text, _answer(pipe(text), trained.problem_type)
         except (ValueError, OSError) as error:
             raise JobError(f"{text[:60]!r}: {first_line(error)}") from error
 
 
-def _labels_of(config: Any, found: Labels) -> Labels:
-    """The labels in the order of the trained model."""
-    if not found.names or found.ids:
-        return found
-    names = tuple(name for _, name in sorted(config.id2label.items()))
-    return Labels(names, found.problem_type)
+_WHOLE: dict[str | None, dict[str, Any]] = {
+    SEVERAL: {"top_k": None, "function_to_apply": "sigmoid"},
+    NUMBERS: {"top_k": None, "function_to_apply": "none"},
+}
+"""What has a pipeline answer all outputs, by the problem type; nothing for one label, which it finds itself."""
+
+
+def _answer(answer: Any, problem_type: str | None) -> Any:
+    if problem_type == SEVERAL:
+        return [label for label in answer if label["score"] > 0.5]
+    if problem_type == NUMBERS:
+        by_label = sorted(answer, key=lambda output: output["label"])
+        numbers = [output["score"] for output in by_label]
+        return numbers[0] if len(numbers) == 1 else numbers
+    return answer
 
 
 def _task_of_run(folder: Path) -> str | None:
@@ -103,4 +125,16 @@ def _task_of_run(folder: Path) -> str | None:
     file = folder.parent.parent / "run.json"
     if not file.exists():
         return None
-    return str(json.loads(file.read_text(encoding="utf-8"))["manifest"]["spec"]["task"])
+    spec = json.loads(file.read_text(encoding="utf-8"))["manifest"]["spec"]
+    return spec.get("task")  # a script's run has none
+
+
+def _task_of_class(folder: Path, config: dict[str, Any]) -> str | None:
+    """The task whose Auto class makes the class that the config names, as that of a script's model does."""
+    architecture = next(iter(config.get("architectures") or []), None)
+    loaded = AutoConfig.from_pretrained(folder)
+    for name, task in TABLE.items():
+        model_class = getattr(transformers, task.info.auto_class)._model_mapping.get(type(loaded), None)
+        if architecture is not None and getattr(model_class, "__name__", None) == architecture:
+            return name
+    return None

@@ -17,7 +17,7 @@ import transformers
 
 from trainyard.errors import DiskFullError, JobError, StorageError
 from trainyard.storage.disk import full
-from trainyard.train import arguments, code, data, export, mend, model, processor, script, trainer
+from trainyard.train import arguments, code, data, embeddings, export, mend, model, processor, script, trainer
 from trainyard.train.choices import Choices
 from trainyard.train.events import Events
 from trainyard.train.goodput import Clock
@@ -70,21 +70,25 @@ def _build(work: Work, events: Events, choices: Choices) -> tuple[transformers.T
     task = TABLE[spec.task]
     events.send("phase", text="preparing")
     args = arguments.make(work)
-    encoder = processor.load(spec, task)
+    encoder = processor.load(spec, task, choices)
     with args.main_process_first(local=True, desc="reading the data"):
-        raw = data.load(spec, task)
-    labels = model.in_model_order(spec, raw.labels)
-    config = model.load_config(spec, labels, encoder)
-    block = data.block_size(spec, encoder, config) if spec.task == "text-generation" else 0
-    encoding = Encoding(encoder, spec.processor.call, labels, block)
+        raw = data.load(spec, task, model.label_names(spec), choices)
+    config = model.load_config(spec, raw.labels, encoder)
+    encoding = Encoding(encoder, spec.processor.call, raw.labels, data.block_size(spec, task, encoder, config))
     events.send("phase", text="encoding the data")
     with args.main_process_first(local=True, desc="encoding the data"):
-        train_data = data.encode(raw.train, task, encoding)
-        evaluation = data.encode(raw.evaluation, task, encoding) if raw.evaluation is not None else None
+        train_data = data.encode(raw.train, task, encoding, "data.train")
+        evaluation = None
+        if raw.evaluation is not None:
+            written = replace(encoding, labels=raw.evaluation_labels)
+            evaluation = data.encode(raw.evaluation, task, written, "data.evaluation")
     events.send("phase", text="loading the model")
     transformers.set_seed(args.seed)  # a new head is the same on every rank and in every run
     net = model.load(spec, task, config)
-    parts = trainer.Parts(task, labels, encoder, net, train_data, evaluation)
+    embeddings.fit(net, encoder, choices)
+    encoded = {"data.train": train_data, "data.evaluation": evaluation}
+    data.check_lengths(spec, task, net, encoded, choices)
+    parts = trainer.Parts(task, raw.labels, encoder, net, train_data, evaluation)
     return trainer.build(work, parts, args, events)
 
 

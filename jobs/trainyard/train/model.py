@@ -1,36 +1,22 @@
 """Stage 3: the model, from weights or from its Config alone, with the data's labels in its config."""
 
-from dataclasses import replace
 from typing import Any
 
 import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from trainyard.errors import JobError
+from trainyard.plan.labels import Labels
 from trainyard.spec.model import Spec
 from trainyard.train.processor import first_line
 from trainyard.train.sources import local_folder
-from trainyard.train.tasks.base import Labels, Task
+from trainyard.train.tasks.base import Task
 
 
-def in_model_order(spec: Spec, labels: Labels) -> Labels:
-    """The labels in the order of spec.model.config, or that the model already has when it was trained on the same.
-
-    Raises JobError when the manifest's own order is not one of the data's labels.
-    """
-    if given := _given_order(spec.model.config):
-        if not labels.names or set(given) != set(labels.names):
-            raise JobError(
-                f"spec.model.config names the labels {', '.join(given)}, and the data has "
-                f"{', '.join(labels.names) or 'none'}; name the same, or none: they are found in the data"
-            )
-        if labels.ids and given != labels.names:
-            raise JobError(
-                "spec.model.config orders the labels otherwise than the data's ClassLabel column; leave it out"
-            )
-        return replace(labels, names=given)
-    if spec.model.source is None or spec.model.from_config or not labels.names or labels.ids:
-        return labels
+def label_names(spec: Spec) -> tuple[str, ...]:
+    """The labels of the model that is fine-tuned, in the order of its ids; empty for a model from scratch."""
+    if spec.model.source is None or spec.model.from_config:
+        return ()
     try:
         config = AutoConfig.from_pretrained(
             local_folder(spec.model.source, spec.storage),
@@ -38,19 +24,13 @@ def in_model_order(spec: Spec, labels: Labels) -> Labels:
             trust_remote_code=spec.model.trust_remote_code,
         )
     except (OSError, ValueError, KeyError):
-        return labels  # load_config() meets the same error, and tells it
-    known = tuple(name for _, name in sorted(config.id2label.items()))
-    return replace(labels, names=known) if set(known) == set(labels.names) else labels
+        return ()  # load_config() meets the same error, and reports it
+    return tuple(str(name) for _, name in sorted(config.id2label.items()))
 
 
 def load_config(spec: Spec, labels: Labels, processor: Any) -> PretrainedConfig:
     """The model's Config, with the labels and the manifest's overrides. Raises JobError."""
     own = ("id2label", "label2id") if labels.names else ()
-    wanted = spec.model.config.get("num_labels")
-    if labels.names and wanted is not None and wanted != len(labels.names):
-        raise JobError(
-            f"spec.model.config.num_labels is {wanted}, and the data has {len(labels.names)} labels; leave it out"
-        )
     overrides = {**_label_fields(labels), **{key: value for key, value in spec.model.config.items() if key not in own}}
     try:
         if spec.model.source is None:
@@ -106,21 +86,9 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-def _given_order(config: dict[str, Any]) -> tuple[str, ...]:
-    """The labels as the manifest's id2label or label2id order them; empty when it has neither."""
-    by_id = {int(key): str(name) for key, name in (config.get("id2label") or {}).items()}
-    by_name = {int(index): str(name) for name, index in (config.get("label2id") or {}).items()}
-    chosen = by_id or by_name
-    if by_id and by_name and by_id != by_name:
-        raise JobError("spec.model.config: id2label and label2id contradict each other; keep id2label only")
-    if chosen and sorted(chosen) != list(range(len(chosen))):
-        raise JobError("spec.model.config: the ids of the labels must be 0, 1, 2, … without a gap")
-    return tuple(chosen[index] for index in sorted(chosen))
-
-
 def _label_fields(labels: Labels) -> dict[str, Any]:
     if labels.problem_type == "regression":
-        return {"num_labels": 1, "problem_type": "regression"}
+        return {"num_labels": labels.outputs, "problem_type": "regression"}
     if not labels.names:
         return {}
     fields: dict[str, Any] = {

@@ -5,7 +5,10 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pathspec
+
 from trainyard.errors import JobError
+from trainyard.plan import files
 from trainyard.spec.model import Storage
 from trainyard.storage.disk import room_on
 from trainyard.storage.store import Entry, Store, open_store
@@ -37,13 +40,49 @@ def local_folder(source: str, storage: Storage) -> str:
         entries = store.list()
     if not entries:
         raise JobError(f"{source}: there is nothing in storage under this URI")
+    folder = _fetched(store, source, storage, entries)
+    return str(folder / name) if name else str(folder)
+
+
+def local_files(source: str, storage: Storage) -> list[Path]:
+    """The files, or the one folder, that a data source names, in order; those of a bucket are fetched first.
+
+    A pattern (`part-*.jsonl`) names what it matches, here and in a bucket. Empty when nothing on this machine has the
+    name: it may be a hub's. Raises StorageError, DiskFullError, and JobError when a URI names nothing.
+    """
+    if not is_remote(source):
+        return files.matching(source)
+    if not files.has_pattern(source):
+        return [Path(local_folder(source, storage))]
+    fixed, pattern = _at_pattern(source)
+    store = open_store(fixed, storage.endpoint, storage.region)
+    entries = store.list()
+    whole = [entry for entry in entries if entry.path == pattern]  # a name with brackets is a name
+    matcher = pathspec.GitIgnoreSpec.from_lines([f"/{pattern}"])
+    matches = whole or [entry for entry in entries if matcher.match_file(entry.path)]
+    if not matches:
+        raise JobError(f"{source}: nothing in storage matches this pattern")
+    folder = _fetched(store, source, storage, matches)
+    return [folder / entry.path for entry in matches]
+
+
+def _at_pattern(source: str) -> tuple[str, str]:
+    """A URI cut before the first part of its path that has signs of a pattern."""
+    scheme, _, rest = source.partition("://")
+    parts = rest.split("/")
+    first = next(index for index, part in enumerate(parts) if files.has_pattern(part))
+    return f"{scheme}://{'/'.join(parts[:first])}", "/".join(parts[first:])
+
+
+def _fetched(store: Store, source: str, storage: Storage, entries: list[Entry]) -> Path:
+    """The folder in this machine's cache that holds some objects."""
     # Another set of names and sizes is another folder: what was fetched before is never mixed with what is new.
     key = hashlib.sha256(repr((source, storage.endpoint, entries)).encode()).hexdigest()[:20]
     folder = cache_folder() / "sources" / key
     with room_on(folder, "TRAINYARD_CACHE"):
         for entry in entries:
             _fetch(store, entry, folder / entry.path)
-    return str(folder / name) if name else str(folder)
+    return folder
 
 
 def _fetch(store: Store, entry: Entry, target: Path) -> None:

@@ -20,6 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from trainyard.checkpoint.doorbell import Metrics
 from trainyard.errors import JobError
+from trainyard.plan.labels import Labels
 from trainyard.train import best, checkpointing, code, heartbeat, mend
 from trainyard.train.arguments import global_batch_size, metrics_file
 from trainyard.train.callbacks import (
@@ -32,7 +33,7 @@ from trainyard.train.events import Events
 from trainyard.train.goodput import GoodputCallback
 from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
-from trainyard.train.tasks.base import Labels, Task
+from trainyard.train.tasks.base import Task
 from trainyard.train.tasks.sequence import ids_only
 from trainyard.train.work import Work
 

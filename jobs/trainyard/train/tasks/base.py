@@ -4,26 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard.plan.labels import Labels
 from trainyard.spec.tasks import TaskInfo
 
 Columns = dict[str, list[Any]]
 """A batch of rows, column by column, under the parts' names."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels of a task, as they go into the model's config."""
-
-    names: tuple[str, ...] = ()
-    problem_type: str | None = None
-    """transformers' problem_type: single_label_classification, multi_label_classification or regression."""
-
-    ids: bool = False
-    """The data holds ids of the names (a ClassLabel column), not the names."""
-
-    def index(self, value: Any) -> int:
-        """The id of a label as the data writes it."""
-        return int(value) if self.ids else self.names.index(str(value))
 
 
 @dataclass(frozen=True)
@@ -48,6 +33,10 @@ class Task:
     """From (processor, model) to a collator."""
     metrics: Callable[[Labels], Callable[[Any], dict[str, float]] | None]
     """From the labels to Trainer's compute_metrics; None when the loss says it all."""
+    encode_version: int = 1
+    """Part of the cache key of encoded data: count it up when `encode` gives other columns or values."""
+    in_blocks: bool = False
+    """Whether rows are joined to running text and cut into blocks of one length."""
     lazy: bool = False
     """Encode when a row is read, not before training: for images and sound, which would fill the disk."""
     predicts_ids: bool = False

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from transformers import DataCollatorForLanguageModeling
 
+from trainyard.plan.labels import IGNORED, Labels
 from trainyard.spec.tasks import TASKS as TASK_INFOS
-from trainyard.train.tasks.base import Columns, Encoding, Labels, Task
-
-_IGNORED = -100
+from trainyard.train.tasks.base import Columns, Encoding, Task
 
 
 def encode_rows(rows: Columns, encoding: Encoding) -> Columns:
@@ -49,7 +48,7 @@ class ContentSeededMasking(DataCollatorForLanguageModeling):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             batch = super().__call__(features, return_tensors)
-        if not (batch["labels"] != _IGNORED).any():
+        if not (batch["labels"] != IGNORED).any():
             # Few short texts may get no mask at all, and the mean loss over nothing is nan: mask one token.
             text = batch["attention_mask"].bool() & ~self._special(batch["input_ids"])
             row, column = (int(index) for index in text.nonzero()[0]) if text.any() else (0, 0)
@@ -59,6 +58,21 @@ class ContentSeededMasking(DataCollatorForLanguageModeling):
 
     def _special(self, ids: torch.Tensor) -> torch.Tensor:
         return torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
+
+
+@dataclass
+class CausalCollator(DataCollatorForLanguageModeling):
+    """Pads blocks, and takes their tokens as labels: all but the padding, as transformers' run_clm does.
+
+    transformers' collator leaves out each pad token. Where the end-of-text token pads, as GPT-2's does, the model would
+    never learn to stop.
+    """
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        """A batch with `labels` of the shape of `input_ids`: the same ids, IGNORED where the attention mask is 0."""
+        batch = super().__call__(features, return_tensors)
+        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+        return batch
 
 
 def ids_only(logits: Any, labels: Any) -> Any:
@@ -80,7 +94,7 @@ def _accuracy(shift: int) -> Any:
         ids, truth = prediction.predictions, prediction.label_ids
         if shift:
             ids, truth = ids[:, :-shift], truth[:, shift:]
-        counted = truth != _IGNORED
+        counted = truth != IGNORED
         return {"accuracy": float(np.mean(ids[counted] == truth[counted])) if counted.any() else 0.0}
 
     return compute
@@ -97,7 +111,8 @@ TASKS = (
     Task(
         info=TASK_INFOS["text-generation"],
         encode=encode_blocks,
-        collator=lambda processor, model: DataCollatorForLanguageModeling(processor, mlm=False),
+        collator=lambda processor, model: CausalCollator(processor, mlm=False),
+        in_blocks=True,
         metrics=_next_token_metrics,
         predicts_ids=True,
     ),

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from transformers import DataCollatorWithPadding
 
+from trainyard.plan.labels import NUMBERS, SEVERAL, Labels
 from trainyard.spec.tasks import TASKS as TASK_INFOS
-from trainyard.train.tasks.base import Columns, Encoding, Labels, Task
+from trainyard.train.tasks.base import Columns, Encoding, Task
 
 
 def encode(rows: Columns, encoding: Encoding) -> Columns:
@@ -18,13 +19,15 @@ def encode(rows: Columns, encoding: Encoding) -> Columns:
 
 
 def label_ids(values: list[Any], labels: Labels) -> list[Any]:
-    """Labels as the model's loss wants them: ids, vectors of 0 and 1, or numbers."""
-    if labels.problem_type == "regression":
-        return [float(value) for value in values]
-    if labels.problem_type == "multi_label_classification":
-        chosen = [{labels.index(label) for label in value} for value in values]
-        return [[float(index in row) for index in range(len(labels.names))] for row in chosen]
-    return [labels.index(value) for value in values]
+    """Labels as the model's loss wants them: an id a row, or a list of floats, one for each label or output."""
+    if labels.problem_type == NUMBERS:
+        return [[float(cell) for cell in value] if isinstance(value, list) else float(value) for value in values]
+    if labels.problem_type != SEVERAL:
+        return [labels.index(value) for value in values]
+    if labels.vectors:
+        return [[float(cell) for cell in value] for value in values]
+    chosen = [{labels.index(label) for label in value} for value in values]
+    return [[float(index in row) for index in range(len(labels.names))] for row in chosen]
 
 
 def class_metrics(labels: Labels) -> Any:
@@ -43,7 +46,7 @@ def class_metrics(labels: Labels) -> Any:
         from sklearn import metrics
 
         chosen = prediction.predictions > 0  # a logit above 0 is a probability above one half
-        truth = prediction.label_ids.astype(bool)
+        truth = prediction.label_ids > 0.5
         return {
             "f1": float(metrics.f1_score(truth, chosen, average="micro", zero_division=0)),
             "accuracy": float(metrics.accuracy_score(truth, chosen)),
@@ -52,13 +55,14 @@ def class_metrics(labels: Labels) -> Any:
     def regression(prediction: Any) -> dict[str, float]:
         from sklearn import metrics
 
-        values, truth = prediction.predictions.squeeze(-1), prediction.label_ids
+        truth = prediction.label_ids
+        values = prediction.predictions.reshape(truth.shape)
         return {
             "mse": float(metrics.mean_squared_error(truth, values)),
             "r2": float(metrics.r2_score(truth, values)) if len(truth) > 1 else 0.0,
         }
 
-    kinds = {"regression": regression, "multi_label_classification": multi}
+    kinds = {NUMBERS: regression, SEVERAL: multi}
     return kinds.get(labels.problem_type or "", single)
 
 

@@ -6,11 +6,9 @@ import numpy as np
 from transformers import DataCollatorForTokenClassification
 
 from trainyard.errors import JobError
+from trainyard.plan.labels import IGNORED, Labels
 from trainyard.spec.tasks import TASKS as TASK_INFOS
-from trainyard.train.tasks.base import Columns, Encoding, Labels, Task
-
-IGNORED = -100
-"""The label that PyTorch's cross entropy leaves out."""
+from trainyard.train.tasks.base import Columns, Encoding, Task
 
 
 def encode(rows: Columns, encoding: Encoding) -> Columns:
@@ -31,22 +29,40 @@ def _aligned(tags: list[int], words: list[int | None]) -> list[int]:
 
 
 def tag_metrics(labels: Labels) -> Any:
-    """Entity-level precision, recall and F1 for BIO tags (seqeval), and the accuracy over all words."""
+    """Precision, recall and F1 over whole entities for BIO tags (seqeval), over single tags (macro) for others.
+
+    And the accuracy over all words.
+    """
+    return _entity_metrics(labels) if labels.are_entities else _tag_metrics
+
+
+def _entity_metrics(labels: Labels) -> Any:
     from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_score
 
     def compute(prediction: Any) -> dict[str, float]:
         ids = np.argmax(prediction.predictions, axis=-1)
-        kept = [
-            [(p, t) for p, t in zip(*row, strict=True) if t != IGNORED]
-            for row in zip(ids, prediction.label_ids, strict=True)
-        ]
-        found = [[labels.names[p] for p, _ in row] for row in kept]
-        truth = [[labels.names[t] for _, t in row] for row in kept]
+        counted = prediction.label_ids != IGNORED
+        rows = list(zip(ids, prediction.label_ids, counted, strict=True))
+        predicted = [[labels.names[tag] for tag in row[mask]] for row, _, mask in rows]
+        truth = [[labels.names[tag] for tag in row[mask]] for _, row, mask in rows]
         scores = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
-        computed = {name: float(score(truth, found, zero_division=0)) for name, score in scores.items()}
-        return {**computed, "accuracy": float(accuracy_score(truth, found))}
+        computed = {name: float(score(truth, predicted, zero_division=0)) for name, score in scores.items()}
+        return {**computed, "accuracy": float(accuracy_score(truth, predicted))}
 
     return compute
+
+
+def _tag_metrics(prediction: Any) -> dict[str, float]:
+    from sklearn import metrics
+
+    counted = prediction.label_ids != IGNORED
+    predicted = np.argmax(prediction.predictions, axis=-1)[counted]
+    truth = prediction.label_ids[counted]
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        truth, predicted, average="macro", zero_division=0
+    )
+    accuracy = metrics.accuracy_score(truth, predicted)
+    return {"precision": float(precision), "recall": float(recall), "f1": float(f1), "accuracy": float(accuracy)}
 
 
 TASKS = (

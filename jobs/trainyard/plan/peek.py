@@ -1,0 +1,140 @@
+"""What can be learnt of a job's data in a second: how many rows it has, and what its labels are.
+
+Only for files on this machine. The training process reads the same files by the same functions, so that both say the
+same; what cannot be read cheaply here, it finds out there.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainyard.errors import JobError
+from trainyard.plan import columns, files, rows
+from trainyard.plan.choice import Choice
+from trainyard.plan.labelling import Wish, decided
+from trainyard.plan.labels import Column
+from trainyard.spec.model import Evaluation, Model, Source, Spec
+from trainyard.spec.tasks import TASKS, TaskInfo
+
+_MAX_COUNTED_BYTES = 2 * 1024**3
+_MAX_READ_BYTES = 64 * 1024**2
+"""Bytes of data that are read for their labels: about a second's work."""
+
+
+def count(source: Source | Evaluation, where: str) -> int | None:
+    """Rows of a source, at most maxSamples; None when they cannot be counted cheaply from here.
+
+    Raises JobError with the file and the line for one that cannot be read.
+    """
+    paths = _files(source, _MAX_COUNTED_BYTES)
+    counts = [_count(path, source, where) for path in paths]
+    if not counts or None in counts:
+        return None
+    total = sum(number for number in counts if number is not None)
+    return min(total, source.max_samples) if source.max_samples else total
+
+
+def label_lines(spec: Spec) -> Mapping[str, Choice[str]]:
+    """The lines of the plan that say what the labels are; empty when that cannot be known cheaply from here.
+
+    Raises JobError with the row or the field, as the training process would.
+    """
+    assert spec.data is not None
+    assert spec.model is not None
+    task = TASKS.get(str(spec.task))
+    if task is None or task.label_column is None:
+        return {}
+    column = _label_column(spec.data.train, task)
+    if column is None or not column.values:
+        return {}
+    wish = Wish(config=spec.model.config, model_names=_model_names(spec.model))
+    return decided(column, task, wish)[1]
+
+
+def _files(source: Source | Evaluation, limit: int) -> list[Path]:
+    """The files of a source on this machine; none when they are larger than the limit, or when it is a folder."""
+    paths = files.matching(source.source or "")
+    if any(path.is_dir() for path in paths) or sum(path.stat().st_size for path in paths) > limit:
+        return []
+    return paths
+
+
+def _count(path: Path, source: Source | Evaluation, where: str) -> int | None:
+    text = files.text_file(path, source, where)
+    if text is not None:
+        return rows.count(text)
+    if files.format_of(path, source.format) == "parquet":
+        table = _parquet(path, where)
+        return int(table.metadata.num_rows) if table is not None else None
+    return None
+
+
+def _label_column(source: Source, task: TaskInfo) -> Column | None:
+    paths = _files(source, _MAX_READ_BYTES)
+    texts = [files.text_file(path, source, "data.train") for path in paths]
+    known = [text for text in texts if text is not None]
+    if paths and len(known) == len(paths):
+        return _of_texts(known, source, task)
+    if len(paths) == 1 and files.format_of(paths[0], source.format) == "parquet":
+        return _of_parquet(paths[0], source, task)
+    return None
+
+
+def _of_texts(texts: list[files.TextFile], source: Source, task: TaskInfo) -> Column | None:
+    read = list(rows.rows(texts, source.max_samples))
+    names = list(dict.fromkeys(name for row in read for name in row))
+    if not names:
+        return None
+    chosen = columns.chosen(names, task, source.columns, "data.train", str(source.source))
+    values = [row.get(chosen[str(task.label_column)]) for row in read]
+    if all(text.format == "csv" for text in texts):
+        convert = rows.typed(values)
+        values = [None if value is None else convert(value) for value in values]
+    return Column(values)
+
+
+def _of_parquet(path: Path, source: Source, task: TaskInfo) -> Column | None:
+    table = _parquet(path, "data.train")
+    if table is None:
+        return None
+    schema = table.schema_arrow
+    chosen = columns.chosen(schema.names, task, source.columns, "data.train", str(source.source))
+    name = chosen[str(task.label_column)]
+    values = table.read(columns=[name]).column(name).slice(0, source.max_samples).to_pylist()
+    return Column(values, _class_names(schema.metadata or {}, name))
+
+
+def _class_names(metadata: Mapping[bytes, bytes], name: str) -> tuple[str, ...]:
+    """The names of a ClassLabel column, which `datasets` keeps in the metadata of its files."""
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][name]
+    except (KeyError, ValueError, TypeError):
+        return ()
+    inner = feature.get("feature", feature)
+    return tuple(inner.get("names") or ())
+
+
+def _parquet(path: Path, where: str) -> Any:
+    """An open Parquet file, or None where pyarrow is not installed. Raises JobError for a file that is damaged."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError:
+        return None
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise JobError(f"spec.{where}: {path} is no Parquet file, or a damaged one: {error}") from error
+
+
+def _model_names(model: Model) -> tuple[str, ...]:
+    """The labels of a model on this machine, in the order of its ids."""
+    if model.source is None or model.from_config:
+        return ()
+    try:
+        config = json.loads(Path(model.source, "config.json").expanduser().read_text(encoding="utf-8"))
+        by_id = {int(key): str(name) for key, name in (config.get("id2label") or {}).items()}
+    except (OSError, ValueError, AttributeError):
+        return ()
+    return tuple(by_id[key] for key in sorted(by_id))

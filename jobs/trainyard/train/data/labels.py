@@ -1,0 +1,50 @@
+"""The labels of a data set, decided by plan.labelling from its column."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from trainyard.plan import labelling
+from trainyard.plan.labels import Column, Labels, matched
+from trainyard.spec.tasks import TaskInfo
+from trainyard.train.choices import Choices
+
+
+def decide(
+    train: Dataset, task: TaskInfo, config: dict[str, Any], model_names: Sequence[str], choices: Choices
+) -> Labels:
+    """The labels of the training rows, in the order of the model's ids. Raises JobError with the row or the field."""
+    if task.label_column is None:
+        return Labels()
+    wish = labelling.Wish(config=config, model_names=tuple(model_names))
+    labels, lines = labelling.decided(_column(train, task.label_column), task, wish)
+    for name, choice in lines.items():
+        choices.add(name, choice)
+    return labels
+
+
+def match(data: Dataset, task: TaskInfo, labels: Labels, where: str) -> Labels:
+    """The labels with how these rows write them. Raises JobError with the row of one that the model does not have."""
+    if task.label_column is None:
+        return labels
+    return matched(labels, _column(data, task.label_column), where, task.label_column)
+
+
+def of_model(config: Any, task: TaskInfo) -> Labels:
+    """The labels of a trained model, from its config."""
+    if task.label_kind == "none":
+        return Labels()
+    problem_type = config.problem_type if task.label_kind == "class" else None
+    if problem_type == "regression":
+        return Labels((), problem_type, config.num_labels)
+    names = tuple(str(name) for _, name in sorted(config.id2label.items()))
+    if task.label_kind == "class" and problem_type is None:
+        problem_type = "single_label_classification"
+    return Labels(names, problem_type)
+
+
+def _column(data: Dataset, name: str) -> Column:
+    feature = data.features[name]
+    inner = getattr(feature, "feature", feature)
+    return Column(data[name][:], tuple(getattr(inner, "names", None) or ()))
