@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -28,6 +29,8 @@ from trainyard_operator.tls import Folder, OwnSecret, Source, Tls
 log = logging.getLogger("trainyard_operator")
 
 WORKERS = 4
+_FINISH_SECONDS = 20.0
+"""Seconds that passes have to end, of the 30 that Kubernetes gives the operator."""
 _PASSES = prometheus_client.Counter("trainyard_reconciles_total", "Passes over a job.", ["outcome"])
 _SECONDS = prometheus_client.Histogram("trainyard_reconcile_seconds", "Seconds of a pass over a job.")
 _METRICS_APP = prometheus_client.make_wsgi_app()
@@ -47,6 +50,8 @@ class Operator:
         self.progress = Progress(self.queue.add)
         self.reconciler = Reconciler(api, settings, self.jobs, self.pods, self.nodes, self.progress)
         self.leads = threading.Event()
+        self._starting = threading.Lock()
+        self._workers: list[threading.Thread] = []
         self.server = Server(api, self.jobs, self.pods, self.progress, self.leads)
 
     def start_watching(self) -> None:
@@ -61,6 +66,27 @@ class Operator:
         self.reconciler.trust(authorities)
         for key in list(self.jobs.objects):
             self.queue.add(key)
+
+    def start_work(self) -> None:
+        """Work on jobs from now on, and take reports of their pods: this operator leads."""
+        self.leads.set()
+        with self._starting:
+            for number in range(WORKERS):
+                worker = threading.Thread(target=self.work, name=f"worker {number}", daemon=True)
+                worker.start()
+                self._workers.append(worker)
+
+    def finish(self) -> bool:
+        """Begin no pass any more, and wait for those that run. Returns whether all have ended in time."""
+        self.queue.close()
+        until = time.monotonic() + _FINISH_SECONDS
+        with self._starting:
+            for worker in self._workers:
+                worker.join(max(0.0, until - time.monotonic()))
+            running = [worker.name for worker in self._workers if worker.is_alive()]
+        if running:
+            log.warning("the lease is left to expire: %s still in a pass", ", ".join(running))
+        return not running
 
     def work(self) -> None:
         """Work on jobs until the queue is closed."""
@@ -122,10 +148,11 @@ def main() -> None:
     health.is_ready = True
     threading.Thread(target=tls.follow, args=(operator.trust,), name="tls", daemon=True).start()
     leader = Leader(api, os.environ.get("POD_NAMESPACE", "default"))
-    threading.Thread(target=_lead, args=(leader, operator, stopped), name="leader", daemon=True).start()
+    threading.Thread(target=_lead, args=(leader, operator), name="leader", daemon=True).start()
     stopped.wait()
-    operator.queue.close()
-    leader.release()
+    # The Lease last, and only when no pass runs any more: until then it is renewed, and nobody else may work.
+    if operator.finish():
+        leader.release()
     server.stop()
     watched.stop()
 
@@ -145,12 +172,10 @@ class Health:
         return []
 
 
-def _lead(leader: Leader, operator: Operator, stopped: threading.Event) -> None:
-    leader.acquire()
-    leader.keep(lost=lambda: os._exit(1))  # the next pass must not happen: another may lead by now
-    operator.leads.set()
-    for number in range(WORKERS):
-        threading.Thread(target=operator.work, name=f"worker {number}", daemon=True).start()
+def _lead(leader: Leader, operator: Operator) -> None:
+    if leader.acquire():
+        leader.keep(lost=lambda: os._exit(1))  # the next pass must not happen: another may lead by now
+        operator.start_work()
 
 
 def _source(api: Api) -> Source:

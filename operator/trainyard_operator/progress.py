@@ -139,7 +139,10 @@ class Server:
                 raise RefusedError("429 Too Many Requests")
             self._last = {pod: last for pod, last in self._last.items() if now - last < _MIN_INTERVAL}
             self._last[speaker] = now
-        body = environ["wsgi.input"].read(length)
+        try:
+            body = environ["wsgi.input"].read(length)
+        except OSError as error:  # its deadline is over
+            raise RefusedError("408 Request Timeout") from error
         try:
             self._progress.take(key, job["metadata"]["uid"], json.loads(body))
         except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
