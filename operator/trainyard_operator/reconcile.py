@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from trainyard.plan.plan import check
+from trainyard.plan.checks import check
 from trainyard.plan.sources import named
 from trainyard.spec.manifest import validate
 from trainyard.spec.model import API_VERSION, KIND, Spec, TrainerJob

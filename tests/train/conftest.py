@@ -21,8 +21,9 @@ from trainyard.launch.group import run_process
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.node import Node, Warm, open_node
 from trainyard.launch.uploads import Uploads
+from trainyard.plan.checks import check
 from trainyard.plan.facts import gather
-from trainyard.plan.plan import check, keep_last, plan
+from trainyard.plan.plan import keep_last, plan
 from trainyard.spec.manifest import as_manifest, loads
 from trainyard.storage import layout
 from trainyard.storage.store import open_store

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import manifest
 from trainyard.errors import ManifestError
 from trainyard.plan import inputs
-from trainyard.plan.plan import check
+from trainyard.plan.checks import check
 from trainyard.spec.manifest import as_manifest, loads
 from trainyard.spec.yamltext import dump
 

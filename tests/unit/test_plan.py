@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import manifest
-from trainyard.cli.plan_ import resolved
 from trainyard.errors import JobError
 from trainyard.plan.batch import batch
 from trainyard.plan.facts import Facts, gather
@@ -18,7 +17,6 @@ from trainyard.plan.peek import count as counted
 from trainyard.plan.plan import Plan, plan
 from trainyard.spec.manifest import loads
 from trainyard.spec.model import Source
-from trainyard.spec.yamltext import dump
 
 
 def planned(facts: Facts | None = None, **changes: object) -> Plan:
@@ -129,13 +127,6 @@ def test_where_a_checkpoint_is_staged_follows_from_the_room() -> None:
     full = planned(replace(ROOMY, free_disk_bytes=2**33), checkpoint={"staging": "Disk"})
     assert "a checkpoint is about 12.00 GiB and 8.00 GiB are free on the disk of" in full.warnings[0]
     assert planned(replace(ROOMY, free_disk_bytes=2**33)).warnings == (), "nothing is staged there"
-
-
-def test_the_resolved_job_is_a_manifest_that_plans_the_same() -> None:
-    job = loads(json.dumps(manifest(strategy={"deepspeed": {"zeroStage": 2}}, trainingArguments={"max_steps": 10}))).job
-    made = plan(job, Facts())
-    again = loads(dump(resolved(job, made))).job
-    assert plan(again, Facts()).arguments == made.arguments
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from trainyard.cluster.jobs import objects
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.cluster.upload import needed, placed
 from trainyard.errors import JobError
+from trainyard.plan.checks import load
 from trainyard.plan.facts import gather
 from trainyard.plan.notes import notes
-from trainyard.plan.plan import Plan, check, keep_last, plan
-from trainyard.spec.manifest import load
+from trainyard.plan.plan import Plan, plan
+from trainyard.plan.resolved import resolved
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.yamltext import dump
 
@@ -33,8 +34,6 @@ def command(kubectl: Kubectl, file: str, output: str, overrides: tuple[str, ...]
     if cluster and output == "yaml":
         raise click.UsageError("-o yaml prints a manifest; with --cluster give -o table or -o json")
     loaded = load(file, overrides)
-    if problems := check(loaded.job.spec):
-        raise loaded.error(problems)
     facts = gather(loaded.job.spec)
     if facts.problem is not None:
         raise JobError(facts.problem)
@@ -67,18 +66,6 @@ def _show(namespace: str, uploads: list[dict[str, Any]], objects: list[str], dif
         click.echo(f"upload   {upload['field']}: {upload['source']} ({human_size(upload['bytes'])})")
     click.echo(f"make     {', '.join(objects)} in {namespace}")
     click.echo(diff or "the job is there as it is: nothing would change")
-
-
-def resolved(job: TrainerJob, made: Plan) -> dict[str, Any]:
-    """The manifest with every default and every choice of the plan written down."""
-    manifest: dict[str, Any] = job.model_dump(by_alias=True, mode="json", exclude_none=True)
-    spec = manifest["spec"]
-    owned = ("deepspeed", "fsdp", "fsdp_config")
-    spec["trainingArguments"] = {name: value for name, value in made.arguments.items() if name not in owned}
-    spec["checkpoint"]["keepLast"] = keep_last(job.spec)
-    if "deepspeed" in made.arguments:
-        spec["strategy"]["deepspeed"]["config"] = made.arguments["deepspeed"]
-    return manifest
 
 
 def _comments(made: Plan) -> str:

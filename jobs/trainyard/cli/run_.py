@@ -23,7 +23,7 @@ def command(file: str, overrides: tuple[str, ...], quiet: bool, output: str) -> 
     from trainyard.launch import orphans
     from trainyard.launch.local import run
     from trainyard.launch.progress import evaluation
-    from trainyard.spec.manifest import load
+    from trainyard.plan.checks import load
 
     loaded = load(file, overrides)
     finished = run(loaded, quiet)

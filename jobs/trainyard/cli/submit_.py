@@ -25,12 +25,9 @@ def command(kubectl: Kubectl, file: str, overrides: tuple[str, ...], follow: boo
     from trainyard.cluster.jobs import ended
     from trainyard.cluster.upload import needed, placed, upload
     from trainyard.errors import NotFoundError, TrainyardError
-    from trainyard.plan.plan import check
-    from trainyard.spec.manifest import load
+    from trainyard.plan.checks import load
 
     loaded = load(file, overrides)
-    if problems := check(loaded.job.spec):
-        raise loaded.error(problems)
     namespace = kubectl.namespace or loaded.job.metadata.namespace or kubectl.current_namespace()
     there, name = Kubectl(namespace, kubectl.context), loaded.job.name
     with contextlib.suppress(NotFoundError):

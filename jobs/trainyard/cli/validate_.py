@@ -3,9 +3,10 @@
 import click
 
 from trainyard.cli.output import set_option
-from trainyard.errors import TrainyardError
-from trainyard.plan.plan import check
-from trainyard.spec.manifest import load
+from trainyard.errors import JobError, TrainyardError
+from trainyard.plan.checks import load
+from trainyard.plan.facts import gather
+from trainyard.plan.plan import doubts
 
 
 @click.command()
@@ -14,15 +15,19 @@ from trainyard.spec.manifest import load
 def command(files: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check manifests: every mistake at once, with its line and the fix.
 
-    Looks at the text only: data, model and storage are looked at by `trainyard run`, before anything starts.
+    Looks at the text, and at a model's config.json and the number of rows where they are on this machine. Storage, and
+    that everything is there, are looked at by `trainyard run`, before anything starts.
     """
     failed: TrainyardError | None = None
     for file in files:
         try:
             loaded = load(file, overrides)
-            if problems := check(loaded.job.spec):
-                raise loaded.error(problems)
+            facts = gather(loaded.job.spec)
+            if facts.problem is not None:
+                raise JobError(f"{file}: {facts.problem}")
             click.echo(f"{file}: {loaded.job.name} is valid")
+            for doubt in doubts(loaded.job, facts):
+                click.echo(f"{file}: warning: {doubt}", err=True)
         except TrainyardError as error:
             click.echo(str(error), err=True)
             failed = error

@@ -11,9 +11,10 @@ from trainyard.checkpoint import attempts
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.catalogue import manifest_in
 from trainyard.checkpoint.manifest import Manifest
-from trainyard.errors import NotFoundError
+from trainyard.errors import JobError, NotFoundError
 from trainyard.launch import runfile
 from trainyard.launch.node import Node
+from trainyard.plan.cautions import nothing_to_train
 from trainyard.plan.identity import identity
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan
@@ -52,6 +53,8 @@ class Drive:
         """
         from trainyard.launch.driver import Driver, check_storage
 
+        if self.plan.batch is not None and self.plan.batch.total_steps == 0:
+            raise JobError(nothing_to_train(self.plan.batch))
         described = notes(self.plan)
         check_storage(self.store)
         who = identity(self.job.spec)

@@ -242,7 +242,8 @@ class Driver:
             f"accumulation × {self.plan.batch.world_size} processes (resume: Never starts anew, with another batch)"
         )
         self.tell({"event": "note", "text": text})
-        return {"per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation}
+        argument = self.plan.batch.argument(per_device)
+        return {"per_device_train_batch_size": argument, "gradient_accumulation_steps": accumulation}
 
     def _progressed(self, work: Work) -> bool:
         found = catalogue.committed(catalogue.list_checkpoints(self.store))

@@ -28,6 +28,7 @@ from trainyard.launch.progress import Display, Silent, open_display
 from trainyard.launch.uploads import Uploads
 from trainyard.launch.warm import imports_of
 from trainyard.plan import inputs, plan
+from trainyard.plan.checks import check
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import Plan
 from trainyard.spec.manifest import Loaded
@@ -56,7 +57,7 @@ class Finished:
 def run(loaded: Loaded, quiet: bool = False) -> Finished:
     """Run the job of a manifest. Raises TrainyardError for what is wrong before anything is trained."""
     job = loaded.job
-    if problems := [*plan.check(job.spec), *inputs.check(job.spec)]:
+    if problems := [*check(job.spec), *inputs.check(job.spec)]:
         raise loaded.error(problems)
     if job.spec.suspend:
         raise ManifestError(f"{loaded.source}: spec.suspend is true, so nothing runs; set it to false")

@@ -5,13 +5,17 @@ from typing import Any
 
 from trainyard.errors import JobError, NotFoundError
 from trainyard.plan.identity import differences
+from trainyard.spec.secrets import masked
 from trainyard.storage import layout
 from trainyard.storage.store import Store
 
 
 def write(store: Store, manifest: dict[str, Any], identity: dict[str, Any], notes: dict[str, Any]) -> None:
-    """Write run.json: the manifest, the plan with its reasons, and the identity."""
-    document = {"manifest": manifest, "identity": identity, "plan": notes}
+    """Write run.json: the manifest, the plan with its reasons, and the identity.
+
+    The values of environment variables are masked: who reads the storage need not know them.
+    """
+    document = {"manifest": masked(manifest), "identity": identity, "plan": notes}
     store.put(layout.RUN, (json.dumps(document, indent=1, default=str) + "\n").encode())
 
 

@@ -18,10 +18,12 @@ _ELSEWHERE = {
     "fsdp_config": "write spec.strategy.fsdp.config",
     "gradient_accumulation_steps": "write spec.trainingArguments.gradient_accumulation_steps",
     "dynamo_config": "write spec.trainingArguments.torch_compile and torch_compile_backend",
-    "parallelism_config": "write spec.trainingArguments.parallelism_config",
+}
+_CANNOT_WORK = {
+    "parallelism_config": "tensor, context and sequence parallelism are not supported; remove it",
 }
 _TYPES = {"ddp": ("NO", "MULTI_CPU", "MULTI_GPU"), "deepspeed": ("DEEPSPEED",), "fsdp": ("FSDP",)}
-_KNOWN = (*_PLACEMENT, *_ELSEWHERE, "mixed_precision", "num_processes", "distributed_type", "use_cpu")
+_KNOWN = (*_PLACEMENT, *_ELSEWHERE, *_CANNOT_WORK, "mixed_precision", "num_processes", "distributed_type", "use_cpu")
 
 
 def check(spec: Spec) -> Iterator[tuple[str, str]]:
@@ -32,6 +34,8 @@ def check(spec: Spec) -> Iterator[tuple[str, str]]:
             yield key, f"`accelerate config` writes no such key. {f'Did you mean {near[0]}?' if near else 'Remove it'}"
         elif key in _ELSEWHERE:
             yield key, f"it has a place of its own: {_ELSEWHERE[key]}"
+        elif key in _CANNOT_WORK:
+            yield key, f"cannot work here: {_CANNOT_WORK[key]}"
     yield from _disagreements(spec)
 
 
@@ -39,7 +43,7 @@ def settings(spec: Spec) -> dict[str, Choice[Any]]:
     """The TrainingArguments that spec.accelerate stands for."""
     precision = spec.accelerate.get("mixed_precision")
     if precision in ("bf16", "fp16"):
-        return {precision: Choice(True, "spec.accelerate.mixed_precision")}
+        return {precision: Choice(True, "spec.accelerate.mixed_precision", field="accelerate")}
     return {}
 
 

@@ -12,3 +12,5 @@ class Choice(Generic[T]):
 
     value: T
     reason: str
+    field: str | None = None
+    """The field of the manifest that the value is made from. The resolved job keeps that field, not the value."""

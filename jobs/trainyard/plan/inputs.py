@@ -9,6 +9,9 @@ from trainyard.plan.sources import named
 from trainyard.spec.model import Spec
 from trainyard.spec.yamltext import Problem
 
+_ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".gz", ".zst")
+"""Of files: no data set of the hub has such a name."""
+
 
 def check(spec: Spec) -> Iterator[Problem]:
     """Every local file or folder that the manifest names and this machine has not."""
@@ -51,8 +54,26 @@ def lacks(checkpoint: Path) -> str:
 
 
 def is_local(source: str) -> bool:
-    """Whether a source is a path, not a hub id and not a URI."""
-    return source.startswith((".", "/", "~"))
+    """Whether a source is a path, not a name of the hub and not a URI.
+
+    What is here is a path, as transformers and datasets see it, also without ./ before it.
+    """
+    return source.startswith((".", "/", "~")) or ("://" not in source and Path(source).exists())
+
+
+def misspelt(spec: Spec) -> Iterator[Problem]:
+    """Sources that can be nothing but a path, and are not on this machine: no name of the hub looks like them."""
+    for where, source in named(spec).items():
+        if is_local(source) or "://" in source or "*" in source:
+            continue
+        if where[-1] == "code":
+            yield Problem(
+                where, f"{source}: no such folder{_from_here(Path(source))}. A URI is written s3://bucket/code"
+            )
+        elif where[-1] == "source" and (source.count("/") > 1 or Path(source).suffix in _ENDINGS):
+            kind = "file or folder" if where[1] == "data" else "folder"
+            hint = "the hub's names are owner/name"
+            yield Problem(where, f"{source}: no such {kind}{_from_here(Path(source))}, and {hint}")
 
 
 def _from_here(path: Path) -> str:

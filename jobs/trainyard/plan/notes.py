@@ -3,6 +3,7 @@
 import math
 
 from trainyard.plan.batch import Batch
+from trainyard.plan.cautions import nothing_to_train
 from trainyard.plan.memory import GIB
 from trainyard.plan.plan import Plan
 
@@ -21,24 +22,30 @@ def notes(plan: Plan) -> dict[str, str]:
         "staging": f"{plan.staging.value}: {plan.staging.reason}",
     }
     for name, choice in sorted(plan.chosen.items()):
+        if choice.field == "checkpoint.every":  # the line of the checkpoints says it
+            continue
         shown = "see `trainyard plan -o yaml`" if isinstance(choice.value, dict) else choice.value
         rows[name] = f"{shown}: {choice.reason}"
     return rows
 
 
 def _batch(batch: Batch) -> dict[str, str]:
-    steps = (
-        f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all"
-        if batch.total_steps
-        else "known once the data is read"
-    )
-    if batch.total_steps and batch.steps_per_epoch is None:
-        steps = f"{batch.total_steps} in all (max_steps)"
+    split = " (split_batches: the processes share per_device_train_batch_size)" if batch.split else ""
     return {
         "global batch": f"{batch.global_size} samples: {batch.per_device} a process × {batch.world_size} processes × "
-        f"{batch.accumulation} accumulation; of a run that goes on, that of its checkpoint",
-        "optimizer steps": steps,
+        f"{batch.accumulation} accumulation{split}; a resumed run keeps that of its checkpoint",
+        "optimizer steps": _steps(batch),
     }
+
+
+def _steps(batch: Batch) -> str:
+    if batch.total_steps is None:
+        return "known once the data is read"
+    if batch.total_steps == 0:
+        return f"0: {nothing_to_train(batch)}"
+    if batch.steps_per_epoch is None:
+        return f"{batch.total_steps} in all (max_steps)"
+    return f"{batch.steps_per_epoch} an epoch, {batch.total_steps} in all"
 
 
 def _gib(size: int) -> str:

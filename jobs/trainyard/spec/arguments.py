@@ -84,16 +84,23 @@ def check(values: dict[str, Any]) -> Iterator[Mistake]:
             yield (name,), message
         elif name not in OWNED:
             sound[name] = _normalised(arguments()[name], value)
-    # A name of transformers 4 counts as its successor, so that one mistake is not answered twice.
-    meant = {
-        removed.successor: values[name] for name, removed in REMOVED.items() if removed.successor and name in values
-    }
-    known = {name: value for name, value in meant.items() if not _wrong_value(arguments()[name], value)}
     broken = values.keys() - sound.keys()
-    for conflict in combinations.check({**known, **sound}):
+    for conflict in combinations.check({**_meant(values), **sound}):
         if not conflict.reads & broken:
             yield (conflict.name,), conflict.message
     yield from optimisation.check(sound)
+
+
+def _meant(values: dict[str, Any]) -> dict[str, Any]:
+    """What names of transformers 4 say, under the names of version 5, so that one mistake is not answered twice."""
+    meant = {}
+    for name, removed in REMOVED.items():
+        if name not in values or removed.successor is None:
+            continue
+        argument = arguments()[removed.successor]
+        if _wrong_value(argument, values[name]) is None:
+            meant[argument.name] = _normalised(argument, values[name])
+    return meant
 
 
 def normalised(values: dict[str, Any]) -> dict[str, Any]:

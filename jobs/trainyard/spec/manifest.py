@@ -1,9 +1,10 @@
 """A manifest file to a TrainerJob: every mistake at once, each with its line, its column and the fix."""
 
+import copy
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,15 +15,10 @@ from trainyard.errors import ManifestError, NotFoundError
 from trainyard.spec import arguments, podtemplate
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.patterns import IN_WORDS
+from trainyard.spec.secrets import literal_secrets
 from trainyard.spec.yamltext import Path, Problem, YamlText, parse, resolve
 
-_SECRET_KEY = re.compile(
-    r"(^|_|\b)(password|passwd|token|api_?key|secret_?(access_?)?key|access_?key(_?id)?|credentials?)$", re.IGNORECASE
-)
-_SECRET_VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{20,})")
-_SECRET_URI = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
 _MOST_SHOWN = 60
-_NOT_SECRETS = {"spec.storage.secret"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +34,35 @@ class Loaded:
         return ManifestError(describe(self.source, problems, self.text))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What could be read of a manifest."""
+
+    job: TrainerJob | None
+    """The job without its mistakes; None where too little is left of it."""
+    problems: tuple[Problem, ...]
+    broken: frozenset[str]
+    """The parts of spec that the models refuse, by name: what they say is not what was meant."""
+
+
 def load(path: str | FilePath, overrides: tuple[str, ...] = ()) -> Loaded:
     """The job of a file.
 
     `overrides` are `a.b=c` as of `--set`; they count from `spec` unless they begin with spec or metadata.
-    Raises ManifestError with all mistakes, or NotFoundError.
+    Raises ManifestError with all mistakes that need no plan (plan.checks.load has all), or NotFoundError.
     """
+    text, reading = read_file(path, overrides)
+    return _whole(text, reading, str(path))
+
+
+def loads(text: str, source: str = "job.yaml", overrides: tuple[str, ...] = ()) -> Loaded:
+    """The job of a text. As load()."""
+    parsed, reading = read(text, overrides)
+    return _whole(parsed, reading, source)
+
+
+def read_file(path: str | FilePath, overrides: tuple[str, ...] = ()) -> tuple[YamlText, Reading]:
+    """The text of a file, and what could be read of it. Raises NotFoundError, or ManifestError for what is no text."""
     file = FilePath(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -53,50 +72,81 @@ def load(path: str | FilePath, overrides: tuple[str, ...] = ()) -> Loaded:
         raise NotFoundError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    return loads(text, str(path), overrides)
+    return read(text, overrides)
 
 
-def loads(text: str, source: str = "job.yaml", overrides: tuple[str, ...] = ()) -> Loaded:
-    """The job of a text. As load()."""
+def read(text: str, overrides: tuple[str, ...] = ()) -> tuple[YamlText, Reading]:
+    """A parsed text, and what could be read of it."""
     parsed = parse(text)
-    problems = list(parsed.problems)
-    if not any(problem.path == () for problem in problems):
-        problems += _apply(parsed, overrides)
-        job, found = validate(parsed.value)
-        problems += found
-        if job is not None and not problems:
-            return Loaded(job, source, parsed)
-    raise ManifestError(describe(source, problems, parsed))
+    if any(problem.path == () for problem in parsed.problems):
+        return parsed, Reading(None, tuple(parsed.problems), frozenset())
+    found = [*parsed.problems, *_apply(parsed, overrides)]
+    reading = _read(parsed.value)
+    return parsed, replace(reading, problems=(*found, *reading.problems))
 
 
 def validate(value: Any) -> tuple[TrainerJob | None, list[Problem]]:
     """The job of a parsed manifest, and every problem found in it; the job is None when there are any."""
+    reading = _read(value)
+    return (None if reading.problems else reading.job), list(reading.problems)
+
+
+def _whole(text: YamlText, reading: Reading, source: str) -> Loaded:
+    if reading.problems or reading.job is None:
+        raise ManifestError(describe(source, list(reading.problems), text))
+    return Loaded(reading.job, source, text)
+
+
+def _read(value: Any) -> Reading:
     if not isinstance(value, dict):
-        return None, [Problem((), "a manifest is a mapping: apiVersion, kind, metadata, spec")]
-    problems: list[Problem] = []
-    job = None
-    try:
-        job = TrainerJob.model_validate(value)
-    except ValidationError as error:
-        problems += [_problem(details) for details in error.errors()]
-    problems += _literal_secrets(value, ())
+        problem = Problem((), "a manifest is a mapping: apiVersion, kind, metadata, spec")
+        return Reading(None, (problem,), frozenset())
+    job, problems = _modelled(value)
+    broken = frozenset(str(problem.path[1]) for problem in problems if len(problem.path) > 1)
+    problems += literal_secrets(value)
     spec = value.get("spec")
     block = spec.get("trainingArguments") if isinstance(spec, dict) else None
     if isinstance(block, dict):
-        prefix = ("spec", "trainingArguments")
-        problems += [Problem((*prefix, *path), message) for path, message in arguments.check(block)]
+        mistakes = list(arguments.check(block))
+        problems += [Problem(("spec", "trainingArguments", *path), message) for path, message in mistakes]
+        job = _with_arguments(job, {path[0] for path, _ in mistakes})
     workers = spec.get("workers") if isinstance(spec, dict) else None
     if isinstance(workers, dict):
         overlay = ("spec", "workers", "template")
-        problems += [
-            Problem((*overlay, *path), message) for path, message in podtemplate.check(workers.get("template"))
-        ]
-    if job is None or problems:
+        mistaken = podtemplate.check(workers.get("template"))
+        problems += [Problem((*overlay, *path), message) for path, message in mistaken]
+    return Reading(job, tuple(problems), broken)
+
+
+def _modelled(value: dict[str, Any]) -> tuple[TrainerJob | None, list[Problem]]:
+    """The job by the models, and their problems. What they refuse is left out, where they take the rest without it."""
+    try:
+        return TrainerJob.model_validate(value), []
+    except ValidationError as error:
+        problems = [_problem(details) for details in error.errors()]
+    rest = copy.deepcopy(value)
+    for problem in problems:
+        _remove(rest, problem.path)
+    try:
+        return TrainerJob.model_validate(rest), problems
+    except ValidationError:
         return None, problems
-    if "training_arguments" in job.spec.model_fields_set:
-        numbers = {"training_arguments": arguments.normalised(job.spec.training_arguments)}
-        job = job.model_copy(update={"spec": job.spec.model_copy(update=numbers)})
-    return job, []
+
+
+def _remove(value: Any, path: Path) -> None:
+    for key in path[:-1]:
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, dict) and path:
+        value.pop(path[-1], None)
+
+
+def _with_arguments(job: TrainerJob | None, mistaken: set[str]) -> TrainerJob | None:
+    """The job with the training arguments that are sound, and YAML's accidents mended in them."""
+    if job is None or "training_arguments" not in job.spec.model_fields_set:
+        return job
+    sound = {name: item for name, item in job.spec.training_arguments.items() if name not in mistaken}
+    written = {"training_arguments": arguments.normalised(sound)}
+    return job.model_copy(update={"spec": job.spec.model_copy(update=written)})
 
 
 def as_manifest(job: TrainerJob) -> dict[str, Any]:
@@ -193,20 +243,3 @@ def _did_you_mean(path: Path) -> str:
     snake_to_camel = "".join(piece.capitalize() if index else piece for index, piece in enumerate(word.split("_")))
     near = difflib.get_close_matches(snake_to_camel, names, n=1, cutoff=0.6)
     return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(names)}."
-
-
-def _literal_secrets(value: Any, path: Path) -> Iterator[Problem]:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield from _literal_secrets(child, (*path, key))
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _literal_secrets(child, (*path, index))
-    elif isinstance(value, str) and value and ".".join(map(str, path)) not in _NOT_SECRETS:
-        key = str(path[-1]) if path else ""
-        if _SECRET_KEY.search(key) or _SECRET_VALUE.search(value) or _SECRET_URI.match(value):
-            yield Problem(
-                path,
-                "looks like a secret, and everyone who can read the job would read it. Remove it: credentials come "
-                "from the environment, or on a cluster from the Secret that spec.storage.secret names",
-            )

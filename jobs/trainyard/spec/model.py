@@ -98,6 +98,8 @@ class Model(Part):
     Default: the Auto class of the task."""
     config: Foreign = {}
     """Overrides of the model's Config, in its own words (`hidden_dropout_prob: 0.1`)."""
+    load: Foreign = {}
+    """Arguments of its from_pretrained, verbatim (`{attn_implementation: sdpa, dtype: bfloat16}`)."""
     from_config: bool = False
     """Build the model from its Config alone, with random weights: training from scratch."""
     trust_remote_code: bool = False
@@ -349,6 +351,10 @@ class Resume(StrEnum):
     REQUIRED = "Required"
 
 
+BROUGHT_BY_SCRIPT = ("processor", "trainer", "trainingArguments", "strategy", "accelerate")
+"""Fields of spec that a manifest with a script must not have."""
+
+
 class Spec(Part):
     """What is trained, on what, how and where."""
 
@@ -414,9 +420,9 @@ class Spec(Part):
                     f"{', '.join(missing)} missing: give task, model and data; or script, for one of your own"
                 )
             return self
-        own = ("processor", "trainer", "training_arguments", "strategy", "accelerate")
         given = [name for name, part in described.items() if part is not None]
-        given += [to_camel(name) for name in own if name in self.model_fields_set]
+        written = {to_camel(name) for name in self.model_fields_set}
+        given += [name for name in BROUGHT_BY_SCRIPT if name in written]
         if given:
             raise ValueError(f"a script brings its own {', '.join(given)}: remove it here, and use script.args")
         return self

@@ -38,7 +38,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"Known here: {', '.join(known)}." if known else "Remove it."
 
 
-def _mapping(value: Any) -> dict[str, Any] | None:
+def mapping_of(value: Any) -> dict[str, Any] | None:
     """The mapping that a value is or that its JSON holds; None where it holds none."""
     if isinstance(value, str):
         try:
@@ -55,7 +55,7 @@ def _schedule(given: dict[str, Any]) -> Iterator[Mistake]:
     if schedule is None:
         return
     written = given.get(where)
-    kwargs = _mapping(written if written is not None else {})
+    kwargs = mapping_of(written if written is not None else {})
     if kwargs is None:
         yield (where,), "write it as a mapping: lr_scheduler_kwargs: {num_cycles: 2}"
         return
@@ -125,7 +125,7 @@ def _reads_as(text: str, kind: str) -> bool:
 
 def _accelerator(given: dict[str, Any]) -> Iterator[Mistake]:
     where, written = "accelerator_config", given.get("accelerator_config")
-    config = _mapping(written if written is not None else {})
+    config = mapping_of(written if written is not None else {})
     if config is None:
         yield (where,), "write it as a mapping: accelerator_config: {use_seedable_sampler: true}"
         return

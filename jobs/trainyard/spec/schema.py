@@ -8,7 +8,7 @@ from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import API_VERSION, KIND, TrainerJob
 from trainyard.spec.status import Status
 
-_FOREIGN = ("trainingArguments", "accelerate", "config", "call", "template")
+_FOREIGN = ("trainingArguments", "accelerate", "config", "call", "load", "template")
 """Blocks in another project's words: Kubernetes keeps them as they are, and our own code checks them."""
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 _MAX_LENGTH, _MAX_PROPERTIES = 2048, 64

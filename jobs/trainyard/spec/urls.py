@@ -30,6 +30,17 @@ def check_storage(uri: str) -> str:
     return uri
 
 
+def check_source(source: str) -> str:
+    """A path, a name of the hub, or the URI of a bucket. Raises ValueError for another URI, with the fix."""
+    scheme, found, rest = source.partition("://")
+    if not found or scheme in ("s3", "gs", "az", "file"):
+        return source
+    if scheme == "hf":
+        raise ValueError(f"{shown(source)}: of the hub write the name alone: {rest.removeprefix('datasets/')}")
+    fix = "write s3://bucket/path, gs://…, az://…, a path, or a name of the hub"
+    raise ValueError(f"{shown(source)}: nothing is read from {scheme}://; {fix}")
+
+
 def shown(uri: str) -> str:
     """A URI without the name and the password that may stand in it."""
     scheme, found, rest = uri.partition("://")

@@ -37,8 +37,9 @@ def make(work: Work) -> TrainingArguments:
 
 def global_batch_size(args: TrainingArguments) -> int:
     """Samples that one optimizer step sees, over all processes."""
-    size: int = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return size
+    size: int = args.train_batch_size * args.gradient_accumulation_steps
+    # accelerate deals a split batch out to the processes (plan.batch).
+    return size if args.accelerator_config.split_batches else size * args.world_size
 
 
 def metric_for_best(args: TrainingArguments) -> tuple[str, bool]:

@@ -66,7 +66,8 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
         raise JobError(f"spec.model.class: transformers {transformers.__version__} has no {name}")
     try:
         if spec.model.from_config:
-            model = loader.from_config(config) if name.startswith("Auto") else loader._from_config(config)
+            make = loader.from_config if name.startswith("Auto") else loader._from_config
+            model = make(config, **spec.model.load)
         else:
             model = loader.from_pretrained(
                 local_folder(str(spec.model.source), spec.storage),
@@ -75,6 +76,7 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
                 trust_remote_code=spec.model.trust_remote_code,
                 # A head with another number of labels is trained anew, which is what fine-tuning means.
                 ignore_mismatched_sizes=task.info.label_kind != "none",
+                **spec.model.load,
             )
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):

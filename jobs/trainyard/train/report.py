@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from transformers import TrainerState
 
+from trainyard.spec.secrets import masked
 from trainyard.spec.tasks import TASKS, headline
 from trainyard.spec.yamltext import dump
 from trainyard.train import goodput
@@ -93,7 +94,7 @@ def _fields(work: Work, state: TrainerState, metrics: dict[str, float]) -> dict[
     splits = goodput.by_attempt(read_rows(rows.read_text(encoding="utf-8")) if rows.exists() else [])
     evaluation = {name: value for name, value in metrics.items() if name.startswith("eval_")}
     shown = {name: value for name, value in evaluation.items() if name not in _TIMES and _is_number(value)}
-    manifest = dump(work.manifest)
+    manifest = dump(masked(work.manifest))
     return {
         "name": work.job.name,
         "task": spec.task,

@@ -1,0 +1,108 @@
+"""What model and processor would refuse, or drop without a word: said before they are loaded."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainyard.plan.inputs import is_local
+from trainyard.spec import library
+from trainyard.spec.model import Spec
+from trainyard.spec.optimisation import did_you_mean
+from trainyard.spec.tasks import TASKS
+from trainyard.spec.yamltext import Problem
+
+_CALL_OWNED = {
+    "return_tensors": "rows are kept as lists until the collator makes tensors",
+    "is_split_into_words": "it follows from the task",
+    "return_special_tokens_mask": "it follows from the task",
+    "return_overflowing_tokens": "it makes several rows of one, which have no label of their own",
+}
+"""Keywords of a processor's call that the tasks set, or that would break them."""
+
+_PLACED = "the Trainer places the model; spec.strategy spreads it"
+_LOAD_OWNED = {
+    "config": "write spec.model.config",
+    "revision": "write spec.model.revision",
+    "trust_remote_code": "write spec.model.trustRemoteCode",
+    "torch_dtype": "write dtype",
+    "token": "credentials come from the environment of the pods",
+    "ignore_mismatched_sizes": "it follows from the task: a head of another size is trained from scratch",
+    "quantization_config": "quantized models do not train yet in this version",
+    **dict.fromkeys(("device_map", "max_memory", "offload_folder", "offload_buffers", "device_mesh"), _PLACED),
+    **dict.fromkeys(("tp_plan", "tp_size", "distributed_config"), _PLACED),
+    **dict.fromkeys(
+        ("state_dict", "generation_config", "output_loading_info", "tqdm_class"), "a manifest cannot hold it"
+    ),
+}
+"""Arguments of from_pretrained that a manifest cannot set under model.load, and why."""
+
+_CONFIG_HAS_IT_TOO = ("generation_config", "quantization_config")
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+def call_keywords(spec: Spec) -> Iterator[Problem]:
+    """Keywords that the processor's call does not take: a tokenizer drops them without a word."""
+    info = TASKS.get(spec.task or "")
+    if info is None or (spec.model is not None and spec.model.trust_remote_code):
+        return
+    known = library.call_keywords(spec.processor.class_ or info.processor_class)
+    for key in spec.processor.call:
+        where = ("spec", "processor", "call", key)
+        if key in _CALL_OWNED:
+            yield Problem(where, f"set by trainyard: {_CALL_OWNED[key]}. Remove it")
+        elif known is not None and key not in known:
+            yield Problem(where, f"the processor's call has no such keyword. {did_you_mean(key, known)}")
+
+
+def load_arguments(spec: Spec) -> Iterator[Problem]:
+    """Arguments of model.load that from_pretrained does not take, or that stand elsewhere."""
+    if spec.model is None:
+        return
+    known = library.names("load_from_config" if spec.model.from_config else "load")
+    for key, written in spec.model.load.items():
+        where = ("spec", "model", "load", key)
+        if key in _LOAD_OWNED:
+            yield Problem(where, f"{_LOAD_OWNED[key]}. Remove it here")
+        elif key not in known:
+            allowed = [name for name in known if name not in _LOAD_OWNED]
+            function = "from_config" if spec.model.from_config else "from_pretrained"
+            yield Problem(where, f"{function} has no such argument. {did_you_mean(key, allowed)}")
+        elif key == "dtype" and written not in _DTYPES:
+            yield Problem(where, f"{written!r} is none of {', '.join(_DTYPES)}")
+
+
+def config_fields(spec: Spec) -> Iterator[Problem]:
+    """Fields of model.config that are no fields of a Config but arguments of from_pretrained."""
+    for key, written in spec.model.config.items() if spec.model is not None else ():
+        if key not in library.names("load") or key in _CONFIG_HAS_IT_TOO:
+            continue
+        fix = _LOAD_OWNED.get(key, f"write spec.model.load: {{{key}: {written}}}")
+        yield Problem(("spec", "model", "config", key), f"it is an argument of from_pretrained, no field: {fix}")
+
+
+def row_length(spec: Spec) -> Iterator[Problem]:
+    """A max_length above the positions of a model whose config.json is on this machine, or in the manifest."""
+    length = spec.processor.call.get("max_length")
+    if spec.model is None or not isinstance(length, int):
+        return
+    config = {**_config_file(spec), **spec.model.config}
+    positions = library.positions(str(config.get("model_type")))
+    if positions is None:
+        return
+    longest = positions.longest_row(config)
+    if length > longest:
+        message = f"{length} tokens, and the model has positions for {longest}: write max_length: {longest}"
+        yield Problem(("spec", "processor", "call", "max_length"), message)
+
+
+def _config_file(spec: Spec) -> dict[str, Any]:
+    """The config.json of the model; empty where it is not on this machine or cannot be read."""
+    source = spec.model.source if spec.model is not None else None
+    if source is None or not is_local(source):
+        return {}
+    try:
+        document = json.loads((Path(source).expanduser() / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
