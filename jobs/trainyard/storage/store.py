@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trainyard import errors
 from trainyard.spec.urls import check_server, shown
+from trainyard.storage import messages
 from trainyard.storage.background import event_loop
 
 T = TypeVar("T")
@@ -38,14 +39,6 @@ _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 """Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
 _NEVER_SENT, _TIMES_AGAIN = "connection was not ready", 5
 """What obstore calls unknown and gives up at once: a connection that was reset before a request went over it."""
-_UNREACHED = "error sending request"
-_HINTS = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for pods in the Secret that spec.storage.secret names), "
-    "and check spec.storage.uri and endpoint",
-    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, and check spec.storage.uri",
-    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, and check spec.storage.uri",
-    "file": "check that the folder exists and can be written",
-}
 
 
 @dataclass(frozen=True)
@@ -221,20 +214,14 @@ class Store:
 
     def _error(self, verb: str, path: str, error: BaseException) -> errors.TrainyardError:
         where = self.url(path)
+        failure = messages.failure(self.scheme, urlsplit(self.uri).netloc, error)
         # To a write or a listing a server says so that has lost an upload's parts, or a proxy before it.
-        named = verb not in ("write", "list")
-        if named and isinstance(error, NotFoundError | FileNotFoundError) and not _is_missing_bucket(error):
-            return errors.NotFoundError(f"{where}: there is no such object")
-        reason = _reason(error)
-        if "No space left" in reason:
-            return errors.StorageFullError(f"cannot {verb} {where}: the disk is full; free space there, then run again")
-        denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
-        if _is_missing_bucket(error):
-            return errors.StorageError(f"cannot {verb} {where}: there is no such bucket. Fix: create it")
-        what, fix = "access denied" if denied else reason, _HINTS[self.scheme]
-        if _UNREACHED in reason and self.scheme == "s3":
-            fix = "check that this machine reaches the server: spec.storage.endpoint, AWS_ENDPOINT_URL or the region's"
-        return errors.StorageError(f"cannot {verb} {where}: {what}. Fix: {fix}")
+        if failure.kind == "Missing" and verb not in ("write", "list"):
+            return errors.NotFoundError(f"{where}: {failure.what}")
+        if failure.kind == "Missing":
+            failure = replace(failure, what=failure.words, fix=messages.fix(self.scheme), words="")
+        kind = errors.StorageFullError if failure.kind == "Full" else errors.StorageError
+        return kind(f"cannot {verb} {where}: {failure.sentence}")
 
 
 def open_store(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:
@@ -256,7 +243,7 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
             backend = LocalStore(str(root))
             return Store(root.as_uri(), "file", backend, (backend, backend))
         except OSError as error:
-            raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {_HINTS['file']}") from error
+            raise errors.StorageError(f"cannot write {root}: {error.strerror}. Fix: {messages.fix('file')}") from error
     parts = _split(uri)
     if parts.scheme not in ("s3", "gs", "az") or not parts.netloc:
         given = shown(uri)
@@ -266,7 +253,8 @@ def open_store(uri: str, endpoint: str | None = None, region: str | None = None)
         place = (parts.scheme, parts.netloc, prefix, endpoint, region)
         soon, late = (_remote(*place, retries) for retries in (_RETRIES, _PATIENT_RETRIES))
     except (BaseError, ValueError) as error:
-        raise errors.StorageError(f"{uri}: {_reason(error)}. Fix: {_HINTS[parts.scheme]}") from error
+        failure = messages.failure(parts.scheme, parts.netloc, error)
+        raise errors.StorageError(f"{uri}: {failure.sentence}") from error
     return Store(uri.rstrip("/"), parts.scheme, soon, (soon, late))
 
 
@@ -341,13 +329,3 @@ def _server(endpoint: str | None) -> str | None:
         return check_server(url) if url else None
     except ValueError as error:
         raise errors.StorageError(f"spec.storage.endpoint, or AWS_ENDPOINT_URL: {error}") from None
-
-
-def _reason(error: BaseException) -> str:
-    """The sentence inside obstore's report, which goes on with a debug dump of the Rust error."""
-    text = str(error).split("\n\nDebug source:")[0].strip()
-    return " ".join(text.split())[:400]
-
-
-def _is_missing_bucket(error: BaseException) -> bool:
-    return "NoSuchBucket" in str(error)
