@@ -8,6 +8,7 @@ import click
 
 from trainyard.cli.runs import is_named, open_named
 from trainyard.cluster.kubectl import Kubectl
+from trainyard.errors import NotFoundError
 from trainyard.storage.store import Store, open_store
 
 
@@ -29,7 +30,13 @@ def open_run(kubectl: Kubectl, name: str) -> Store:
 
 
 def run_of(job: dict[str, Any]) -> Store:
-    """The run's folder in storage. The credentials are this machine's, from the environment."""
+    """The run's folder in storage. The credentials are this machine's, from the environment.
+
+    Raises NotFoundError when the storage is a volume of the cluster, which this machine has not mounted.
+    """
     storage, meta = job["spec"]["storage"], job["metadata"]
     uri = f"{storage['uri'].rstrip('/')}/{meta['namespace']}/{meta['name']}"
-    return open_store(uri, storage.get("endpoint"), storage.get("region"))
+    try:
+        return open_store(uri, storage.get("endpoint"), storage.get("region"), must_exist=True)
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}: the job's storage is a volume of its pods") from None

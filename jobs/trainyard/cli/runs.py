@@ -12,19 +12,28 @@ _ON_CLUSTER = "Of a run on a cluster, give the job's name"
 
 def open_named(name: str) -> Store:
     """The run of a manifest file, of a folder, or of a URI. Raises NotFoundError when there is none."""
-    if name.endswith((".yaml", ".yml")):
-        storage, job = (loaded := load(name)).job.spec.storage, loaded.job
-        uri = f"{storage.uri.rstrip('/')}/{job.name}"
-        if "://" not in uri and not Path(uri).expanduser().is_dir():
-            raise NotFoundError(f"{uri}: there is no such run. Has it been started? {_ON_CLUSTER}")
-        store = open_store(uri, storage.endpoint, storage.region)
-    elif "://" in name or Path(name).is_dir():
-        store = open_store(name)
-    else:
-        raise NotFoundError(f"{name}: no such manifest or run folder")
-    if not store.exists(layout.RUN):
-        raise NotFoundError(f"{store.url()} is no run: it holds no {layout.RUN}. Has it been started? {_ON_CLUSTER}")
+    store = _open(name)
+    try:
+        store.get(layout.RUN)  # a read says whether the bucket is there, and a look at its size does not
+    except NotFoundError:
+        words = f"{store.url()} is no run: it holds no {layout.RUN}. Has it been started? {_ON_CLUSTER}"
+        raise NotFoundError(words) from None
     return store
+
+
+def _open(name: str) -> Store:
+    """The store that a text names; it makes nothing. Raises NotFoundError for a folder that is not there."""
+    uri, endpoint, region = name, None, None
+    if name.endswith((".yaml", ".yml")):
+        job = load(name).job
+        storage = job.spec.storage
+        uri, endpoint, region = f"{storage.uri.rstrip('/')}/{job.name}", storage.endpoint, storage.region
+    elif "://" not in name and not Path(name).is_dir():
+        raise NotFoundError(f"{name}: no such manifest or run folder")
+    try:
+        return open_store(uri, endpoint, region, must_exist=True)
+    except NotFoundError:
+        raise NotFoundError(f"{uri}: there is no such run. Has it been started? {_ON_CLUSTER}") from None
 
 
 def is_named(name: str) -> bool:

@@ -224,17 +224,22 @@ class Store:
         return kind(f"cannot {verb} {where}: {failure.sentence}")
 
 
-def open_store(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:
-    """The store of a URI (s3://, gs://, az://, file://) or of a local path; a folder is made if it is not there.
+def open_store(uri: str, endpoint: str | None = None, region: str | None = None, must_exist: bool = False) -> Store:
+    """The store of a URI (s3://, gs://, az://, file://) or of a local path.
+
+    A folder that is not there is made, unless it `must_exist`: for who only looks.
 
     A folder's links are followed, so that two names of one folder are one store.
 
     Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*) or from workload identity. Nothing is
-    contacted yet. Raises errors.StorageError for a URI that cannot be understood or a folder that cannot be made.
+    contacted yet. Raises errors.StorageError for a URI that cannot be understood or a folder that cannot be made, and
+    errors.NotFoundError for a folder that must exist and does not.
     """
     folder = _folder(uri)
     if folder is not None:
         root = folder.expanduser().resolve()
+        if must_exist and not root.is_dir():
+            raise errors.NotFoundError(f"{root}: there is no such folder on this machine")
         try:
             missing = [each for each in (root, *root.parents) if not each.exists()]
             root.mkdir(parents=True, exist_ok=True)
