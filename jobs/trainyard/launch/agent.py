@@ -204,6 +204,9 @@ class _Agent:
             ray_node = RayNode(workers.processes, workers.gpus, self.place.address, self.node.folder / _RAY_LOG, head)
             while ray_node.alive() and resolve(self.place.head) in (head, None) and not self.stopping.wait(0.5):
                 pass
+            refusal = ray_node.refusal()
+            if refusal is not None:
+                return Result("Infrastructure", refusal)
             self._let_training_end()
             ray_node.end()
             since = time.monotonic()

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+import trainyard
 from trainyard.launch import priority
 
 PORT, DASHBOARD_PORT = 6379, 8265
@@ -24,6 +25,10 @@ _START = "ray.scripts.scripts"
 _START_SECONDS = 60.0
 _HEAD_ENV = "TRAINYARD_RAY_HEAD"
 """Environment variable by which `ray start` on a member's node knows the head."""
+_VERSION_LABEL = "trainyard.dev/version"
+"""Label of a Ray node: the version of trainyard that started it."""
+_OTHER_VERSION = 78
+"""How `ray start` of a member ends when its head has another version; Ray's own codes are small."""
 _LOOK_AGAIN_SECONDS = 0.1
 _UNHURRIED = "dashboard/dashboard.py"
 """Of the head's processes that for which no training waits."""
@@ -70,10 +75,19 @@ class RayNode:
         """Why it ended by itself, as far as Ray says; empty when it was killed."""
         if (self.process.poll() or 0) <= 0:
             return ""
-        text = _COLOUR.sub("", self._log.read_text(errors="replace")).strip()
+        text = self._text()
         if ended := _ENDED.findall(text):
             return "; ".join(f"{name}: exit code {code}" for name, code in ended)
         return text.rpartition("\n")[2][:300]
+
+    def refusal(self) -> str | None:
+        """Why this node does not join the head; None when it has joined, or may try again."""
+        if self.process.poll() != _OTHER_VERSION:
+            return None
+        return self._text().rpartition("\n")[2]
+
+    def _text(self) -> str:
+        return _COLOUR.sub("", self._log.read_text(errors="replace")).strip()
 
     def _let_wait(self) -> None:
         """While the head starts, on cores that everything wants, the dashboard is not to take any."""
@@ -97,12 +111,24 @@ class RayNode:
 def before_start(parameters: Any, head: bool) -> None:
     """What `ray start` calls with its parameters, which this may change, when it has imported Ray (RAY_START_HOOK)."""
     parameters.ray_client_server_port = None  # a Python process on each head, for clients that no job has
-    if not head:
-        await_head(os.environ[_HEAD_ENV])
+    parameters.labels = {**(parameters.labels or {}), _VERSION_LABEL: trainyard.__version__}
+    if head:
+        return
+    version = await_head(os.environ[_HEAD_ENV])
+    if version not in (None, trainyard.__version__):
+        print(
+            f"this pod runs trainyard {trainyard.__version__} and the head of its job {version}: give all pods one "
+            "image, by a tag that does not move; trainyard suspend and resume starts them together",
+            flush=True,
+        )
+        sys.exit(_OTHER_VERSION)
 
 
-def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> None:
-    """Return when the head is a node of its cluster: Ray itself would look again after one or two seconds."""
+def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> str | None:
+    """Wait until the head is a node of its cluster: Ray itself would look again after one or two seconds.
+
+    Returns the head's version of trainyard, or None where it says none or does not come.
+    """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
     from ray.exceptions import RayError
@@ -112,11 +138,14 @@ def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> No
         client = GcsClient(address=f"{address}:{PORT}")
         while not given_up() and time.monotonic() < until:
             known = client.get_all_node_info(timeout=5).values()
-            if any(node.is_head_node and node.state == GcsNodeInfo.GcsNodeState.ALIVE for node in known):
-                return
+            alive = [node for node in known if node.state == GcsNodeInfo.GcsNodeState.ALIVE]
+            heads = [node for node in alive if node.is_head_node]
+            if heads:
+                return dict(heads[0].labels).get(_VERSION_LABEL)
             time.sleep(_LOOK_AGAIN_SECONDS)
     except RayError:
-        return  # Ray says by itself what is wrong
+        pass  # Ray says by itself what is wrong
+    return None
 
 
 def let_watch() -> None:
