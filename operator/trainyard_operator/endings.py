@@ -1,5 +1,6 @@
 """What is left to do for a job that has ended: pure."""
 
+from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.look import Look, Seen, soonest
 from trainyard_operator.podstate import Deletion, deletion_of, is_leaving, outlives_trainer, stage_of
@@ -11,9 +12,13 @@ _LINGER = 180
 
 
 def has_ended(before: Object) -> bool:
-    """Whether a status is that of a job that is complete or has failed."""
+    """Whether a status is that of a job that is complete or has failed.
+
+    A job whose manifest was not accepted is Finished too, but its manifest can still be mended.
+    """
     conditions = before.get("conditions", [])
-    return any(each["type"] == "Finished" and each["status"] == "True" for each in conditions)
+    finished = [each for each in conditions if each["type"] == "Finished" and each["status"] == "True"]
+    return any(each["reason"] != reasons.INVALID for each in finished)
 
 
 def over(look: Look) -> Seen:

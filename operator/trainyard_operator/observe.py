@@ -32,20 +32,29 @@ def observe(job: TrainerJob, owner: Owner, generation: int, before: Object, worl
     status["observedGeneration"] = generation
     note = Conditions(status, before, generation, world.now)
     note.set("Accepted", True, reasons.ACCEPTED, "the manifest is valid")
+    status["acceptedGeneration"] = generation
+    if "Finished" in note.known and not has_ended(before):  # of a manifest that was not accepted
+        note.set("Finished", False, reasons.ACCEPTED, "")
     look = Look(job=job, owner=owner, note=note, world=world)
     outcome = next(outcome for applies, outcome in _OUTCOMES if applies(look, before))
     return outcome(look)
 
 
 def invalid(generation: int, before: Object, message: str, world: World) -> Object:
-    """The status of a job whose manifest cannot be used. Pods that it has go on, and are not replaced."""
-    status = dict(before)
+    """The status of a job whose manifest cannot be used. Its pods run on, and are not replaced.
+
+    Without pods that run it is Finished, so that whoever waits for its end hears of it, until the manifest is mended.
+    """
+    status = {**before, "observedGeneration": generation}
     note = Conditions(status, before, generation, world.now)
     note.set("Accepted", False, reasons.INVALID, message)
+    if has_ended(before):
+        return note.done()
     if not world.running:
         note.set("Running", False, reasons.INVALID, message)
+        note.set("Finished", True, reasons.INVALID, message)
     note.say("Invalid", reasons.INVALID, message)
-    return note.done() | {"observedGeneration": generation}
+    return note.done()
 
 
 def _is_complete(look: Look) -> bool:

@@ -12,6 +12,7 @@ from trainyard.plan.checks import check
 from trainyard.plan.sources import named
 from trainyard.spec.manifest import validate
 from trainyard.spec.model import API_VERSION, KIND, Spec, TrainerJob
+from trainyard.spec.rules import LOCAL, NO_STORAGE
 from trainyard.spec.yamltext import Problem
 from trainyard_operator import render
 from trainyard_operator.api import FIELD_MANAGER, Api, ApiError, Object
@@ -283,11 +284,9 @@ def accepted(found: Object, gang: GangKind) -> tuple[TrainerJob | None, list[Pro
 def _local(spec: Spec) -> list[Problem]:
     """Paths that no pod can see. An absolute one may be in the image or on a volume."""
     uri = spec.storage.uri
-    message = "a path on your machine, which no pod can see. Give a URI (s3://, gs://, az://), or use trainyard submit"
-    problems = [Problem(path, f"{source}: {message}") for path, source in named(spec).items() if source[0] in ".~"]
+    problems = [Problem(path, f"{source}: {LOCAL}") for path, source in named(spec).items() if source[0] in ".~"]
     if "://" not in uri and not uri.startswith("/"):
-        fix = "Give a bucket, as s3://bucket/folder, or the absolute path of a volume that all pods mount"
-        problems.append(Problem(("spec", "storage", "uri"), f"{uri}: no storage that pods can see. {fix}"))
+        problems.append(Problem(("spec", "storage", "uri"), f"{uri}: {NO_STORAGE}"))
     return problems
 
 

@@ -48,9 +48,12 @@ def condition(job: Object, kind: str) -> Object | None:
 
 
 def refused(job: Object) -> str | None:
-    """What is wrong with a manifest that the operator does not accept; None when it does, or has not looked."""
+    """What is wrong with a manifest that the operator does not accept.
+
+    None when it accepts it or has not looked, and of a job that is over.
+    """
     status = job.get("status", {})
-    if status.get("observedGeneration") != job["metadata"]["generation"]:
+    if ended(job) or status.get("observedGeneration") != job["metadata"]["generation"]:
         return None
     found = (each for each in status.get("conditions", []) if each["type"] == "Accepted" and each["status"] == "False")
     return next((str(each["message"]) for each in found), None)
@@ -89,7 +92,7 @@ def no_dashboard(job: Object, pod: Object | None, now: datetime) -> str | None:
 
 def ended(job: Object) -> str | None:
     """The state of a job that has ended, Complete or Failed; None of one that has not."""
-    return str(job["status"]["state"]) if condition(job, "Finished") else None
+    return next((kind for kind in ("Complete", "Failed") if condition(job, kind)), None)
 
 
 def events_of(job: Object, events: list[Object]) -> list[Object]:

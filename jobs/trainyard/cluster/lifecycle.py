@@ -30,13 +30,13 @@ def stop(kubectl: Kubectl, name: str, tell: Callable[[str], None]) -> str | None
     `tell` hears that a checkpoint is saved, where pods may have one to save, and when nobody seems to act on it.
     """
     job = kubectl.job(name)
-    if not ended(job):
+    if not condition(job, "Finished"):
         if not job["spec"].get("suspend"):
             tell("saving a checkpoint")
         suspend(kubectl, name, suspended=True)
         asked, told = time.monotonic(), False
         # What the status said before the operator has seen the change does not count.
-        while not (_seen(job := kubectl.job(name)) and (condition(job, "Suspended") or ended(job))):
+        while not (_seen(job := kubectl.job(name)) and (condition(job, "Suspended") or condition(job, "Finished"))):
             if not told and not _seen(job) and time.monotonic() - asked > _UNHEARD_SECONDS:
                 told = True
                 tell("the operator has not seen it yet: trainyard doctor tells whether it runs. Ctrl-C leaves the job")
@@ -64,12 +64,12 @@ def wait(
         if warning is not None and not told:
             tell(warning)
             told = True
+        if message := refused(job):
+            raise ManifestError(f"{name} is not accepted: {message}")
         if condition(job, kind) or condition(job, "Failed"):
             return job
         if state := ended(job):
             raise TrainyardError(f"{name} has ended ({state}): it will not be {kind}")
-        if message := refused(job):
-            raise ManifestError(f"{name} is not accepted: {message}")
         left = until - time.monotonic()
         if left <= 0:
             raise TimedOutError(f"timed out waiting for {name} to be {kind}; trainyard status {name} says what it does")

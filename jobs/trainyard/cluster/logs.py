@@ -34,10 +34,10 @@ def follow(kubectl: Kubectl, name: str, worker: int, tell: Callable[[str], None]
                 time.sleep(_PAUSE)
             if over or after != before:
                 continue
-        if condition(job, "Finished") or condition(job, "Suspended"):
-            return
         if message := refused(job):
             raise ManifestError(message)
+        if condition(job, "Finished") or condition(job, "Suspended"):
+            return
         status = job.get("status", {})
         state = f"{status.get('state', 'New')}: {status.get('message', '')}".rstrip(": ")
         warning = unseen(job, clock())

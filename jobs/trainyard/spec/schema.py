@@ -4,16 +4,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from trainyard.spec import rules
 from trainyard.spec.catalogue import arguments
-from trainyard.spec.model import API_VERSION, KIND, TrainerJob
+from trainyard.spec.model import API_VERSION, KIND, MAX_NAME, Metadata, TrainerJob
 from trainyard.spec.status import Status
 
 _FOREIGN = ("trainingArguments", "accelerate", "config", "call", "load", "template")
 """Blocks in another project's words: Kubernetes keeps them as they are, and our own code checks them."""
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 _MAX_LENGTH, _MAX_PROPERTIES = 2048, 64
-_PARTS = ("task", "model", "data", "script", "storage")
-_UNCHANGED = "has(self.PART) == has(oldSelf.PART) && (!has(self.PART) || self.PART == oldSelf.PART)"
+_NAME_LENGTH = 253
+"""Characters of a name in Kubernetes: with this bound the API server can say what a rule about it costs."""
 _COLUMNS = (
     ("State", "string", ".status.state", 0),
     ("Workers", "integer", ".spec.workers.count", 0),
@@ -42,15 +43,8 @@ def crd() -> dict[str, Any]:
     """The CustomResourceDefinition (apiextensions.k8s.io/v1), structural, with its rules in CEL."""
     schema = _schema_of(TrainerJob)
     spec = _structural(schema["$defs"]["Spec"], schema["$defs"], "spec")
-    spec["x-kubernetes-validations"] = [
-        *({"rule": _UNCHANGED.replace("PART", part), "message": f"{part} cannot be changed: make a job of another name"}
-          for part in _PARTS),
-        {
-            "rule": "has(self.script) ? !has(self.task) && !has(self.model) && !has(self.data)"
-            " : has(self.task) && has(self.model) && has(self.data)",
-            "message": "give task, model and data; or script, for one of your own, without them",
-        },
-    ]  # fmt: skip
+    for path, field_rules in rules.OF_FIELDS.items():
+        _add_rules(_at(spec, path), field_rules)
     version = API_VERSION.partition("/")[2]
     columns = [
         {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
@@ -98,11 +92,29 @@ def _root(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string", "description": "Always trainyard.dev/v1alpha1."},
             "kind": {"type": "string", "description": "Always TrainerJob."},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": _name()}},
             "spec": spec,
             "status": status,
         },
+        "x-kubernetes-validations": rules.of_job(MAX_NAME),
     }
+
+
+def _name() -> dict[str, Any]:
+    words = Metadata.model_fields["name"].description or ""
+    return {"type": "string", "maxLength": _NAME_LENGTH, "description": " ".join(words.split())}
+
+
+def _add_rules(node: dict[str, Any], added: list[rules.Rule]) -> None:
+    if added:
+        node["x-kubernetes-validations"] = [*node.get("x-kubernetes-validations", []), *(dict(rule) for rule in added)]
+
+
+def _at(spec: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    node = spec
+    for name in path:
+        node = node["properties"][name]
+    return node
 
 
 def _status() -> dict[str, Any]:
@@ -159,6 +171,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
         kept["properties"] = {key: _structural(child, definitions, key) for key, child in node["properties"].items()}
         if node.get("required"):
             kept["required"] = node["required"]
+        _add_rules(kept, rules.OF_MODELS.get(node.get("title", ""), []))
     elif "items" in node:
         kept["items"] = _structural(node["items"], definitions, "")
     elif isinstance(node.get("additionalProperties"), dict):

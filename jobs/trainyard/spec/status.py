@@ -22,7 +22,8 @@ class Condition(Part):
     """One thing that holds of the job, or does not."""
 
     type: Word
-    """Accepted, Running, Suspended, Complete, Failed or Finished (which is true at either end)."""
+    """Accepted, Running, Suspended, Complete, Failed, or Finished: the job makes no more steps by itself, because it is
+    complete, has failed, or its manifest is not accepted."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
     reason: Word
@@ -84,6 +85,9 @@ class Status(Part):
 
     observed_generation: Int | None = None
     """Generation of the manifest that this status is for."""
+    accepted_generation: Int | None = None
+    """Generation of the manifest that was accepted last. Once there is one, task, model, data, script and storage stay
+    as they are."""
     state: Word | None = None
     """One word for people, derived from the conditions; programs read the conditions."""
     reason: Word | None = None
