@@ -17,9 +17,13 @@ def install(trainer: str) -> None:
     Raises BedError with helm's words.
     """
     helm("uninstall", "trainyard", "--ignore-not-found", "--wait", "--timeout=60s")
-    values = {"operator.image": images.OPERATOR, "trainer.image": trainer, "trainer.graceSeconds": "30"}
-    given = [f"--set={name}={value}" for name, value in values.items()]
-    helm("install", "trainyard", str(CHART), "--create-namespace", *given, "--wait", "--timeout=60s")
+    helm("install", "trainyard", str(CHART), "--create-namespace", *values(trainer), "--wait", "--timeout=60s")
+
+
+def values(trainer: str) -> list[str]:
+    """The values that install() gives the chart, as arguments of helm."""
+    given = {"operator.image": images.OPERATOR, "trainer.image": trainer, "trainer.graceSeconds": "30"}
+    return [f"--set={name}={value}" for name, value in given.items()]
 
 
 def uninstall() -> None:
