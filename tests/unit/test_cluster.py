@@ -221,6 +221,28 @@ class Unwatched:
         return None
 
 
+class Refused:
+    """A kubectl that knows a job whose manifest was not accepted, and keeps what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def job(self, _: str) -> dict[str, Any]:
+        conditions = [
+            {"type": "Accepted", "status": "False", "message": "spec.storage: no bucket"},
+            {"type": "Finished", "status": "True", "message": "spec.storage: no bucket"},
+        ]
+        status = {"state": "Invalid", "observedGeneration": 1, "conditions": conditions}
+        return {"metadata": {**META, "generation": 1}, "spec": {}, "status": status}
+
+    def pod(self, *_: object) -> None:
+        return None
+
+    def run(self, *asked: str) -> str:
+        self.asked.append(asked)
+        return ""
+
+
 @pytest.mark.parametrize(
     "verb",
     [
@@ -377,3 +399,19 @@ def test_home_is_named_when_nothing_is_set(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
     with pytest.raises(ClusterError, match=re.escape(f"{tmp_path}/.kube/config is not there")):
         Kubectl().job("job")
+
+
+        lambda kubectl: lifecycle.wait(kubectl, "job", "Finished", 9),
+        lambda kubectl: list(logs.follow(kubectl, "job", 0, print)),
+    ],
+    ids=["wait", "logs"],
+)
+def test_refused_manifest_ends_waiting_with_its_words(verb: Any) -> None:
+    with pytest.raises(ManifestError, match="no bucket"):
+        verb(Refused())
+
+
+def test_stop_deletes_a_refused_job_at_once() -> None:
+    kubectl: Any = Refused()
+    assert lifecycle.stop(kubectl, "job", print) is None
+    assert [asked[0] for asked in kubectl.asked] == ["delete"]
