@@ -221,28 +221,6 @@ class Unwatched:
         return None
 
 
-class Refused:
-    """A kubectl that knows a job whose manifest was not accepted, and keeps what it was asked to do."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
-
-    def job(self, _: str) -> dict[str, Any]:
-        conditions = [
-            {"type": "Accepted", "status": "False", "message": "spec.storage: no bucket"},
-            {"type": "Finished", "status": "True", "message": "spec.storage: no bucket"},
-        ]
-        status = {"state": "Invalid", "observedGeneration": 1, "conditions": conditions}
-        return {"metadata": {**META, "generation": 1}, "spec": {}, "status": status}
-
-    def pod(self, *_: object) -> None:
-        return None
-
-    def run(self, *asked: str) -> str:
-        self.asked.append(asked)
-        return ""
-
-
 @pytest.mark.parametrize(
     "verb",
     [
@@ -312,7 +290,7 @@ class Cluster:
             "none watches the namespace team: the one in other watches other",
         ),
         (Cluster([operator_in("other", "a, team")]), True, "1 ready in other, for team"),
-        (Cluster([operator_in("other", "other"), operator_in("team", "team", 0)]), False, "0 ready in team"),
+        (Cluster([operator_in("other", "other"), operator_in("team", "team", 0)]), False, "none ready in team"),
         (Cluster([]), False, "not found: helm install"),
         (Cluster(None), True, "not known: deployments is forbidden"),
         (Cluster(None, [UNSEEN]), False, "a job says that no operator has looked at it"),
@@ -334,7 +312,7 @@ def test_doctor_looks_for_who_watches_the_namespace(cluster: Any, well: bool, wo
             "Suspended: no pods. trainyard resume job",
         ),
         (
-            {"state": "Complete", "conditions": [{"type": "Finished", "status": "True"}]},
+            {"state": "Complete", "conditions": [{"type": "Complete", "status": "True"}]},
             None,
             "Complete: the job has ended",
         ),
@@ -401,6 +379,31 @@ def test_home_is_named_when_nothing_is_set(tmp_path: Path, monkeypatch: pytest.M
         Kubectl().job("job")
 
 
+class Refused:
+    """A kubectl that knows a job whose manifest was not accepted, and keeps what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def job(self, _: str) -> dict[str, Any]:
+        conditions = [
+            {"type": "Accepted", "status": "False", "message": "spec.storage: no bucket"},
+            {"type": "Finished", "status": "True", "message": "spec.storage: no bucket"},
+        ]
+        status = {"state": "Invalid", "observedGeneration": 1, "conditions": conditions}
+        return {"metadata": {**META, "generation": 1}, "spec": {}, "status": status}
+
+    def pod(self, *_: object) -> None:
+        return None
+
+    def run(self, *asked: str) -> str:
+        self.asked.append(asked)
+        return ""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
         lambda kubectl: lifecycle.wait(kubectl, "job", "Finished", 9),
         lambda kubectl: list(logs.follow(kubectl, "job", 0, print)),
     ],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.cluster.jobs import condition, now, unseen
+from trainyard.cluster.jobs import Object, condition, now, unseen
 from trainyard.cluster.kubectl import JOB, ClusterError, Kubectl, TimedOutError
 from trainyard.cluster.lifecycle import delete, wait
 from trainyard.cluster.upload import placed, upload
@@ -110,10 +110,10 @@ def _operator(kubectl: Kubectl) -> Finding:
         return Finding(what, False, f"none watches the namespace {namespace}: the one in {places}. Fix: {fix}")
     ready = sum(each.get("status", {}).get("readyReplicas", 0) for each in watching)
     first = watching[0]
-    logs = f"kubectl logs --namespace {_place(first)} deployment/{first['metadata']['name']}"
-    return Finding(
-        what, ready > 0, f"{ready} ready in {_place(first)}, for {namespace}" + ("" if ready else f": {logs}")
-    )
+    if ready:
+        return Finding(what, True, f"{ready} ready in {_place(first)}, for {namespace}")
+    why = _why_not_ready(kubectl, first["metadata"])
+    return Finding(what, False, f"none ready in {_place(first)}, for {namespace}: {why}")
 
 
 def _unseen_jobs(kubectl: Kubectl, what: str, error: ClusterError) -> Finding:
@@ -135,6 +135,22 @@ def _watched(deployment: dict[str, Any], namespace: str) -> list[str]:
 
 def _place(deployment: dict[str, Any]) -> str:
     return str(deployment["metadata"]["namespace"])
+
+
+def _why_not_ready(kubectl: Kubectl, deployment: Object) -> str:
+    """The newest warning of the operator's pods (an image, a Secret of the chart's values), and where to read more."""
+    namespace, name = deployment["namespace"], deployment["name"]
+    more = f"kubectl logs --namespace {namespace} deployment/{name}"
+    try:
+        selector = "--field-selector=type=Warning,involvedObject.kind=Pod"
+        events = kubectl.get("events", selector, f"--namespace={namespace}")["items"]
+    except TrainyardError:
+        return more
+    warnings = [event for event in events if event["involvedObject"]["name"].startswith(f"{name}-")]
+    if not warnings:
+        return more
+    newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    return f"{newest['message'].strip()} ({more})"
 
 
 def _allowed(kubectl: Kubectl, verb: str, what: str) -> bool:
