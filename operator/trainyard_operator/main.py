@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -132,10 +133,8 @@ class Operator:
 def main() -> None:
     """Run the operator until SIGTERM."""
     _log_as_json()
-    # Reaped by nobody else: the operator is the first process of its pod.
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    # The first process of a pod ends by a signal only if it handles it. Until it has started, nothing is held.
+    _on_end(lambda: os._exit(0))
     # Health and metrics apart from the reports: whatever comes from pods must not make the operator look dead. Before
     # all else: while it waits for the API server it must not look dead either.
     health = Health()
@@ -147,6 +146,8 @@ def main() -> None:
     server = serve(operator.server, int(os.environ.get("TRAINYARD_PROGRESS_PORT", "8443")), tls.context)
     health.is_ready = True
     threading.Thread(target=tls.follow, args=(operator.trust,), name="tls", daemon=True).start()
+    stopped = threading.Event()
+    _on_end(stopped.set)
     leader = Leader(api, os.environ.get("POD_NAMESPACE", "default"))
     threading.Thread(target=_lead, args=(leader, operator), name="leader", daemon=True).start()
     stopped.wait()
@@ -155,6 +156,12 @@ def main() -> None:
         leader.release()
     server.stop()
     watched.stop()
+
+
+def _on_end(act: Callable[[], object]) -> None:
+    """Do this when the process is asked to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: act())
 
 
 class Health:
