@@ -174,11 +174,15 @@ class Reconciler:
         meta, applied = obj["metadata"], self._applied.setdefault(key, {})
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True).encode()).digest()
         path = PATHS[obj["kind"]].format(meta["namespace"], version=obj["apiVersion"])
+        if obj["kind"] == "PodGroup":
+            # What a create set, a later apply cannot remove, and a PodGroup may lose its queue. An apply also makes it
+            # again when somebody has deleted it.
+            self._api.apply(f"{path}/{meta['name']}", obj)
+            return
         # To create is the cheaper request, and most are for new jobs; it also makes again what somebody has deleted.
-        # The name is the job's own: what has it is ours. What a create set, a later apply cannot remove: a PodGroup
-        # may lose its queue, the others lose nothing.
-        there = obj["kind"] == "PodGroup" or not self._api.create(path, obj)
-        if there and applied.get((obj["kind"], meta["name"])) != digest:
+        # The name is the job's own: what has it is ours.
+        is_new = self._api.create(path, obj)
+        if not is_new and applied.get((obj["kind"], meta["name"])) != digest:
             self._api.apply(f"{path}/{meta['name']}", obj)
         applied[obj["kind"], meta["name"]] = digest
 
