@@ -9,6 +9,7 @@ from trainyard.spec.podtemplate import TRAINER
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.podstate import is_leaving, stage_of, trainer_of
+from trainyard_operator.world import World
 
 _KILLED = 137
 """128 and SIGKILL."""
@@ -34,16 +35,17 @@ class Failure:
     """What the end is like, to compare it with the one before; None where the driver does that (launch/retry)."""
 
 
-def failures_of(job: TrainerJob, pods: list[Object]) -> list[Failure]:
+def failures_of(job: TrainerJob, world: World) -> list[Failure]:
     """The failures of the pods that have failed and that nobody has deleted yet."""
-    failures = [failure_of(job, pod) for pod in pods if not is_leaving(pod)]
-    return [failure for failure in failures if failure is not None]
+    failures = []
+    for pod in world.pods:
+        if stage_of(pod) == "Failed" and not is_leaving(pod):
+            failures.append(_failure_of(job, world, pod))
+    return failures
 
 
-def failure_of(job: TrainerJob, pod: Object) -> Failure | None:
-    """Why a pod has failed, or None when it has not."""
-    if stage_of(pod) != "Failed":
-        return None
+def _failure_of(job: TrainerJob, world: World, pod: Object) -> Failure:
+    """Why a pod has failed."""
     name = pod["metadata"]["name"]
     end = end_of(pod)
     code, cause = end.get("exitCode"), end.get("reason", "")
@@ -55,6 +57,9 @@ def failure_of(job: TrainerJob, pod: Object) -> Failure | None:
         return Failure(pod=pod, reason=reasons.JOB_FAILED, message=words, counts=False, final=True)
     if code == ExitCode.STOPPED or _is_disrupted(pod):
         return Failure(pod=pod, reason=reasons.EVICTED, message=f"{name} was asked to go", counts=False)
+    if "outcome" not in end and world.died_with_node(pod):
+        message = f"{name}: node {pod['spec']['nodeName']} was lost, and is back"
+        return Failure(pod=pod, reason=reasons.NODE_LOST, message=message, counts=False)
     if cause == "OOMKilled":
         message = f"{name} was killed: out of memory ({_memory_limit(job, pod)}"
         return Failure(pod=pod, reason=reasons.OOM, message=message, counts=True, kind=reasons.OOM)

@@ -73,9 +73,15 @@ def _note_excuse(status: Object, since: str, world: World) -> None:
     """Note once an attempt that a pod is asked to leave, or on a lost node: what that breaks is no fault."""
     if _is_excused(status, since):
         return
-    alive = [pod for pod in world.pods if stage_of(pod) != "Failed"]
-    if any(is_asked_to_leave(pod) or world.lost_since(pod) for pod in alive):
+    if any(_is_no_fault(pod, world) for pod in world.pods):
         status["excusedTime"] = text_of(world.now)
+
+
+def _is_no_fault(pod: Object, world: World) -> bool:
+    """Whether a pod is asked to go, or its node is lost, or was when it ended."""
+    if stage_of(pod) == "Failed":
+        return world.died_with_node(pod)
+    return is_asked_to_leave(pod) or world.lost_since(pod) is not None
 
 
 def _is_excused(status: Object, since: str) -> bool:

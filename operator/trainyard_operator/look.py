@@ -29,7 +29,7 @@ class Look:
     @cached_property
     def failures(self) -> list[Failure]:
         """The pods that have failed and that nobody has deleted yet."""
-        return failures_of(self.job, self.world.pods)
+        return failures_of(self.job, self.world)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,8 @@ class Reconciler:
             self._write_status(key, found, invalid(meta["generation"], before, lines, world))
             return None
         world = World(
-            pods=pods, lost_nodes=self._lost_nodes(pods), progress=self._progress.get(key, owner.uid),
+            pods=pods, lost_nodes=self._nodes_since(pods, ready=False),
+            back_since=self._nodes_since(pods, ready=True), progress=self._progress.get(key, owner.uid),
             refused=self._refusal(key), image=self._settings.image,
         )  # fmt: skip
         seen = observe(job, owner, meta["generation"], before, world)
@@ -236,13 +237,14 @@ class Reconciler:
             except ApiError as error:
                 log.warning("%s: no event: %s", key_of(found), error)
 
-    def _lost_nodes(self, pods: list[Object]) -> dict[str, datetime]:
-        lost = {}
+    def _nodes_since(self, pods: list[Object], ready: bool) -> dict[str, datetime]:
+        """Since when the nodes of pods are ready, or (False) lost; those that are not so are left out."""
+        since = {}
         for name in {pod["spec"].get("nodeName", "") for pod in pods}:
             for condition in self._nodes.objects.get(name, {}).get("status", {}).get("conditions", []):
-                if condition["type"] == "Ready" and condition["status"] != "True":
-                    lost[name] = moment_of(condition["lastTransitionTime"])
-        return lost
+                if condition["type"] == "Ready" and (condition["status"] == "True") == ready:
+                    since[name] = moment_of(condition["lastTransitionTime"])
+        return since
 
     def _forget(self, key: str) -> None:
         self._written.pop(key, None)

@@ -18,6 +18,8 @@ SILENT_AFTER = 20.0
 _LATE_REPORT = 3.0
 """Seconds by which a report may be late: the interval of reports, and Kubernetes' resolution of a second."""
 
+_NO_FAULTS = (reasons.EVICTED, reasons.NODE_LOST)
+
 Waiting = tuple[str, str]
 """A reason, and a message."""
 
@@ -122,7 +124,7 @@ def _replaces_failed(view: _View) -> None:
         message = f"{failure.message}; its pod is replaced in {view.wait:.0f} s"
         view.look.note.halt("Restarting", reasons.BACKING_OFF, message)
         return
-    reason = reasons.EVICTED if failure.reason == reasons.EVICTED else reasons.RESTARTING
+    reason = failure.reason if failure.reason in _NO_FAULTS else reasons.RESTARTING
     view.look.note.halt("Restarting", reason, failure.message)
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from trainyard_operator.api import Object
 from trainyard_operator.identity import index_of
-from trainyard_operator.podstate import is_leaving, stage_of
+from trainyard_operator.podstate import is_leaving, stage_of, trainer_of
 from trainyard_operator.times import moment_of
 from trainyard_operator.waits import silent_since
+
+_KUBELET_STARTS = timedelta(seconds=30)
+"""Until a node that is back has looked at the containers that it had."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class World:
     """The job's own (identity.belongs), in no order."""
     lost_nodes: Mapping[str, datetime]
     """Nodes that are not ready, and since when."""
+    back_since: Mapping[str, datetime] = field(default_factory=dict)
+    """Nodes that are ready, and since when: one that was lost is back since then."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What rank 0 reported last."""
     refused: str | None = None
@@ -53,6 +58,16 @@ class World:
     def lost_since(self, pod: Object) -> datetime | None:
         """Since when the node of a pod is lost; None when it is not."""
         return self.lost_nodes.get(pod["spec"].get("nodeName", ""))
+
+    def died_with_node(self, pod: Object) -> bool:
+        """Whether the trainer of a pod ended while its node was lost; the node is back since."""
+        back = self.back_since.get(pod["spec"].get("nodeName", ""))
+        started = pod.get("status", {}).get("startTime")
+        if back is None or not started or back <= moment_of(started):
+            return False
+        # A kubelet that has started again may not know when a container ended.
+        finished = trainer_of(pod).get("state", {}).get("terminated", {}).get("finishedAt")
+        return not finished or moment_of(finished) <= back + _KUBELET_STARTS
 
     @cached_property
     def silent(self) -> float | None:

@@ -242,3 +242,48 @@ def test_which_ends_are_compared(pods: list[dict[str, Any]], reason: str) -> Non
     for number, pod in enumerate(pods):
         status = look([real(0), pod], status, now=NOW + timedelta(minutes=number)).status
     assert status["reason"] == reason
+
+
+def died(finished: int | None, **told: Any) -> dict[str, Any]:
+    """A pod that ran for an hour and was killed, so many seconds after now, if its node knows when."""
+    pod = ended(1, 137, **told)
+    pod["status"]["startTime"] = "2025-12-31T23:00:00Z"
+    if finished is not None:
+        at = (NOW + timedelta(seconds=finished)).isoformat().replace("+00:00", "Z")
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = at
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("pod", "back", "restarts"),
+    [
+        (died(None), 0, 0),
+        (died(-40), 0, 0),
+        (died(20), 0, 0),
+        (died(600), 0, 1),
+        (died(None), -7200, 1),
+        (died(None, outcome="Infrastructure", message="the head died"), 0, 1),
+    ],
+    ids=[
+        "end unknown",
+        "ended with the node",
+        "seen as the kubelet starts",
+        "ended later",
+        "node never lost",
+        "the agent's word",
+    ],
+)
+def test_pod_that_died_with_its_node_is_no_fault(pod: dict[str, Any], back: int, restarts: int) -> None:
+    seen = look([real(0), pod], back_since={"node-1": NOW + timedelta(seconds=back)}, now=NOW + timedelta(minutes=11))
+    assert seen.status["restarts"] == restarts
+    assert (seen.status["message"] == "job-1: node node-1 was lost, and is back") == (restarts == 0)
+
+
+def test_attempt_after_a_node_that_came_back_is_no_fault() -> None:
+    before = look([real(0), real(1)], progress=FIRST_ATTEMPT).status
+    report = FIRST_ATTEMPT | {"attempt": 2, "cause": "the actor's node was terminated"}
+    seen = look(
+        [real(0), died(None)], before, back_since={"node-1": NOW}, progress=report, now=NOW + timedelta(minutes=1)
+    )
+    assert seen.status["restarts"] == 0
+    assert seen.status["reason"] == "NodeLost"
