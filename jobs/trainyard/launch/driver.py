@@ -135,7 +135,7 @@ class Driver:
             changes = self._fit(manifest) if manifest is not None else {}
             resumed = manifest.id if manifest else None
             size = self.plan.world_size.value
-            claimed = attempts.claim(self.store, resumed, size, after, anew, self.uid, begun=False)
+            claimed = attempts.claim(self.store, resumed, size, after, anew, self.uid, begun=False, known=known)
             if claimed is None:
                 known = attempts.list_attempts(self.store)
                 after = catalogue.newest_attempt(known)
@@ -147,6 +147,8 @@ class Driver:
                 after = claimed.number
                 continue
             attempts.begin(self.store, claimed)
+            with contextlib.suppress(StorageError):  # the next attempt deletes them
+                attempts.prune(self.store, claimed)
             if anew:  # the curves of the former run are not this one's, and nothing of it is lost
                 segments.clear(self.store, layout.METRICS)
             if resumed is None and self.job.spec.resume_from is None and not anew and self._set_aside(known):

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import Trainer
 
-from trainyard.checkpoint.attempts import list_attempts, now
+from trainyard.checkpoint.attempts import newest_number, now
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.transfer import folder_files, upload
 from trainyard.errors import JobError
@@ -52,7 +52,8 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
         if work.job.spec.script is None:
             _tell_task(folder, work)
             report.write(folder, work, trainer.state, metrics)
-        if (newest := list_attempts(store)[-1].number) != work.attempt:
+        newest = newest_number(store)
+        if newest != work.attempt:
             raise JobError(
                 f"attempt {newest} has begun since: this one, {work.attempt}, must not write {layout.FINAL}/"
             )
