@@ -10,6 +10,7 @@ from trainyard.errors import ManifestError
 from trainyard.plan import inputs
 from trainyard.plan.checks import check
 from trainyard.spec.manifest import as_manifest, loads
+from trainyard.spec.schema import crd
 from trainyard.spec.yamltext import dump
 
 
@@ -209,3 +210,28 @@ def test_a_checkpoint_that_would_be_gone_on_from_without_its_optimizer_is_refuse
     spec = loads(text_of(resumeFrom=str(tmp_path))).job.spec
     found = [problem.message for problem in inputs.check(spec) if problem.path == ("spec", "resumeFrom")]
     assert [words in message for message in found] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("written", "cpu", "memory"),
+    [("1", "1", "1"), ("0.5", "0.5", None), ("2.0", "2", "2"), ('"4"', "4", "4"), ("500m", "500m", "500m")],
+)
+def test_amounts_are_numbers_or_texts(written: str, cpu: str, memory: str | None) -> None:
+    amounts = f"{{cpu: {written}" + (f", memory: {written}}}" if memory else "}")
+    text = text_of(workers={"resources": "AMOUNTS"}).replace("AMOUNTS", amounts)
+    resources = loads(text).job.spec.workers.resources
+    assert (resources.cpu, resources.memory) == (cpu, memory)
+
+
+@pytest.mark.parametrize("written", ["true", "-1", "4 cores", "[1]"])
+def test_amount_that_is_none_is_told(written: str) -> None:
+    told = problems_of(text_of(workers={"resources": {"cpu": "CPU"}}).replace("CPU", written))
+    assert "spec.workers.resources.cpu" in told
+
+
+def test_crd_takes_amounts_as_kubernetes_does() -> None:
+    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    for amount in spec["workers"]["properties"]["resources"]["properties"].values():
+        assert amount["x-kubernetes-int-or-string"] is True
+        assert amount["anyOf"] == [{"type": "integer"}, {"type": "string"}]
+        assert "type" not in amount

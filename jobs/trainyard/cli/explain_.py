@@ -6,6 +6,8 @@ import textwrap
 import click
 
 from trainyard.errors import NotFoundError
+from trainyard.spec.answers import REMOVED
+from trainyard.spec.catalogue import arguments
 from trainyard.spec.fields import Entry, entries, explain
 from trainyard.spec.tasks import TASKS
 
@@ -17,6 +19,7 @@ def command(field: str) -> None:
     found = explain(field)
     if found is None:
         names = [".".join(entry.path[1:]) for entry in entries() if entry.path[0] == "spec"]
+        names += [f"trainingArguments.{name}" for name in (*arguments(), *REMOVED)]
         near = difflib.get_close_matches(field, names, n=1, cutoff=0.5)
         raise NotFoundError(f"there is no field {field}.{f' Did you mean {near[0]}?' if near else ''}")
     entry, children = found

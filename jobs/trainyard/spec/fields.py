@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from trainyard.spec import answers
 from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import TrainerJob
 
@@ -32,12 +33,16 @@ def entries() -> Iterator[Entry]:
 
 
 def explain(dotted: str) -> tuple[Entry, list[Entry]] | None:
-    """The entry at a path and its children; a path counts from the top or from spec. None when there is none."""
+    """The entry at a path and its children; a path counts from the top or from spec. None when there is none.
+
+    An argument of transformers 4 has an entry that says what takes its place.
+    """
     known = {entry.path: entry for entry in (*entries(), *_argument_entries())}
     wanted = tuple(dotted.split(".")) if dotted else ()
     path = next((path for path in (wanted, ("spec", *wanted)) if path in known), None)
     if path is None:
-        return None
+        removed = _removed(dotted)
+        return None if removed is None else (removed, [])
     children = [entry for entry in known.values() if entry.path[:-1] == path]
     return known[path], children
 
@@ -63,7 +68,18 @@ def _argument_entries() -> Iterator[Entry]:
         kinds = " or ".join(kind for kind in argument.types if kind != "null")
         shown = f"one of {', '.join(argument.choices)}" if argument.choices else kinds
         default = None if argument.default is None else str(argument.default)
-        yield Entry(("spec", "trainingArguments", argument.name), shown, default, argument.doc, False, True)
+        answered = answers.words(argument.name)
+        help_ = f"{answered} {argument.doc}".strip() if answered else argument.doc
+        yield Entry(("spec", "trainingArguments", argument.name), shown, default, help_, False, True)
+
+
+def _removed(dotted: str) -> Entry | None:
+    """The entry of an argument of transformers 4, which is no field any more."""
+    *parents, name = dotted.removeprefix("spec.").split(".")
+    if parents not in ([], ["trainingArguments"]) or name not in answers.REMOVED:
+        return None
+    help_ = answers.words(name) or ""
+    return Entry(("spec", "trainingArguments", name), "removed", None, help_, False, True)
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

@@ -6,7 +6,16 @@ import codecs
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from trainyard.spec import patterns
@@ -36,6 +45,19 @@ def _codec(value: str) -> str:
     return value
 
 
+def _quantity(value: Any) -> Any:
+    # Kubernetes takes 4 and 0.5 for "4" and "0.5" wherever an amount stands.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _amount(pattern: str) -> WithJsonSchema:
+    """How schemas declare an amount: a number, or a text of the pattern."""
+    kinds = [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]
+    return WithJsonSchema({"anyOf": kinds, "pattern": pattern, "x-kubernetes-int-or-string": True})
+
+
 Int = Annotated[int, BeforeValidator(_integral)]
 Float = Annotated[float, BeforeValidator(_real)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -43,7 +65,15 @@ Name = Annotated[str, StringConstraints(pattern=patterns.NAME, max_length=MAX_NA
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 ServerUrl = Annotated[Uri, AfterValidator(check_server)]
 StorageUri = Annotated[Uri, AfterValidator(check_storage)]
-Quantity = Annotated[str, StringConstraints(pattern=patterns.QUANTITY, max_length=32)]
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity),
+    StringConstraints(pattern=patterns.QUANTITY, max_length=32),
+    _amount(patterns.QUANTITY),
+]
+Cpus = Annotated[
+    str, BeforeValidator(_quantity), StringConstraints(pattern=patterns.CPU, max_length=32), _amount(patterns.CPU)
+]
 ClassName = Annotated[str, StringConstraints(pattern=patterns.CLASS, max_length=128)]
 Encoding = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_codec)]
 Foreign = dict[str, Any]
@@ -257,8 +287,8 @@ class CustomTrainer(Part):
 class Resources(Part):
     """Resources of one worker."""
 
-    cpu: Annotated[str, StringConstraints(pattern=patterns.CPU, max_length=32)] | None = None
-    """CPU cores, a Kubernetes quantity (`"4"`, `500m`). Training processes take as many threads as are their share."""
+    cpu: Cpus | None = None
+    """CPU cores, a Kubernetes quantity (`4`, `500m`). Training processes take as many threads as are their share."""
     memory: Quantity | None = None
     """Memory, a Kubernetes quantity (`16Gi`)."""
 
@@ -299,7 +329,9 @@ class Storage(Part):
     uri: StorageUri
     """`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…` or a local path."""
     endpoint: ServerUrl | None = None
-    """URL of an S3-compatible server, such as `http://127.0.0.1:8333`. Default: the provider's."""
+    """URL of another server than the provider's: an S3-compatible one (`http://127.0.0.1:8333`), a private endpoint, or
+    an emulator (of Azure with its account: `http://127.0.0.1:10000/account`). Default: AWS_ENDPOINT_URL,
+    GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT, or the provider's."""
     region: Text | None = None
     """Region of the bucket. Default: AWS_REGION, or us-east-1."""
     secret: Annotated[str, StringConstraints(max_length=253)] | None = None

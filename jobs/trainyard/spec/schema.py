@@ -148,6 +148,10 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
     if "$ref" in node:
         target = definitions[node["$ref"].rpartition("/")[2]]
         return {**_structural(target, definitions, name), **words}
+    if node.get("x-kubernetes-int-or-string"):
+        # An API server knows whole numbers and texts here, no fractions: 0.5 is written "0.5" or 500m there.
+        kinds = [{"type": "integer"}, {"type": "string"}]
+        return {"anyOf": kinds, "pattern": node["pattern"], **words, "x-kubernetes-int-or-string": True}
     if "anyOf" in node:
         chosen = next(part for part in node["anyOf"] if part.get("type") != "null")
         return {**_structural(chosen, definitions, name), **words}

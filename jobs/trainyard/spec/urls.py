@@ -6,9 +6,9 @@ _MISSPELT = tuple(f"{scheme}{end}" for scheme in ("s3", "gs", "az", "file") for 
 
 
 def check_server(url: str) -> str:
-    """The URL of an S3-compatible server. Raises ValueError for what is none, with the fix and without a password."""
+    """The URL of a server of a storage. Raises ValueError for what is none, with the fix and without a password."""
     if "@" in url:
-        raise ValueError("holds a name or a password: give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        raise ValueError("holds a name or a password: give them by the environment (AWS_*, GOOGLE_*, AZURE_*)")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

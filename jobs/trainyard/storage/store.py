@@ -37,6 +37,9 @@ _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=120), "backoff"
 _PATIENT_RETRIES = {"max_retries": 1000, "retry_timeout": timedelta(minutes=5), "backoff": _BACKOFF}
 _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 """Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
+_SERVER_KEYS = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
+_SERVER_VARIABLES = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+"""How obstore calls the URL of a server, and the variable that names it where the manifest does not."""
 _NEVER_SENT, _TIMES_AGAIN = "connection was not ready", 5
 """What obstore calls unknown and gives up at once: a connection that was reset before a request went over it."""
 
@@ -315,22 +318,27 @@ def _remote(
     scheme: str, bucket: str, prefix: str | None, endpoint: str | None, region: str | None, retries: Any
 ) -> ObjectStore:
     client: Any = dict(_DEADLINES)
-    if scheme == "gs":
-        return GCSStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
-    if scheme == "az":
-        return AzureStore(bucket, prefix=prefix, client_options=client, retry_config=retries)
-    # Every file has a digest of ours; a second SHA-256 over each part, for the signature, would cost as much again.
-    config: Any = {"region": region or os.environ.get("AWS_REGION") or "us-east-1", "unsigned_payload": True}
-    if server := _server(endpoint):
-        config["endpoint"] = server
+    config: Any = {}
+    server = _server(scheme, endpoint)
+    if server is not None:
+        config[_SERVER_KEYS[scheme]] = server
         client["allow_http"] = server.startswith("http://")
-    return S3Store(bucket, prefix=prefix, config=config, client_options=client, retry_config=retries)
+    options: Any = {"prefix": prefix, "client_options": client, "retry_config": retries}
+    if scheme == "gs":
+        return GCSStore(bucket, config=config, **options)
+    if scheme == "az":
+        return AzureStore(bucket, config=config, **options)
+    config["region"] = region or os.environ.get("AWS_REGION") or "us-east-1"
+    # Every file has a digest of ours; a second SHA-256 over each part, for the signature, would cost as much again.
+    config["unsigned_payload"] = True
+    return S3Store(bucket, config=config, **options)
 
 
-def _server(endpoint: str | None) -> str | None:
-    """The URL of an S3-compatible server, if one is named. Raises errors.StorageError for what is none."""
-    url = endpoint or os.environ.get("AWS_ENDPOINT_URL")
+def _server(scheme: str, endpoint: str | None) -> str | None:
+    """The URL of another server than the provider's, if one is named. Raises errors.StorageError for what is none."""
+    variable = _SERVER_VARIABLES[scheme]
+    url = endpoint or os.environ.get(variable)
     try:
         return check_server(url) if url else None
     except ValueError as error:
-        raise errors.StorageError(f"spec.storage.endpoint, or AWS_ENDPOINT_URL: {error}") from None
+        raise errors.StorageError(f"spec.storage.endpoint, or {variable}: {error}") from None
