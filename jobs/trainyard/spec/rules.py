@@ -84,7 +84,8 @@ def of_job(max_name: int) -> list[Rule]:
     """The rules of a whole job: its name, and what stays as it was once the job was accepted."""
     name = {
         "rule": f"self.metadata.name.size() <= {max_name} && self.metadata.name.matches('{NAME}')",
-        "messageExpression": f"'metadata.name: ' + self.metadata.name + ' is not {IN_WORDS[NAME]}, at most {max_name}'",
+        "messageExpression": f"self.metadata.name + ' is not {IN_WORDS[NAME]}, at most {max_name}'",
+        "fieldPath": ".metadata.name",
     }
     return [name, *(_unchanged(part) for part in RUN)]
 
@@ -97,4 +98,5 @@ def _unchanged(part: str) -> Rule:
         f" || (has({new}) == has({old}) && (!has({new}) || {new} == {old}))",
         "messageExpression": f"'{part} cannot be changed once the job was accepted: {fix} ' + self.metadata.name + "
         "' and apply it again'",
+        "fieldPath": f".spec.{part}",
     }
