@@ -20,7 +20,7 @@ from transformers import Trainer
 from transformers.trainer_utils import SaveStrategy
 
 from trainyard.errors import JobError
-from trainyard.train import reshape, shards, tensorfile
+from trainyard.train import loss, prefetch, reshape, schedule, shards, tensorfile
 from trainyard.train.callbacks import AgreementCallback, CheckpointCallback
 from trainyard.train.goodput import Clock
 from trainyard.train.saving import Saving, save_model
@@ -36,8 +36,16 @@ def apply() -> None:
     replace(Trainer.save_model, _save_model)
     replace(Trainer._prepare_for_training, _prepare_for_training)
     replace(Trainer._load_best_model, _load_best_model)
+    replace(Trainer.get_batch_samples, _get_batch_samples)
+    replace(Trainer._load_rng_state, _load_rng_state)
+    replace(Trainer.compute_loss, loss.compute_loss)
+    replace(Trainer.training_step, loss.training_step)
+    replace(Trainer.prediction_step, loss.training_step)
+    replace(Trainer.create_scheduler, _create_scheduler)
+    replace(Trainer._load_optimizer_and_scheduler, schedule.load)
     for load in (Trainer._load_from_checkpoint, Trainer._load_optimizer_and_scheduler):
         replace(load, lambda trainer, original, *args, **kwargs: _noted(original, trainer, *args, **kwargs))
+    prefetch.apply()
     replace(Trainer._finalize_training, _finalize_training)
     # Asked in each save, and neither changes: one reads a package's metadata each time, the other opens NVML.
     other.is_deepspeed_available = functools.cache(other.is_deepspeed_available)
@@ -66,25 +74,69 @@ def _run_epoch(trainer: Trainer, original: Callable[..., None], *args: Any, **kw
         return
     if resumed_from is not None and trainer.state.global_step == trainer._initial_global_step:
         _load_loss(trainer, Path(resumed_from))
+        _resume_data(trainer, str(resumed_from), in_epoch=kwargs["steps_trained_in_current_epoch"] > 0)
     original(trainer, *args, **kwargs)
 
 
+def _get_batch_samples(trainer: Trainer, original: Callable[..., Any], *args: Any) -> Any:
+    with _prefetch(trainer).fetching():
+        return original(trainer, *args)
+
+
+def _load_rng_state(trainer: Trainer, original: Callable[..., None], checkpoint: str | None) -> None:
+    """Trainer loads the state after it has fetched the first batches: too late where these draw from it."""
+    ahead = _prefetch(trainer)
+    if ahead.has_loaded:
+        ahead.has_loaded = False
+    else:
+        original(trainer, checkpoint)
+
+
+def _prefetch(trainer: Any) -> prefetch.Prefetch:
+    if not hasattr(trainer, "_trainyard_prefetch"):
+        trainer._trainyard_prefetch = prefetch.Prefetch()
+    ahead: prefetch.Prefetch = trainer._trainyard_prefetch
+    return ahead
+
+
+def _resume_data(trainer: Any, checkpoint: str, in_epoch: bool) -> None:
+    state = _own_state(trainer, Path(checkpoint))
+    tree = state.get("ahead") if state is not None else None
+    if tree is not None:
+        _prefetch(trainer).resume(tree, in_epoch, lambda: trainer._load_rng_state(checkpoint))
+
+
 def _save_rng_state(trainer: Trainer, original: Callable[..., None], output_dir: str) -> None:
-    """Beside the RNG state, keep what a checkpoint between two logs has summed up of the loss."""
+    """With the RNG state, keep the loss summed up between two logs, and the RNG states of data that is ahead."""
     original(trainer, output_dir)
     state = {
         "sum": trainer._tr_loss.detach().clone(),  # its number would have to wait for the device
         "total": trainer._total_loss_scalar,
         "since": trainer._globalstep_last_logged,
         "first": _counted_from(trainer),
+        "ahead": _prefetch(trainer).tree(),
     }
     torch.save(state, str(Path(output_dir) / f"loss_{trainer.args.process_index}.pt"))
 
 
+def _own_state(trainer: Any, folder: Path) -> dict[str, Any] | None:
+    """What _save_rng_state() kept for this rank; None where it kept nothing, or for more ranks than there are."""
+    own = folder / f"loss_{trainer.args.process_index}.pt"
+    if not own.exists() or len(list(folder.glob("loss_*.pt"))) > trainer.args.world_size:
+        return None
+    return _load_state(own)
+
+
+def _load_state(file: Path) -> dict[str, Any]:
+    with trainer_module.safe_globals():  # a checkpoint that plain Trainer has written holds arrays of NumPy
+        state: dict[str, Any] = torch.load(str(file), weights_only=True)
+    return state
+
+
 def _load_loss(trainer: Any, folder: Path) -> None:
-    own, all_ranks = folder / f"loss_{trainer.args.process_index}.pt", sorted(folder.glob("loss_*.pt"))
-    same = len(all_ranks) <= trainer.args.world_size and own.exists()
-    states = [torch.load(str(file), weights_only=True) for file in ([own] if same else all_ranks)]
+    own = _own_state(trainer, folder)
+    all_ranks = sorted(folder.glob("loss_*.pt"))
+    states = [own] if own is not None else [_load_state(file) for file in all_ranks]
     if states:  # a checkpoint of plain Trainer has none: its first logged loss covers fewer steps
         # Of another number of ranks each takes the mean: the mean over ranks is what is logged.
         trainer._tr_loss += sum(state["sum"] for state in states) / len(states)
@@ -146,8 +198,17 @@ def _prepare_for_training(
 ) -> Any:
     """DeepSpeed's optimizer steps inside of backward, past the callback that is called before a step."""
     begun = time.monotonic()
-    trainer._trainyard_resumed_from, trainer._trainyard_counted_from = resume_from_checkpoint, None
+    if trainer.model_wrapped is trainer.model:
+        # An evaluation before training marks the bare model as prepared. accelerate would then not put DDP around it,
+        # and each rank would train on its own.
+        vars(trainer.model).pop("_is_accelerate_prepared", None)
+    trainer._trainyard_resumed_from = resume_from_checkpoint
+    trainer._trainyard_counted_from = None
+    trainer._trainyard_values = None
+    trainer._trainyard_prefetch = prefetch.Prefetch()
     prepared = original(trainer, max_steps, train_dataloader, resume_from_checkpoint)
+    if resume_from_checkpoint is not None and trainer._trainyard_values is not None:
+        _say_changes(trainer, schedule.apply(trainer, trainer._trainyard_values))
     if trainer.state.global_step:  # the state of the checkpoint to resume from is there already
         Clock.restore += time.monotonic() - begun
     saving = saving_of(trainer)
@@ -156,6 +217,19 @@ def _prepare_for_training(
         if trainer.is_deepspeed_enabled:
             _release_before(trainer.model_wrapped, saving)
     return prepared
+
+
+def _create_scheduler(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    created = original(trainer, *args, **kwargs)
+    trainer._trainyard_values = schedule.of_manifest(trainer)
+    return created
+
+
+def _say_changes(trainer: Trainer, changes: list[str]) -> None:
+    saving = saving_of(trainer)
+    if changes and saving is not None:
+        text = f"resumed at step {trainer.state.global_step} with the present arguments: {'; '.join(changes)}"
+        saving.events.send("note", text=text)
 
 
 def _release_before(engine: Any, saving: Saving) -> None:

@@ -1,6 +1,5 @@
 """Stage 4: the Trainer, with its strategy, its arguments and its callbacks."""
 
-import inspect
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +100,6 @@ def callbacks(
 def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> tuple[Trainer, AgreementCallback]:
     """The Trainer of a job, and the callback that knows whether it was asked to stop. Raises JobError."""
     along, stop = callbacks(work, args, events, metrics_log(work, args), tokens_per_sample(parts.train))
-    if not hasattr(parts.model, "accepts_loss_kwargs"):
-        parts.model.accepts_loss_kwargs = _divides_its_loss(parts.model, parts.labels)
     mend.apply()
     trainer = code.trainer_class(work.job.spec)(
         model=parts.model,
@@ -133,16 +130,3 @@ def train(work: Work, trainer: Trainer, events: Events) -> None:
         if trainer.args.local_process_index == 0:
             best.at_resume(work, Path(work.resume_folder), events)
     trainer.train(resume_from_checkpoint=work.resume_folder)
-
-
-def _divides_its_loss(model: PreTrainedModel, labels: Labels) -> bool:
-    """Whether the model's loss is divided by the `num_items_in_batch` that Trainer hands it.
-
-    Trainer takes a forward with **kwargs for one that does, and then multiplies the loss by the number of
-    processes and leaves out the division by gradient_accumulation_steps. Models such as
-    BertForSequenceClassification take the argument and ignore it, so that their loss and their gradients would
-    be N times too large (measured: 3.2 instead of 1.6 with two processes).
-    """
-    if labels.problem_type in ("regression", "multi_label_classification"):
-        return False
-    return "self.loss_function(" in inspect.getsource(inspect.unwrap(type(model).forward))
