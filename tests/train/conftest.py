@@ -17,6 +17,7 @@ from tests.conftest import manifest
 from trainyard.checkpoint import attempts, catalogue, restore
 from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
+from trainyard.launch.causes import first_of
 from trainyard.launch.group import run_process
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.node import Node, Warm, open_node
@@ -24,10 +25,11 @@ from trainyard.launch.uploads import Uploads
 from trainyard.plan.checks import check
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import keep_last, plan
+from trainyard.protocol.ending import Cause, Ending
 from trainyard.spec.manifest import as_manifest, loads
 from trainyard.storage import layout
 from trainyard.storage.store import open_store
-from trainyard.train.work import Result, Work
+from trainyard.train.work import Work
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +54,7 @@ def fsdp_node() -> Iterator[Node]:
 class Trained:
     """An attempt that has ended."""
 
-    result: Result
+    result: Ending
     run: Path
     log: str
 
@@ -138,12 +140,12 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
             if other is not None:
                 other.result()
         assert result is not None or killed.is_set(), log
-        return Trained(result or Result("Infrastructure", "killed"), tmp_path / name, log)
+        return Trained(result or Ending.fault(Cause.SIGNAL, "killed"), tmp_path / name, log)
 
     return start
 
 
-def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Result | None, str]:
+def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Ending | None, str]:
     """The result, of the rank that failed first if one did, unless rank 0 died without one; and the log of all ranks."""
     staging, ranks = Path(work.staging), len(watches)
     work.write(staging / "work.json")
@@ -151,7 +153,7 @@ def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Result | Non
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
 
-    def one(rank: int) -> Result | int:
+    def one(rank: int) -> Ending | int:
         env = {
             "RANK": rank,
             "WORLD_SIZE": ranks,
@@ -169,10 +171,11 @@ def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Result | Non
     with ThreadPoolExecutor(ranks) as pool:
         ends = list(pool.map(one, range(ranks)))
     log = "\n".join((staging / f"{rank}.log").read_text() for rank in range(ranks))
-    if not isinstance(ends[0], Result):
+    if not isinstance(ends[0], Ending):
         return None, log
     results = [
-        end if isinstance(end, Result) else Result("Infrastructure", f"rank {rank} ended with status {end}")
+        end if isinstance(end, Ending) else Ending.fault(Cause.SIGNAL, f"rank {rank} ended with status {end}")
         for rank, end in enumerate(ends)
     ]
-    return min(results, key=lambda each: (each.outcome == "Complete", "another rank went away" in each.message)), log
+    failed = [each for each in results if each.outcome != "Complete"]
+    return first_of(failed) if failed else results[0], log

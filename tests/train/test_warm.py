@@ -14,9 +14,9 @@ import pytest
 
 from trainyard.launch.group import run_process
 from trainyard.launch.node import Node, Warm, environment_of_training, open_node
-from trainyard.train.work import Result
+from trainyard.protocol.ending import Ending
 
-NOTHING = Result("Stopped", "stopped before there was a step to save")
+NOTHING = Ending.stopped("stopped before there was a step to save")
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def warm(node: Node) -> Iterator[Warm]:
 def test_a_save_that_is_asked_for_before_there_is_a_process_is_the_next_ones(node: Node) -> None:
     warm = Warm(node, "tests.train.warm_stub")
     try:
-        assert run_process(node, {}) == Result("Complete", "not asked")
+        assert run_process(node, {}) == Ending.complete("not asked")
         warm.save()
-        assert run_process(node, {}) == Result("Complete", "asked")
-        assert run_process(node, {}) == Result("Complete", "not asked")
+        assert run_process(node, {}) == Ending.complete("asked")
+        assert run_process(node, {}) == Ending.complete("not asked")
     finally:
         warm.close()
 
@@ -101,7 +101,7 @@ def test_one_that_takes_the_place_of_a_killed_one_knows_of_the_stop(node: Node, 
     first = warm.process.pid
     os.kill(first, signal.SIGKILL)
     while (told := run_process(node, {})) != NOTHING:
-        assert isinstance(told, Result), "only the second answers"
+        assert isinstance(told, Ending), "only the second answers"
         assert "is gone" in told.message
     assert warm.process.pid != first
     warm.close()

@@ -5,12 +5,12 @@ import sys
 from typing import Any
 
 from trainyard.launch import warm
-from trainyard.train.work import Result
+from trainyard.protocol.ending import Ending
 
 
-def train(request: dict[str, Any]) -> Result:
+def train(request: dict[str, Any]) -> Ending:
     """What the process was asked so far waits for its first step."""
-    return Result("Complete", "asked" if signal.SIGUSR2 in signal.sigpending() else "not asked")
+    return Ending.complete("asked" if signal.SIGUSR2 in signal.sigpending() else "not asked")
 
 
 if __name__ == "__main__":

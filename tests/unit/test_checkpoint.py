@@ -14,14 +14,10 @@ from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.cluster.kubectl import TimedOutError
 from trainyard.errors import JobError, NotFoundError
 from trainyard.launch import savenow
-from trainyard.launch.hang import HangWatch
-from trainyard.launch.retry import Ended, decide
-from trainyard.spec.model import Restart
+from trainyard.protocol.ending import Cause, Ending
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Entry, Store, open_store
-from trainyard.train.heartbeat import Awaited, Beat
-from trainyard.train.work import Result
 
 
 def attempt(number: int, resumed: tuple[int, int] | None = None) -> Attempt:
@@ -207,10 +203,10 @@ def test_a_save_that_the_run_has_ended_without_is_not_waited_for(tmp_path: Path)
     store = open_store(str(tmp_path))
     attempts.claim(store, None, 2, after=0)
     with pytest.raises(TimedOutError):  # the next attempt may do it
-        savenow.saved(store, 1.0, lambda: attempts.end(store, 1, "Infrastructure", "a rank was killed", 7))
+        savenow.saved(store, 1.0, lambda: attempts.end(store, 1, Ending.fault(Cause.SIGNAL, "a rank was killed", 7)))
     attempts.claim(store, None, 2, after=1)
     with pytest.raises(NotFoundError, match=r"ended without the save: UserError, step 9\. the sky is falling"):
-        savenow.saved(store, 60.0, lambda: attempts.end(store, 2, "UserError", "the sky is falling", 9))
+        savenow.saved(store, 60.0, lambda: attempts.end(store, 2, Ending.user_error("the sky is falling", 9)))
     with pytest.raises(TimedOutError):  # asked before the next attempt is claimed
         savenow.saved(store, 0.1, lambda: None)
 
@@ -227,76 +223,6 @@ def test_a_manifest_that_is_not_as_it_was_written_is_told_from_a_whole_one() -> 
     for there, instead in ((b'"ddp"', b'"edp"'), (b'"size": 1', b'"size": "1"'), (b'"format": 1', b'"format": 3')):
         with pytest.raises(ValueError, match="not as it was written"):
             Manifest.from_json(whole.replace(there, instead))
-
-
-def failed(
-    outcome: str = "Infrastructure", message: str = "lost", step: int = 5, where: str = "", progressed: bool = False
-) -> Ended:
-    return Ended(Result(outcome, message, step, where), progressed)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("history", "delay"),
-    [
-        ([failed("UserError")], None),
-        ([failed()], 0.0),
-        ([failed(step=1), failed(step=2)], 1.0),
-        ([failed(step=1), failed(step=2), failed(step=3)], 2.0),
-        ([failed(step=1, progressed=True), failed(step=9, progressed=True)], 0.0),
-        ([failed(where="a.py:3"), failed(where="a.py:3")], None),
-        ([failed(), failed()], 1.0),
-        ([failed(), failed(), failed()], None),
-        ([failed(progressed=True), failed(progressed=True), failed(progressed=True)], 0.0),
-        ([failed(step=n, progressed=True) for n in range(11)], None),
-    ],
-    ids=[
-        "user",
-        "first",
-        "second",
-        "third",
-        "progress",
-        "same-line",
-        "twice",
-        "thrice",
-        "same-with-progress",
-        "budget",
-    ],
-)
-def test_another_attempt_or_not(history: list[Ended], delay: float | None) -> None:
-    assert decide(history, Restart()).delay == delay
-
-
-def test_the_loss_of_what_it_ran_on_says_nothing_of_the_job() -> None:
-    lost = [Ended(Result("Infrastructure", "the node of a worker is gone", lost=True), False)] * 4
-    assert decide(lost, Restart()).delay == 4.0
-
-
-def test_no_restart_is_counted_for_what_is_no_fault() -> None:
-    """A lost node, or a worker that was asked to go before there was a step to save: however often."""
-    taken = [Ended(Result("Infrastructure", "the node of a worker is gone", lost=True, free=True), True)] * 30
-    assert decide(taken, Restart(maxRestarts=1)).delay == 0.0
-    assert decide([*taken, failed(progressed=True)], Restart(maxRestarts=1)).delay == 0.0
-
-
-def test_faults_before_the_window_are_forgotten() -> None:
-    history = [Ended(failed(step=n, progressed=True).result, True, at=1000.0 * n) for n in range(30)]
-    assert decide(history, Restart(maxRestarts=4, windowSeconds=3600)).delay == 0.0
-    assert decide(history, Restart(maxRestarts=3, windowSeconds=3600)).delay is None
-
-
-def test_a_hang_is_ten_median_steps_and_never_less_than_the_floor() -> None:
-    watch = HangWatch(Path("nowhere"), floor=5.0)
-    assert not watch.look(None, now=0.0)
-    assert not watch.look(Beat(Awaited.FIRST_STEP, 0, 0.0), now=600.0), "the first step may take long"
-    assert watch.look(Beat(Awaited.STEP, 1, 0.0), now=6.0), "the first step is over"
-    for step in range(1, 5):
-        assert not watch.look(Beat(Awaited.STEP, step, 2.0 * step), now=2.0 * step)
-    assert watch.limit() == 20.0
-    assert not watch.look(Beat(Awaited.STEP, 4, 8.0), now=27.0)
-    assert not watch.look(Beat(Awaited.OTHER, 4, 8.0), now=1000.0), "saving or evaluating is no step"
-    assert watch.look(Beat(Awaited.OTHER, 4, 8.0), now=2000.0), "and has an end all the same"
-    assert not watch.look(Beat(Awaited.NOTHING, 4, 8.0), now=9e9)
-    assert watch.look(Beat(Awaited.STEP, 4, 8.0), now=29.0)
 
 
 def test_starting_anew_keeps_what_was_there(tmp_path: Path) -> None:

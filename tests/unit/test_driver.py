@@ -16,16 +16,17 @@ from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import remove
 from trainyard.errors import JobError, NotFoundError
+from trainyard.launch.causes import died
 from trainyard.launch.driver import Driver
-from trainyard.launch.group import _died
 from trainyard.launch.node import Node
 from trainyard.launch.progress import message
 from trainyard.plan.facts import Facts
 from trainyard.plan.plan import plan
+from trainyard.protocol.ending import Cause, Ending
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store, open_store
-from trainyard.train.work import Result, Work
+from trainyard.train.work import Work
 
 
 @pytest.mark.parametrize(
@@ -172,15 +173,15 @@ def test_who_stops_it_is_told_the_step_that_is_committed(
 ) -> None:
     made = driver(tmp_path / "run", 1, 4)
 
-    def attempt(work: Work) -> Result:
+    def attempt(work: Work) -> Ending:
         if saved:
             commit(made.store, 10, work.attempt)
         made.stopping.set()
-        died = _died(status, tmp_path / "log")
-        return replace(died, message=f"rank 0: {died.message}")
+        end = died(status, tmp_path / "log")
+        return replace(end, message=f"rank 0: {end.message}")
 
     monkeypatch.setattr(made, "_attempt", attempt)
-    assert made.run() == Result("Stopped", message, 10 if saved else 0)
+    assert made.run() == Ending.stopped(message, 10 if saved else 0)
 
 
 def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:
@@ -203,13 +204,13 @@ def test_a_disk_that_is_full_between_two_attempts_is_waited_for(
     made, told = driver(tmp_path / "run", 1, 4), list[str]()
     made.node = Node(small_disk, small_disk)
 
-    def attempt(work: Work) -> Result:
+    def attempt(work: Work) -> Ending:
         if work.resumed is not None:
-            return Result("Complete", "", 20)
+            return Ending.complete("", 20)
         commit(made.store, 10, work.attempt)
         (small_disk / whose).mkdir(exist_ok=True)
         fill(small_disk / whose)
-        return Result("Infrastructure", "killed", 15)
+        return Ending.fault(Cause.SIGNAL, "killed", 15)
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "restart":
@@ -219,7 +220,7 @@ def test_a_disk_that_is_full_between_two_attempts_is_waited_for(
 
     monkeypatch.setattr(made, "_attempt", attempt)
     made.tell = tell
-    assert made.run() == Result("Complete", "", 20)
+    assert made.run() == Ending.complete("", 20)
     assert [text.partition(" on ")[0] for text in told] == ["killed", *["no space left"] * times]
 
 

@@ -14,16 +14,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from trainyard import errors
+from trainyard.protocol.ending import Ending
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
-
-Outcome = Literal["Complete", "Stopped", "UserError", "Infrastructure"]
-"""Stopped: asked to, with its last step committed. UserError: trying again does not mend it. Infrastructure: it may."""
-
 
 _KEPT = 100
 """Newest attempts whose files stay, for people to look at and for drivers that were frozen meanwhile."""
@@ -61,16 +58,6 @@ class Attempt:
     as it does where its file cannot be read."""
     before: Before | None = None
     """None: whoever wants to know reads the attempts before."""
-
-
-@dataclass(frozen=True)
-class AttemptEnd:
-    """How an attempt ended."""
-
-    outcome: Outcome
-    message: str
-    step: int
-    ended_at: str
 
 
 def now() -> str:
@@ -137,15 +124,18 @@ def prune(store: Store, newest: Attempt) -> None:
         store.delete([layout.attempt_end_path(number), layout.attempt_path(number)])
 
 
-def end(store: Store, number: int, outcome: Outcome, message: str, step: int) -> None:
-    """Tell how an attempt ended."""
-    document = asdict(AttemptEnd(outcome, message, step, now()))
+def end(store: Store, number: int, ending: Ending) -> None:
+    """Keep how an attempt ended, and when."""
+    document = ending.document() | {"ended_at": now()}
     store.put(layout.attempt_end_path(number), json.dumps(document, indent=1).encode())
 
 
-def read_end(store: Store, number: int) -> AttemptEnd:
-    """How an attempt ended. Raises NotFoundError when it has not, or died before it could tell."""
-    return AttemptEnd(**json.loads(store.get(layout.attempt_end_path(number))))
+def read_end(store: Store, number: int) -> Ending:
+    """How an attempt ended. Raises NotFoundError when it has not, or died before it could keep its end.
+
+    Raises ValueError when what was kept is no ending.
+    """
+    return Ending.decode(store.get(layout.attempt_end_path(number)))
 
 
 def lineage(attempts: list[Attempt]) -> dict[int, int | None]:

@@ -7,7 +7,6 @@ and a termination message, so that the operator can decide from the pod alone, a
 
 import contextlib
 import functools
-import json
 import os
 import select
 import signal
@@ -35,10 +34,10 @@ from trainyard.launch.uploads import Uploads
 from trainyard.launch.warm import imports_of
 from trainyard.plan import plan
 from trainyard.plan.facts import gather
+from trainyard.protocol.ending import TERMINATION_BYTES, Cause, Ending
 from trainyard.spec.manifest import Loaded, load
 from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
-from trainyard.train.work import Result
 
 EXIT_CODES = {
     "Complete": ExitCode.OK,
@@ -50,8 +49,6 @@ _NODE_FOLDER = Path("/tmp/trainyard-node")  # noqa: S108 - the pod's own
 _RAY_LOG = "ray.log"
 _HEADLESS_SECONDS = 10.0
 """Without a head for so long, a worker asks the storage whether the job is complete."""
-_MAX_MESSAGE = 3000
-"""Bytes of words in a termination message, of which Kubernetes keeps 4096 in all."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def run() -> None:
         with open_node(_NODE_FOLDER) as node:
             result = _Agent(place, loaded, node).run()
     except TrainyardError as error:
-        result = Result.of(error)
+        result = Ending.of(error)
     tell_end(place.termination_log, result)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -102,16 +99,10 @@ def run() -> None:
     os._exit(EXIT_CODES[result.outcome])
 
 
-def tell_end(file: Path, result: Result) -> None:
-    """Write the termination message: outcome, message, step and place in the user's code, as JSON."""
-    document = {
-        "outcome": result.outcome,
-        "message": result.message[:_MAX_MESSAGE],
-        "step": result.step,
-        "where": result.where[:500],
-    }
+def tell_end(file: Path, ending: Ending) -> None:
+    """Write the termination message: the ending as JSON, in the bytes that Kubernetes keeps."""
     with contextlib.suppress(OSError):
-        file.write_text(json.dumps(document), encoding="utf-8")
+        file.write_bytes(ending.encode(TERMINATION_BYTES))
 
 
 class _Agent:
@@ -120,19 +111,19 @@ class _Agent:
         self.warm = Warm(node, imports=imports_of(self.job.spec))
         self.listener, self.uploads = Listener(node), Uploads(node)
         self.stopping = threading.Event()
-        self.result: Result | None = None
+        self.result: Ending | None = None
         self.log = node.folder / "agent.log"
         out = cast("TextIO", Tee(sys.stderr, self.log))
         self.display, self.ranks = plain_display(self.job.name, out), RankTail(node.folder, out)
         self.reporter = Reporter()
 
-    def run(self) -> Result:
+    def run(self) -> Ending:
         """This pod's part to its end, with its log copied to storage as it grows."""
         path = layout.pod_log_path(self.place.index, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
         with LogUpload(self._store, path, self.log):
             return self._run()
 
-    def _run(self) -> Result:
+    def _run(self) -> Ending:
         ended_read, ended_write = socket.socketpair()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -154,13 +145,13 @@ class _Agent:
         try:
             self.result = self._lead() if self.place.index == 0 else self._follow()
         except TrainyardError as error:
-            self.result = Result.of(error)
+            self.result = Ending.of(error)
         except Exception as error:  # noqa: BLE001 - what Ray raises when its head dies is told, and tried again
-            self.result = Result("Infrastructure", f"{type(error).__name__}: {str(error).strip()[:500]}")
+            self.result = Ending.fault(Cause.RAY, f"{type(error).__name__}: {str(error).strip()[:500]}")
         finally:
             ended.close()
 
-    def _lead(self) -> Result:
+    def _lead(self) -> Ending:
         workers = self.job.spec.workers
         ray_node = RayNode(workers.processes, workers.gpus, self.place.address, self.node.folder / _RAY_LOG)
         watch = threading.Thread(target=self._watch_head, args=(ray_node,), daemon=True)
@@ -188,17 +179,17 @@ class _Agent:
     def _lost(self, message: str) -> None:
         """This pod has lost what it can do nothing without: it ends, and the operator replaces it."""
         if self.result is None and not self.stopping.is_set():
-            tell_end(self.place.termination_log, Result("Infrastructure", message))
+            tell_end(self.place.termination_log, Ending.fault(Cause.RAY, message))
             os._exit(EXIT_CODES["Infrastructure"])
 
-    def _follow(self) -> Result:
+    def _follow(self) -> Ending:
         workers, since = self.job.spec.workers, time.monotonic()
         while not self.stopping.is_set():
             head = resolve(self.place.head)
             if head is None or not reachable(head):
                 # Asked late: a storage that is slow to answer would keep this worker from a head that is there by then.
                 if time.monotonic() - since > _HEADLESS_SECONDS and self._complete():
-                    return Result("Complete", "the job is complete")
+                    return Ending.complete("the job is complete")
                 self.stopping.wait(0.5)
                 continue
             ray_node = RayNode(workers.processes, workers.gpus, self.place.address, self.node.folder / _RAY_LOG, head)
@@ -206,11 +197,12 @@ class _Agent:
                 pass
             refusal = ray_node.refusal()
             if refusal is not None:
-                return Result("Infrastructure", refusal)
+                return Ending.fault(Cause.RAY, refusal)
             self._let_training_end()
             ray_node.end()
             since = time.monotonic()
-        return Result("Stopped", "stopped when asked")
+        # Pods that are left when the job is complete are deleted, and have done their part: they end with 0.
+        return Ending.complete("the job is complete") if self._complete() else Ending.stopped("stopped when asked")
 
     def _let_training_end(self) -> None:
         """After SIGTERM the training processes are saving: they end by themselves, or with the pod's grace period."""

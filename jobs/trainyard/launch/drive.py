@@ -18,11 +18,11 @@ from trainyard.plan.cautions import nothing_to_train
 from trainyard.plan.identity import identity
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan
+from trainyard.protocol.ending import Ending
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import Resume, TrainerJob
 from trainyard.storage import layout
 from trainyard.storage.store import Store
-from trainyard.train.work import Result
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -46,7 +46,7 @@ class Drive:
     uid: str = ""
     """Of the TrainerJob, on a cluster."""
 
-    def run(self) -> Result:
+    def run(self) -> Ending:
         """Run the job to its end, or find that it is complete. Blocks.
 
         Raises TrainyardError for what is wrong before anything is trained.
@@ -74,15 +74,15 @@ class Drive:
             )  # fmt: skip
             return self._ended(driver.run())
 
-    def _ended(self, result: Result) -> Result:
+    def _ended(self, result: Ending) -> Ending:
         if result.outcome == "Complete":
             self.tell({"event": "complete", "url": result.message, "step": result.step})
         return result
 
-    def _told_complete(self, final: Manifest) -> Result:
+    def _told_complete(self, final: Manifest) -> Ending:
         self.tell({"event": "note", "text": f"already complete at step {final.step}: nothing to do"})
         self.tell({"event": "final", "url": self.store.url(layout.FINAL), "metrics": final.metrics})
-        return Result("Complete", self.store.url(layout.FINAL), final.step)
+        return Ending.complete(self.store.url(layout.FINAL), final.step)
 
 
 def complete(store: Store, job: TrainerJob, uid: str = "") -> Manifest | None:

@@ -20,17 +20,18 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.errors import DiskFullError, JobError, NotFoundError, StorageError
-from trainyard.launch.group import TERMINATED, Group
+from trainyard.launch.group import Group
 from trainyard.launch.node import Node
 from trainyard.launch.retry import Ended, decide
 from trainyard.plan.batch import divisors, keep_global
 from trainyard.plan.plan import Plan, keep_last
+from trainyard.protocol.ending import Cause, Ending
 from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import Resume, TrainerJob
 from trainyard.storage import layout, segments
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
-from trainyard.train.work import Result, Work
+from trainyard.train.work import Work
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -55,7 +56,7 @@ class Driver:
     uid: str = ""
     """Of the TrainerJob, on a cluster."""
 
-    def run(self) -> Result:
+    def run(self) -> Ending:
         """The end of the job: Complete, Stopped, or the failure that was its last."""
         history: list[Ended] = []
         work: Work | None = None
@@ -66,58 +67,64 @@ class Driver:
                 if work is None:
                     raise
                 self.node.make_room(work.attempt + 1)
-                history.append(Ended(Result.of(error), False, time.monotonic()))
-                if (over := self._again(work, history)) is not None:
+                history.append(Ended(Ending.of(error), False, time.monotonic()))
+                over = self._again(work, history)
+                if over is not None:
                     return over
                 continue
             if self.stopping.is_set():
                 return self._stopped(work)
-            result = self._attempt(work)
-            if (end := self._end(work, result)) is not None:
-                return end
-            if result.outcome == "Stopped":
+            ending = self._attempt(work)
+            last = self._end(work, ending)
+            if last is not None:
+                return last
+            if ending.outcome == "Stopped":
                 # Another node was told to go, and the step is committed: no failure, and no count of it.
                 told = {"message": "a worker was asked to leave", "plan": "restarting", "free": True}
                 self.tell({"event": "restart", **told})
                 continue
             self.tell({"event": "phase", "text": "committing what is staged"})
             self.flush()
-            attempts.end(self.store, work.attempt, result.outcome, result.message, result.step)
-            history.append(Ended(result, self._progressed(work), time.monotonic()))
-            if (over := self._again(work, history)) is not None:
+            attempts.end(self.store, work.attempt, ending)
+            history.append(Ended(ending, self._progressed(work), time.monotonic()))
+            over = self._again(work, history)
+            if over is not None:
                 return over
 
-    def _end(self, work: Work, result: Result) -> Result | None:
+    def _end(self, work: Work, ending: Ending) -> Ending | None:
         """The end of the job, when an attempt has ended so that there is not to be another; else None."""
         stopping = self.stopping.is_set()
-        if result.outcome == "Stopped" and not result.step:
+        if ending.outcome == "Stopped" and not ending.step:
             return self._stopped(work)
-        if stopping and result.outcome == "Infrastructure":
+        if stopping and ending.outcome == "Infrastructure":
             stopped = self._stopped(work)
-            asked = TERMINATED in result.message  # before its first step or after its last one
-            return stopped if asked else replace(stopped, message=f"stopped without a save: {result.message}")
-        return result if result.outcome == "Complete" or (result.outcome == "Stopped" and stopping) else None
+            if ending.cause is Cause.ASKED:  # before its first step or after its last one
+                return stopped
+            return replace(stopped, message=f"stopped without a save: {ending.message}")
+        return ending if ending.outcome == "Complete" or (ending.outcome == "Stopped" and stopping) else None
 
-    def _again(self, work: Work, history: list[Ended]) -> Result | None:
+    def _again(self, work: Work, history: list[Ended]) -> Ending | None:
         """Wait until it is time to try again after the last failure; the end of the job when it is not."""
-        result = history[-1].result
+        ending = history[-1].ending
         decision = decide(history, self.job.spec.restart)
         if decision.delay is None:
-            return replace(result, message=decision.reason)
-        self.tell({"event": "restart", "message": result.message, "plan": decision.reason})
+            # Final for the operator too: it would replace the pod, and the same would happen there.
+            outcome = "UserError" if decision.final else ending.outcome
+            return replace(ending, outcome=outcome, message=decision.reason)
+        self.tell({"event": "restart", "message": ending.message, "plan": decision.reason})
         if self.stopping.wait(decision.delay):
             return replace(self._stopped(work), message="stopped between two attempts")
         return None
 
-    def _stopped(self, work: Work) -> Result:
+    def _stopped(self, work: Work) -> Ending:
         newest = work.resumed
         with contextlib.suppress(StorageError):  # it stops without the storage, too
             store = self.store.impatient()
             newest = next(iter(catalogue.committed(catalogue.list_checkpoints(store))), newest)
         step = newest.step if newest else 0
         if newest is not None and newest.attempt == work.attempt:  # in the evaluation at the end, say
-            return Result("Stopped", "stopped after its last save", step)
-        return Result("Stopped", "stopped before there was a new step to save", step)
+            return Ending.stopped("stopped after its last save", step)
+        return Ending.stopped("stopped before there was a new step to save", step)
 
     def _next_attempt(self, first: bool) -> Work:
         Tickets(self.node.tickets).try_again()  # on this node: the storage answers again
@@ -182,7 +189,7 @@ class Driver:
             notes=self.notes,
         )
 
-    def _attempt(self, work: Work) -> Result:
+    def _attempt(self, work: Work) -> Ending:
         workers = self.job.spec.workers
         self.gathered()
         if self.stopping.is_set():

@@ -41,28 +41,21 @@ from trainyard.checkpoint.restore import Seats
 from trainyard.checkpoint.staging import Tickets
 from trainyard.checkpoint.transfer import CorruptCheckpointError
 from trainyard.errors import DiskFullError, JobError, StorageError, TrainyardError
-from trainyard.launch import controller, raynode
+from trainyard.launch import causes, controller, raynode
+from trainyard.launch.causes import RankFailedError
 from trainyard.launch.hang import HangWatch
 from trainyard.launch.logs import LogUpload
 from trainyard.launch.node import Node
 from trainyard.launch.rayenv import POLL_SECONDS
 from trainyard.plan.inputs import lacks
+from trainyard.protocol.ending import Cause, Ending
 from trainyard.storage import layout
 from trainyard.storage.disk import room_on
 from trainyard.train import heartbeat
 from trainyard.train.sources import is_remote, local_folder
-from trainyard.train.work import Result, Work
+from trainyard.train.work import Work
 
-_RANK_FAILED = "trainyard-rank-failed:"
-_LOSSES = {
-    "failed to initialize": ("a worker was lost while the workers started", False),
-    "node was terminated": ("the node of a worker is gone, or Ray's processes there", True),
-    "worker process has died": ("the Ray worker of a rank died (killed; out of memory?)", False),
-}
-"""By what is in Ray's text, the most telling first: what to say, and whether it is a node's loss."""
 _LOOK_AGAIN_SECONDS = 0.02
-TERMINATED = "terminated (SIGTERM)"
-"""In the message of a training process that ended as it was asked, with nothing to save."""
 
 
 class _AllGpusOfTheNode(Backend):
@@ -115,7 +108,7 @@ class Group:
     processes: int
     gpus: int
 
-    def run(self, node: Node) -> Result:
+    def run(self, node: Node) -> Ending:
         """Run the attempt to its end, and say how it ended. Blocks; needs an initialised Ray."""
         world_size = self.workers * self.processes
         _give_back_places()
@@ -136,12 +129,11 @@ class Group:
         try:
             trainer.fit()
         except WorkerGroupError as error:
-            return _root_cause(error)
+            return causes.root_cause(error)
         except (TrainingFailedError, ray.exceptions.RayError, OSError) as error:
-            return _of_ray(error)
-        # Rank 0 may have been on another node: the end of its attempt is told in storage.
-        end = attempts.read_end(self.work.store, self.work.attempt)
-        return Result(end.outcome, end.message, end.step)
+            return causes.of_ray(error)
+        # Rank 0 may have been on another node: it has kept the end of its attempt in storage.
+        return attempts.read_end(self.work.store, self.work.attempt)
 
     def _resources(self) -> dict[str, float]:
         return {"CPU": 1, "GPU": self.gpus / self.processes} if self.gpus else {"CPU": 1}
@@ -172,27 +164,23 @@ def _keep_process(config: dict[str, Any]) -> None:
             work.write(work_file)
     except DiskFullError as error:
         node.make_room(work.attempt)
-        raise _failed(Result.of(error)) from error
+        raise RankFailedError(Ending.of(error)) from error
     log = staging / f"rank-{rank}.log"
     request = {"work": str(work_file), "log": str(log), "env": _environment(seats, mine, len(here))}
-    watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds)
+    alone = len(here) == len(seats)
+    watch = HangWatch(heartbeat.file(staging, rank), work.job.spec.restart.hang_seconds, alone)
     with LogUpload(lambda: work.store, layout.log_path(work.attempt, rank), log), watch:
         ended = run_process(node, request, watch)
-    result = ended if isinstance(ended, Result) else _died(ended, log)
+    ending = ended if isinstance(ended, Ending) else causes.died(ended, log)
     if watch.verdict:
-        result = Result("Infrastructure", watch.verdict)
-    if result.outcome in ("Complete", "Stopped"):
+        ending = Ending.fault(Cause.HANG, watch.verdict, watch.step)
+    if ending.outcome in ("Complete", "Stopped"):
         if rank == 0:
-            attempts.end(work.store, work.attempt, result.outcome, result.message, result.step)
+            attempts.end(work.store, work.attempt, ending)
         return
-    if result.message.startswith("another rank went away"):
+    if causes.waits_for_others(ending):
         time.sleep(4 * POLL_SECONDS)  # let the rank that failed first be seen first
-    raise _failed(replace(result, message=f"rank {rank}: {result.message}"))
-
-
-def _failed(result: Result) -> RuntimeError:
-    """What a worker raises, and _root_cause() reads in what Ray makes of it."""
-    return RuntimeError(_RANK_FAILED + json.dumps(asdict(result)))
+    raise RankFailedError(replace(ending, message=f"rank {rank}: {ending.message}"))
 
 
 def _environment(seats: list["_Seat"], mine: "_Seat", local_size: int) -> dict[str, str]:
@@ -259,9 +247,9 @@ def _bring_checkpoint(work: Work, node: Node, seats: Seats) -> None:
         except (CorruptCheckpointError, ValueError) as error:
             set_aside(work.store, work.resumed, str(error))
             message = f"checkpoint {work.resumed} is corrupt and was set aside ({error})"
-            raise _failed(Result("Infrastructure", message)) from error
+            raise RankFailedError(Ending.fault(Cause.STORAGE, message)) from error
         except (StorageError, JobError) as error:
-            raise _failed(Result.of(error)) from error
+            raise RankFailedError(Ending.of(error)) from error
 
 
 def _adopt(work: Work, folder: Path) -> None:
@@ -275,8 +263,8 @@ def _adopt(work: Work, folder: Path) -> None:
     except DiskFullError:
         raise  # it is this node's fault, and not what is named
     except TrainyardError as error:
-        result = Result.of(error)
-        raise _failed(replace(result, message=f"spec.resumeFrom: {result.message}")) from error
+        ending = Ending.of(error)
+        raise RankFailedError(replace(ending, message=f"spec.resumeFrom: {ending.message}")) from error
 
 
 def _take(given: str, source: Path, folder: Path) -> None:
@@ -286,71 +274,36 @@ def _take(given: str, source: Path, folder: Path) -> None:
     except (CorruptCheckpointError, ValueError) as error:
         message = f"spec.resumeFrom: {given} is damaged ({error}): name another checkpoint"
         if not is_remote(given):
-            raise _failed(Result("UserError", message)) from error
+            raise RankFailedError(Ending.user_error(message)) from error
         shutil.rmtree(source, ignore_errors=True)  # a copy: it may be that which is damaged
-        raise _failed(Result("Infrastructure", message)) from error
+        raise RankFailedError(Ending.fault(Cause.STORAGE, message)) from error
 
 
-def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Result | int:
+def run_process(node: Node, request: dict[str, Any], watch: HangWatch | None = None) -> Ending | int:
     """Have the node's warm process start a training process, and wait for its end.
 
-    Returns its result, or its exit status when it died without one.
+    Returns its ending, or its exit status when it died without one.
     """
     # Ray kills this worker by ending its process; the closed connection then ends the training process.
-    status, result = -9, None
+    status = -signal.SIGKILL
+    ending: Ending | None = None
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(node.warm_socket))
             connection.sendall(json.dumps(request).encode() + b"\n")
             for line in connection.makefile():
-                told = json.loads(line)
-                result = Result(**told) if "outcome" in told else result
-                status = told.get("status", status)
-                if watch is not None and "pid" in told:
-                    watch.pid = told["pid"]
+                report = json.loads(line)
+                if "outcome" in report:
+                    ending = Ending.of_document(report)
+                status = report.get("status", status)
+                if watch is not None and "pid" in report:
+                    watch.pid = report["pid"]
         except OSError as error:
             message = (
                 f"the process that starts the training processes is gone (killed; out of memory?): {error.strerror}"
             )
-            return result or Result("Infrastructure", message)
-    return result if result is not None else status
-
-
-def _died(status: int, log: Path) -> Result:
-    tail = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    cause = {-9: "killed (SIGKILL; out of memory?)", -15: TERMINATED}.get(status, f"ended with status {status}")
-    asked = status == -signal.SIGTERM
-    return Result(
-        "Infrastructure",
-        f"the training process was {cause}" + (f"; its last line: {tail[0][:200]}" if tail and status > 0 else ""),
-        lost=asked,
-        free=asked,
-    )
-
-
-def _root_cause(error: WorkerGroupError) -> Result:
-    """What failed first, of all that failed: a user's error before any other, a dead peer last."""
-    results = []
-    for failure in error.worker_failures.values():
-        text = str(failure)
-        _, found, told = text.partition(_RANK_FAILED)
-        if found:
-            document, _ = json.JSONDecoder().raw_decode(told)
-            results.append(Result(**document))
-        else:
-            results.append(_of_ray(failure))
-    order = {"UserError": 0, "Infrastructure": 1}
-    return min(results, key=lambda result: (order.get(result.outcome, 2), "another rank went away" in result.message))
-
-
-def _of_ray(error: Exception) -> Result:
-    """What Ray says of a worker or of its own work, in a line; its words for a loss are half a page."""
-    text = str(error).strip()
-    for mark, (words, free) in _LOSSES.items():
-        if mark in text:
-            return Result("Infrastructure", words, lost=True, free=free)
-    last = text.splitlines()[-1].strip() if text else type(error).__name__
-    return Result("Infrastructure", f"Ray: {last[:300]}")
+            return ending or Ending.fault(Cause.SIGNAL, message)
+    return ending if ending is not None else status
 
 
 def _free_port() -> int:

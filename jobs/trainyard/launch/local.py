@@ -31,11 +31,11 @@ from trainyard.plan import inputs, plan
 from trainyard.plan.checks import check
 from trainyard.plan.facts import gather
 from trainyard.plan.plan import Plan
+from trainyard.protocol.ending import Ending
 from trainyard.spec.manifest import Loaded
 from trainyard.spec.model import TrainerJob
 from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
-from trainyard.train.work import Result
 
 _WAITING = "waiting for the run before, which was killed: its last checkpoint is still being uploaded"
 _OF_RAY = ("gcs_server", "raylet")
@@ -90,7 +90,7 @@ class _Session:
         # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
         os.nice(priority.WATCHING)
         self.stopping, self.killed = threading.Event(), threading.Event()
-        self.result: Result | None = None
+        self.result: Ending | None = None
         self.error: BaseException | None = None
         self.metrics: dict[str, float] = {}
         self.lost = ""
@@ -128,7 +128,7 @@ class _Session:
         assert self.result is not None
         return self._finished(self.result)
 
-    def _finished(self, result: Result) -> Finished:
+    def _finished(self, result: Ending) -> Finished:
         if result.outcome == "Complete":
             return Finished(ExitCode.OK, self.store.url(layout.FINAL), self.metrics, "")
         if result.outcome == "Stopped":

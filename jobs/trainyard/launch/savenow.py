@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from trainyard.checkpoint.attempts import AttemptEnd, newest_number, read_end
+from trainyard.checkpoint.attempts import newest_number, read_end
 from trainyard.checkpoint.catalogue import committed, list_checkpoints, read_manifest
 from trainyard.cluster.kubectl import Kubectl, TimedOutError
 from trainyard.errors import JobError, NotFoundError
 from trainyard.launch.node import runner
+from trainyard.protocol.ending import Ending
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
@@ -86,7 +87,7 @@ def _follow(store: Store, ask: Callable[[], object], over: threading.Event) -> C
     raise TimeoutError
 
 
-def _end(store: Store, attempt: int) -> AttemptEnd | None:
+def _end(store: Store, attempt: int) -> Ending | None:
     try:
         return read_end(store, attempt)
     except (NotFoundError, ValueError, TypeError):  # it goes on; or nobody can tell

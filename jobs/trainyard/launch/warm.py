@@ -23,15 +23,15 @@ import selectors
 import signal
 import socket
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainyard.launch import terminal
 from trainyard.launch.node import ASKS, asks_held
 
 if TYPE_CHECKING:
+    from trainyard.protocol.ending import Ending
     from trainyard.spec.model import Spec
-    from trainyard.train.work import Result
 
 _PR_SET_PDEATHSIG = 1
 _IMPORTS = (
@@ -125,7 +125,7 @@ class _Server:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # a save waits until there are steps
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             result = train(request)
-            _tell(connection, asdict(result))
+            _tell(connection, result.document())
             status = 0 if result.outcome in ("Complete", "Stopped") else 1
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
@@ -167,7 +167,7 @@ class _Server:
         os._exit(0)  # torch's teardown would take two seconds, and there is nothing to tear down
 
 
-def train(request: dict[str, Any]) -> "Result":
+def train(request: dict[str, Any]) -> "Ending":
     """Run one training process with its environment and its log. Returns how it ended."""
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)

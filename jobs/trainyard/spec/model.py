@@ -371,8 +371,10 @@ class Restart(Part):
     """Seconds of that window: faults before it are forgotten, so that a long run may have many."""
     hang_seconds: Annotated[Int, Field(ge=1)] = 300
     """Seconds without a step after which a run is taken to hang: the stacks of its processes go into their logs, and
-    it is restarted. When ten median steps take longer, it is ten median steps. A first step, a save and a batch of an
-    evaluation may take half an hour. A rank waits for the storage any time, and half an hour for one that does."""
+    it is restarted. When ten median steps take longer, it is ten median steps. A save and a batch of an evaluation may
+    take half an hour. Before the first step the seconds count from the start of each phase, and again whenever a
+    process computes, reads or writes; with several pods they are half an hour at least, because a pod does not see
+    what the others do. A rank waits for the storage any time, and half an hour for one that does."""
 
 
 class Resume(StrEnum):

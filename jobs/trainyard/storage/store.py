@@ -24,6 +24,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trainyard import errors
+from trainyard.protocol import foreign
 from trainyard.spec.urls import check_server, shown
 from trainyard.storage import messages
 from trainyard.storage.background import event_loop
@@ -40,8 +41,8 @@ _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 _SERVER_KEYS = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _SERVER_VARIABLES = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
 """How obstore calls the URL of a server, and the variable that names it where the manifest does not."""
-_NEVER_SENT, _TIMES_AGAIN = "connection was not ready", 5
-"""What obstore calls unknown and gives up at once: a connection that was reset before a request went over it."""
+_TIMES_AGAIN = 5
+"""How often a request is made again that was never sent."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ class Store:
         except AlreadyExistsError:
             raise
         except (BaseError, OSError) as error:
-            if again and _NEVER_SENT in str(error):
+            if again and foreign.is_never_sent(str(error)):
                 return self._ask(verb, path, request, again - 1)
             raise self._error(verb, path, error) from error
 

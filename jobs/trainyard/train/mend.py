@@ -261,17 +261,24 @@ def saving_of(trainer: Trainer) -> Saving | None:
     return next(found, None)
 
 
-def note_of(checkpoint: str) -> str:
-    """What an exception bears that came while a checkpoint was loaded."""
-    return f"while {checkpoint} was loaded"
+_LOADING = "__trainyard_loading__"
+"""Attribute of an exception: the folder of the checkpoint that was being loaded when it was raised."""
+
+
+def loading(error: BaseException) -> str | None:
+    """The folder of the checkpoint that was being loaded when an exception was raised; None for any other exception."""
+    folder: str | None = getattr(error, _LOADING, None)
+    return folder
 
 
 def _noted(load: Callable[..., Any], owner: Any, *args: Any, **kwargs: Any) -> Any:
-    """Load what the first argument names, and have an exception tell so: a key that does not fit says nothing of it."""
+    """Load what the first argument names. An exception carries that name, which its own words may not hold."""
     try:
         return load(owner, *args, **kwargs)
     except Exception as error:
-        error.add_note(note_of(str(next(iter((*args, *kwargs.values())), None))))
+        folder = str(next(iter((*args, *kwargs.values())), None))
+        error.add_note(f"while {folder} was loaded")
+        setattr(error, _LOADING, folder)
         raise
 
 

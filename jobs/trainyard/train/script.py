@@ -18,19 +18,20 @@ from transformers import Trainer, TrainingArguments
 
 from trainyard.errors import JobError
 from trainyard.plan.batch import divisors
+from trainyard.protocol.ending import Ending
 from trainyard.train import export, mend, trainer
 from trainyard.train.arguments import global_batch_size
 from trainyard.train.callbacks import AgreementCallback
-from trainyard.train.events import Events
+from trainyard.train.course import Course
 from trainyard.train.metrics import MetricsLog
-from trainyard.train.work import Result, Work
+from trainyard.train.work import Work
 
 
 class _Watched:
     """The Trainers of a script: the one that is trained is the job's, others may evaluate."""
 
-    def __init__(self, work: Work, events: Events) -> None:
-        self.work, self.events = work, events
+    def __init__(self, work: Work, course: Course) -> None:
+        self.work, self.course = work, course
         self.trained: Trainer | None = None
         self.log: MetricsLog | None = None
         self.stops: dict[Trainer, AgreementCallback] = {}
@@ -39,7 +40,7 @@ class _Watched:
         original(built, *args, **kwargs)
         # One for all: a Trainer that is made to evaluate what another has trained adds to its rows.
         self.log = self.log or trainer.metrics_log(self.work, built.args)
-        made, self.stops[built] = trainer.callbacks(self.work, built.args, self.events, self.log)
+        made, self.stops[built] = trainer.callbacks(self.work, built.args, self.course.events, self.log)
         for callback in made:
             built.add_callback(callback)
 
@@ -49,7 +50,7 @@ class _Watched:
                 "the script trains a second time, and its checkpoints would pass for those of the first. Make each "
                 "training a job of its own; the second one's model is the final/ of the first"
             )
-        self.trained = built
+        self.trained = self.course.trainer = built
         if self.work.resume_folder is not None:
             _same_batch(self.work, built.args)
             args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": self.work.resume_folder}
@@ -76,18 +77,22 @@ def _same_batch(work: Work, args: TrainingArguments) -> None:
     )
 
 
+class _ExitCodeError(Exception):
+    """The script ended itself with an exit code that says it failed."""
+
+
 class _StoppedError(BaseException):
     """Leaves the script after the save that it was stopped for; nothing of its own that it catches."""
 
 
-def run(work: Work, events: Events) -> Result:
+def run(work: Work, course: Course) -> Ending:
     """Run the script of a job to its end, and keep the model that it trained. Raises what the script raises."""
     spec = work.job.spec.script
     assert spec is not None
     path = Path(spec.path)
     if not path.is_file():
         raise JobError(f"spec.script.path: {Path.cwd() / path}: no such file")
-    watched = _Watched(work, events)
+    watched = _Watched(work, course)
     mend.apply()
     mend.replace(Trainer.__init__, watched.init)
     mend.replace(Trainer.train, watched.train)
@@ -95,22 +100,23 @@ def run(work: Work, events: Events) -> Result:
     os.environ.update({"DISABLE_KUBEFLOW_INTEGRATION": "TRUE", **spec.env})
     sys.argv = [spec.path, *spec.args]
     sys.path.insert(0, str(path.parent.resolve()))
-    events.send("phase", text="preparing")
     try:
         with _group_kept():
             runpy.run_path(spec.path, run_name="__main__")
     except _StoppedError:
         assert watched.trained is not None
-        return Result("Stopped", "stopped when asked; the step is committed", watched.trained.state.global_step)
+        return Ending.stopped("stopped when asked; the step is committed", course.step)
     except SystemExit as error:
         if error.code not in (None, 0):
-            raise JobError(f"{spec.path} ended with exit code {error.code}") from error
+            # With the script's own traceback: the place is where it ended itself, not here.
+            ended = _ExitCodeError(f"{spec.path} ended with exit code {error.code}")
+            raise ended.with_traceback(error.__traceback__) from error
     if watched.trained is None:
-        return Result("Complete", f"{spec.path} ended; it trained no Trainer")
-    events.send("phase", text="exporting")
+        return Ending.complete(f"{spec.path} ended; it trained no Trainer")
+    course.events.send("phase", text="exporting")
     final = export.export(work, watched.trained, _measured(watched.trained))
-    events.send("final", url=final.url, metrics=final.metrics)
-    return Result("Complete", final.url, watched.trained.state.global_step)
+    course.events.send("final", url=final.url, metrics=final.metrics)
+    return Ending.complete(final.url, course.step)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
-"""Models and data by URI: fetched once into a cache on this machine."""
+"""Models and data by URI: fetched once into a cache on this machine, whatever number of its processes want them."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +15,7 @@ from trainyard.plan import files
 from trainyard.spec.model import Storage
 from trainyard.storage.disk import room_on
 from trainyard.storage.store import Entry, Store, open_store
+from trainyard.train.heartbeat import Heart
 
 
 def cache_folder() -> Path:
@@ -31,6 +35,11 @@ def local_folder(source: str, storage: Storage) -> str:
     """
     if not is_remote(source):
         return source.removeprefix("file://") if source.startswith("file://") else str(Path(source).expanduser())
+    with Heart.waiting():
+        return _fetched(source, storage)
+
+
+def _fetched(source: str, storage: Storage) -> str:
     parent, _, name = source.rstrip("/").rpartition("/")
     if is_remote(f"{parent}/") and urlsplit(parent).netloc:
         store = open_store(parent, storage.endpoint, storage.region)
@@ -79,10 +88,20 @@ def _fetched(store: Store, source: str, storage: Storage, entries: list[Entry]) 
     # Another set of names and sizes is another folder: what was fetched before is never mixed with what is new.
     key = hashlib.sha256(repr((source, storage.endpoint, entries)).encode()).hexdigest()[:20]
     folder = cache_folder() / "sources" / key
-    with room_on(folder, "TRAINYARD_CACHE"):
+    with room_on(folder, "TRAINYARD_CACHE"), _only_one(folder):
         for entry in entries:
             _fetch(store, entry, folder / entry.path)
     return folder
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Within, no other process of this machine fetches into the folder: it waits, and then finds all that it wants."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The kernel drops the lock with the process, however that ends. The file stays: who removed it could let two in.
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch(store: Store, entry: Entry, target: Path) -> None:

@@ -91,7 +91,7 @@ def callbacks(
         goodput = GoodputCallback(checkpoints.saving, log, work.attempt)
         checkpoints.saving.goodput = goodput.split
         made += [goodput, ProgressCallback(events, log, global_batch_size(args), tokens, goodput.share)]
-    heart = Heart(heartbeat.file(Path(work.staging), args.process_index))
+    heart = Heart.mine or Heart(heartbeat.file(Path(work.staging), args.process_index))
     checkpoints.saving.alive = heart.again
     made.append(HeartbeatCallback(heart, lambda: stop.busy))
     return [*made, checkpoints], stop  # the last: others may add to what is saved

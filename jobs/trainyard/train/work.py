@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainyard.checkpoint.attempts import Outcome
 from trainyard.checkpoint.staging import Run
-from trainyard.errors import DiskFullError, ExitCode, TrainyardError
 from trainyard.spec.model import TrainerJob
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
@@ -79,27 +77,3 @@ class Work:
     def read(cls, file: str | Path) -> "Work":
         """What write() saved."""
         return cls(**json.loads(Path(file).read_text(encoding="utf-8")))
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a training process ended; an exit code holds no words."""
-
-    outcome: Outcome
-    message: str = ""
-    step: int = 0
-    where: str = ""
-    """File and line of the exception, for a UserError."""
-    lost: bool = False
-    """Whether what it ran on failed it: its node or Ray's processes there went away, or the disk is full."""
-    free: bool = False
-    """Whether it need be nobody's fault: its node was lost, or it was asked to leave. The driver counts no restart for
-    it; on a cluster the operator does for a pod that died, for it sees pods and nodes."""
-
-    @classmethod
-    def of(cls, error: TrainyardError, step: int = 0) -> "Result":
-        """How an error ends it: what cannot be reached now, and a disk that is full now, may be otherwise later."""
-        if isinstance(error, DiskFullError):
-            return cls("Infrastructure", str(error), step, lost=True)
-        passing = error.exit_code is ExitCode.UNREACHABLE
-        return cls("Infrastructure" if passing else "UserError", str(error), step)
