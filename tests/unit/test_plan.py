@@ -11,7 +11,7 @@ from tests.conftest import manifest
 from trainyard.errors import JobError
 from trainyard.plan.batch import batch
 from trainyard.plan.facts import Facts, gather
-from trainyard.plan.identity import differences, fingerprint, identity
+from trainyard.plan.identity import differences, identity
 from trainyard.plan.machine import available_memory
 from trainyard.plan.peek import count as counted
 from trainyard.plan.plan import Plan, plan
@@ -183,10 +183,3 @@ def test_another_model_or_other_rows_are_another_run(tmp_path: Path) -> None:
     assert differences(before, of(model={"source": "./other"})) == ["spec.model.source was ./model, now ./other"]
     data.write_text('{"text": "a", "label": "c"}\n')
     assert differences(before, of()) == ["the content of spec.data.train has changed"]
-
-
-def test_a_fingerprint_sees_names_and_contents(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    first = fingerprint(tmp_path)
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert fingerprint(tmp_path) != first

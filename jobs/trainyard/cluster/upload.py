@@ -9,7 +9,7 @@ from typing import Any
 import pathspec
 
 from trainyard.errors import ManifestError
-from trainyard.plan.identity import fingerprint
+from trainyard.plan.fingerprint import fingerprint
 from trainyard.plan.inputs import is_local
 from trainyard.plan.sources import named
 from trainyard.spec.manifest import as_manifest

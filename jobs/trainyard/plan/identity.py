@@ -1,16 +1,11 @@
 """What makes a run this run: its task, model and data. A run of the same name with others is refused, not mixed."""
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trainyard.plan import files, sources
+from trainyard.plan.fingerprint import fingerprint
 from trainyard.spec.model import Spec
-
-_WHOLE_BYTES = 512 * 1024 * 1024
-_EDGE_BYTES = 1024 * 1024
-_READ_BYTES = 4 * 1024 * 1024
 
 
 def identity(spec: Spec) -> dict[str, Any]:
@@ -54,27 +49,6 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over names, sizes and contents of a file or folder; of large files only both ends count."""
-    sha256 = hashlib.sha256()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files:
-        size = file.stat().st_size
-        sha256.update(f"{file.relative_to(path) if path.is_dir() else file.name}\0{size}\0".encode())
-        for chunk in _chunks(file, size):
-            sha256.update(chunk)
-    return sha256.hexdigest()
-
-
-def _chunks(file: Path, size: int) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        if size > _WHOLE_BYTES:
-            yield stream.read(_EDGE_BYTES)
-            stream.seek(-_EDGE_BYTES, 2)
-        while chunk := stream.read(_READ_BYTES):
-            yield chunk
 
 
 def _shown(value: Any) -> str:
