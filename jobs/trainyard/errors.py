@@ -34,6 +34,12 @@ class ManifestError(TrainyardError):
     exit_code = ExitCode.INVALID_MANIFEST
 
 
+class MissingExtraError(TrainyardError):
+    """An optional part of the distribution that is needed is not installed."""
+
+    exit_code = ExitCode.USAGE
+
+
 class BusyError(TrainyardError):
     """Another process does already what was asked for: nothing has failed."""
 

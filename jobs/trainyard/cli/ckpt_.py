@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from trainyard import extras
 from trainyard.checkpoint.attempts import newest_number
 from trainyard.checkpoint.catalogue import (
     Checkpoint,
@@ -128,6 +129,8 @@ def pull(kubectl: Kubectl, run: str, checkpoint: str | None, target: Path, as_tr
     """
     from trainyard.checkpoint.transfer import CorruptCheckpointError, download
 
+    if as_trainer:
+        extras.need("train", "--as-trainer")
     store = open_run(kubectl, run)
     identity = _find(store, list_checkpoints(store), checkpoint)
     folder = target / f"checkpoint-{identity.step}"

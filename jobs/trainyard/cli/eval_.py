@@ -4,6 +4,7 @@ import json
 
 import click
 
+from trainyard import extras
 from trainyard.cli.output import format_option, print_json, print_table, set_option
 
 
@@ -16,6 +17,7 @@ from trainyard.cli.output import format_option, print_json, print_table, set_opt
 @set_option()
 def command(model: str, file: str, data: str | None, batch_size: int, output: str, overrides: tuple[str, ...]) -> None:
     """Measure MODEL (a run's final folder or one of its checkpoints, or a URI of these) on data."""
+    extras.need("train", "measuring a model")
     from trainyard.cli.output import quiet_libraries
     from trainyard.spec.manifest import load
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from trainyard import __version__
+from trainyard import __version__, extras
 from trainyard.errors import ExitCode, TrainyardError
 
 VERBS = {
@@ -95,6 +95,12 @@ def main() -> None:
     except TrainyardError as error:
         click.echo(f"error: {error}" if "\n" not in str(error) else str(error), err=True)
         code = error.exit_code
+    except ModuleNotFoundError as error:
+        missing = extras.explain(error)
+        if missing is None:
+            raise
+        click.echo(f"error: {missing}", err=True)
+        code = missing.exit_code
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing more to say, and no traceback for it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

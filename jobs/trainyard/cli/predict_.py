@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from trainyard import extras
 from trainyard.cli.output import format_option, print_json, print_table
 
 
@@ -22,6 +23,7 @@ def command(model: str, inputs: tuple[str, ...], task: str | None, endpoint: str
 
     Without INPUTS each line of standard input is one. Images are given as paths.
     """
+    extras.need("train", "using a model")
     texts = list(inputs) or [line.rstrip("\n") for line in _lines()]
     if not texts:
         raise click.UsageError("there is nothing to predict: give a text, or lines on standard input")

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from trainyard import extras
 from trainyard.cli.output import format_option, print_json, set_option
 
 
@@ -19,6 +20,7 @@ def command(file: str, overrides: tuple[str, ...], quiet: bool, output: str) -> 
     The same command again goes on from the newest committed checkpoint. Ctrl-C saves a checkpoint and stops;
     a second Ctrl-C stops at once.
     """
+    extras.need("train", "training here")
     from trainyard.errors import ExitCode
     from trainyard.launch import orphans
     from trainyard.launch.local import run
