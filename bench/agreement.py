@@ -84,6 +84,7 @@ def main(steps: int = 10_000) -> None:
         command = [str(BIN / "torchrun"), f"--nproc-per-node={_RANKS}", "--module", "bench.agreement"]
         timed([*command, str(steps), str(file)], Path(folder) / "log")
         times = json.loads(file.read_text())
+    save("agreement", times)
     found, plain = ([1000 * seconds for seconds in each] for each in costs(**times))
     if len(found) < _FEW:
         sys.exit(f"{steps} steps hold {len(found)} agreements: too few to say what one costs")
@@ -94,7 +95,6 @@ def main(steps: int = 10_000) -> None:
     print(f"  an agreement        {mean:.3g} ({mean - error:.3g} to {mean + error:.3g}), mean with 95 % certainty")
     low, high = (mean - error) / between, (mean + error) / between
     print(f"  of it a step        {mean / between:.3g} ({low:.3g} to {high:.3g}) (goal ≤ 0.1)")
-    save("agreement", times)
 
 
 if __name__ == "__main__":

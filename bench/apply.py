@@ -115,6 +115,7 @@ def main(repeats: int = 5) -> None:
                     rows[name].append(value)
                 told = ", ".join(f"{name} {values[-1]:.1f} s" for name, values in rows.items())
                 print(f"  {repeat + 1}/{repeats}: {told}", file=sys.stderr)
+                save("apply", rows)
     median = {name: statistics.median(values) for name, values in rows.items()}
     print(f"{STEPS}-step job of 2 pods on 2 nodes, seconds from kubectl apply, median (range) of {repeats}")
     print(f"{'':<24}{'first step':>22}{'complete':>22}{'complete after training':>26}")

@@ -324,13 +324,13 @@ def main(*counts: int) -> None:
         row["of_bare"] = row["running_per_s"] / row["bare_per_s"]
         print(json.dumps(row), file=sys.stderr)
         rows.append(row)
+        save("control_plane", rows)
     print("".join(f"{name:>17}" for name in rows[0]))
     for row in rows:
         print("".join(f"{value:>17.4g}" for value in row.values()))
     shares = spread([row["of_bare"] for row in rows])
     print(f"to Running, of what the API server takes without an operator: {shares}")
     print("goals: ≥ 100/s at 1,000 and ≥ 43/s at 15,000, p99 ≤ 1 s at 1,000, ≤ 0.10 MB a job, 0 idle writes")
-    save("control_plane", rows)
 
 
 def _apart(part: str, count: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ their buffers, stand apart. Each saves as often as it can without meeting the sa
 import functools
 import itertools
 import json
+import math
 import os
 import shutil
 import statistics
@@ -34,6 +35,8 @@ from bench.sink import Shape, shaped
 
 FRESH = 2
 """Saves at the beginning that make their buffers."""
+FEWEST = FRESH + 2
+"""Saves of a run that can be measured: one is steady and has steps after it to be compared with."""
 SECONDS = {
     "none": 15, "ours-none": 24, "ours": 24,
     "memory": 3, "disk": 3, "dcp-thread": 6, "dcp-process": 6, "ray-stock": 3,
@@ -156,9 +159,12 @@ def _ours(arguments: list[str], threads: int, folder: Path, job: str) -> None:
 
 
 def of_a_save(row: dict[str, float], none: dict[str, float], saves: int) -> dict[str, float]:
-    """The columns of a run: seconds for each steady save that was made, not for those that were left out."""
+    """The columns of a run: seconds for each steady save that was made, not for those that were left out.
+
+    All are NaN for a run that left out every one.
+    """
     steady = saves - FRESH
-    made = steady - row["skipped"]
+    made = steady - row["skipped"] or math.nan
     lost = row["seconds"] - row["steps"] * none["seconds"] / none["steps"]
     each = (row["blocked"] / made, lost / made, row["beside"] * steady / made, row["first"])
     return dict(zip(COLUMNS, each, strict=True))
@@ -175,11 +181,12 @@ def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
         lines.append(f"{mode:<14}" + "".join(f"{spread(values):>34}" for values in cells[mode].values()))
     runs = [[row["seconds"] for row in rows[mode]] for mode in NONE]
     drift = max(max(seconds) - min(seconds) for seconds in runs) / (saves - FRESH)
+    differ = f"by {drift:.3f} s for each save that others make in that time" if len(runs[0]) > 1 else "unknown by one"
     noise = max(abs(lost) for mode in NONE for lost in cells[mode]["by its own steps"])
     return [
         *lines,
-        f"runs without saves differ by {drift:.3f} s for each save that others make in that time, and by their",
-        f"own steps lose up to {noise:.3f} s: so much is noise",
+        f"runs without saves differ {differ}, and by their own steps",
+        f"lose up to {noise:.3f} s: so much is noise",
         f"blocked {_less(cells, 'blocked', 0)} (goal 1,000)",
         f"lost {_less(cells, 'lost', drift)}",
         f"by its own steps {_less(cells, 'by its own steps', noise)}",
@@ -190,11 +197,15 @@ def _less(cells: dict[str, dict[str, list[float]]], name: str, noise: float) -> 
     ours, stock = (statistics.median(cells[mode][name]) for mode in ("ours", "ray-stock"))
     if ours > noise:
         return f"{ours:.3g} s, {stock / ours:,.0f}× less than stock"
+    if noise <= 0:
+        return f"{ours:.3g} s against {stock:.3g} s of stock; one run does not tell how much of it is noise"
     return f"{ours:.3g} s, which is below the noise: at least {stock / noise:.1f}× less than stock"
 
 
 def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
     """Print the tables and save the numbers."""
+    if saves < FEWEST:
+        sys.exit(f"{saves} saves are too few: the first {FRESH} make their buffers; give {FEWEST} or more")
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as temporary, shaped(Shape(total=100e6, aside=True)) as sink:
         os.environ.update(sink.environment)
@@ -210,7 +221,7 @@ def main(saves: int = 7, runs: int = 3, *threads: int) -> None:
                     rows[mode].append(run(mode, saves, every, busy, Path(temporary), on_sink(), ours))
                     told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
                     print(f"  {cores}, {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
-            save("save_cost", found)
+                    save("save_cost", found)
             print(
                 f"\n1 GB of state, 100 MB/s, {cores}: seconds a save, median (range) of {runs} runs of {saves} saves,"
             )

@@ -32,7 +32,7 @@ def main(saves: int = 7, runs: int = 3) -> None:
                 rows[mode].append(run(mode, saves, EVERY[mode], _THREADS, folder, job))
             told = ", ".join(f"{name} {value:.4g}" for name, value in rows[mode][-1].items())
             print(f"  {number + 1}/{runs}: {mode}: {told}", file=sys.stderr, flush=True)
-    save("save_cost_gpu", rows)
+            save("save_cost_gpu", rows)
     print(f"2 GB of state on a GPU: seconds a save, median (range) of {runs} runs of {saves} saves,")
     print(f"of which the first {FRESH} make their buffers and stand apart")
     print("\n".join(table(rows, saves)))

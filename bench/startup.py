@@ -29,11 +29,11 @@ def main(repeats: int = 5) -> None:
             )
             plain.append(timed(torchrun, folder / "plain.log"))
             print(f"  {repeat + 1}/{repeats}: trainyard {ours[-1]:.1f} s, torchrun {plain[-1]:.1f} s", file=sys.stderr)
-    ratio = statistics.median(ours) / statistics.median(plain)
+            ratio = statistics.median(ours) / statistics.median(plain)
+            save("startup", {"trainyard_s": ours, "torchrun_s": plain, "ratio": ratio})
     print(f"5-step job, 2 processes, wall seconds, median (range) of {repeats}")
     print(f"  torchrun + Trainer   {spread(plain)}")
     print(f"  trainyard run        {spread(ours)}   {ratio:.2f}× torchrun (goal ≤ 2)")
-    save("startup", {"trainyard_s": ours, "torchrun_s": plain, "ratio": ratio})
 
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ def main(repeats: int = 5) -> None:
             print(
                 f"  {repeat + 1}/{repeats}: trainyard {ours[-1]:.2f}, torchrun {plain[-1]:.2f} steps/s", file=sys.stderr
             )
-    ratio = statistics.median(ours) / statistics.median(plain)
+            ratio = statistics.median(ours) / statistics.median(plain)
+            save("steps", {"trainyard": ours, "torchrun": plain, "ratio": ratio})
     print(f"Steps per second, 2 processes, median (range) of {repeats}")
     print(f"  torchrun + Trainer   {spread(plain)}")
     print(f"  trainyard run        {spread(ours)}   {ratio:.3f}× torchrun (goal ≥ 0.99)")
-    save("steps", {"trainyard": ours, "torchrun": plain, "ratio": ratio})
 
 
 if __name__ == "__main__":
