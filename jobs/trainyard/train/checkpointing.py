@@ -37,6 +37,7 @@ def _saving(work: Work, args: TrainingArguments, events: Events) -> Saving:
         tickets=tickets,
         static=staging / "static",
         owned=work.job.spec.script is None,
+        chosen=_is_chosen(work),
     )
     buffers = Path(work.buffers)
     on_disk = buffers if buffers.is_relative_to(staging) else staging / "buffers"
@@ -47,6 +48,13 @@ def _saving(work: Work, args: TrainingArguments, events: Events) -> Saving:
         commit=_commits(work, args) if seat.rank == 0 else None,
         bring_best=lambda trainer: best.at_end(work, trainer, events),
     )
+
+
+def _is_chosen(work: Work) -> bool:
+    """Whether the plan chose how often to save: neither the manifest nor a script says it."""
+    spec = work.job.spec
+    named = {"save_steps", "save_strategy"} & spec.training_arguments.keys()
+    return spec.script is None and spec.checkpoint.every is None and not named
 
 
 def _commits(work: Work, args: TrainingArguments) -> Callable[[TrainerState], Commit]:

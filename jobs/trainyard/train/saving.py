@@ -63,6 +63,8 @@ class Config:
     """Folder for what is the same in every checkpoint."""
     owned: bool = True
     """Whether output_dir is ours to clean up; a script's is its own."""
+    chosen: bool = False
+    """Whether how often to save is the plan's choice and not the user's: what that leaves out is no news."""
 
 
 @dataclass
@@ -238,10 +240,12 @@ class Saving:
 
     def _skip(self, state: TrainerState) -> None:
         self.totals.skipped += 1
-        if self.config.seat.rank == 0 and self.totals.skipped >= 2 * self._told_skips:
+        is_news = self.config.seat.rank == 0 and not self.config.chosen
+        if is_news and self.totals.skipped >= 2 * self._told_skips:
             self._told_skips = self.totals.skipped
             text = f"saves left out so far: {self.totals.skipped} (step {state.global_step}), those before are still"
-            self.events.send("note", text=f"{text} being uploaded. Raise save_steps, or set checkpoint.backlog: Wait")
+            fix = "Save less often (save_steps, checkpoint.every), or set checkpoint.backlog: Wait"
+            self.events.send("note", text=f"{text} being uploaded. {fix}")
 
     def _slot(self, last: bool) -> Slot:
         slot = self.slots.take()
