@@ -183,3 +183,17 @@ def test_another_model_or_other_rows_are_another_run(tmp_path: Path) -> None:
     assert differences(before, of(model={"source": "./other"})) == ["spec.model.source was ./model, now ./other"]
     data.write_text('{"text": "a", "label": "c"}\n')
     assert differences(before, of()) == ["the content of spec.data.train has changed"]
+
+
+@pytest.mark.parametrize("header", ["[1]", "{", '{"a": 1}', '{"a": {"shape": "x"}}'])
+def test_a_damaged_weights_header_is_named(tmp_path: Path, header: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    facts = gather(loads(json.dumps(manifest(model={"source": str(tmp_path)}))).job.spec)
+    file = tmp_path / "model.safetensors"
+    assert facts.problem == f"spec.model.source: {file} is no safetensors file, or a damaged one"
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_text("no Parquet")
+    facts = gather(loads(json.dumps(manifest(data={"train": {"source": str(tmp_path / "rows.parquet")}}))).job.spec)
+    assert str(facts.problem).startswith(f"spec.data.train: {tmp_path}/rows.parquet is no Parquet file, or a damaged")

@@ -98,7 +98,7 @@ def predict(trained: Trained, inputs: list[str]) -> Iterator[tuple[str, Any]]:
         raise JobError(f"{trained.folder}: no {name} pipeline: {first_line(error)}") from error
     for text in inputs:
         try:
-            yield text, _answer(pipe(text), trained.problem_type)
+            yield text, _answer(pipe(text), trained, pipe.model.config.label2id)
         except (ValueError, OSError) as error:
             raise JobError(f"{text[:60]!r}: {first_line(error)}") from error
 
@@ -110,14 +110,16 @@ _WHOLE: dict[str | None, dict[str, Any]] = {
 """What has a pipeline answer all outputs, by the problem type; nothing for one label, which it finds itself."""
 
 
-def _answer(answer: Any, problem_type: str | None) -> Any:
-    if problem_type == SEVERAL:
-        return [label for label in answer if label["score"] > 0.5]
-    if problem_type == NUMBERS:
-        by_label = sorted(answer, key=lambda output: output["label"])
-        numbers = [output["score"] for output in by_label]
-        return numbers[0] if len(numbers) == 1 else numbers
-    return answer
+def _answer(answer: Any, trained: Trained, ids: dict[str, int]) -> Any:
+    """What is answered of all outputs: the labels above one half, or the numbers in the order of the outputs."""
+    if trained.problem_type not in _WHOLE:
+        return answer
+    outputs = answer[0] if answer and isinstance(answer[0], list) else answer  # the pipeline of texts nests them
+    if trained.problem_type == SEVERAL:
+        return [output for output in outputs if output["score"] > 0.5]
+    by_id = sorted(outputs, key=lambda output: ids[output["label"]])
+    numbers = [output["score"] for output in by_id]
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _task_of_run(folder: Path) -> str | None:
