@@ -101,6 +101,7 @@ def _sizes(file: Path) -> list[int]:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, _MAX_HEADER_BYTES)))
-        return [math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+        return [math.prod(map(int, shape)) for shape in shapes]
     except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError) as error:
         raise JobError(f"spec.model.source: {file} is no safetensors file, or a damaged one") from error
