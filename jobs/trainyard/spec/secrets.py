@@ -18,7 +18,12 @@ _KEY = re.compile(
 _VALUE = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{20,})")
 _URI = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
 _NAMES_OF_SECRETS = {("spec", "storage", "secret")}
-_MODEL_WORDS = (("spec", "processor", "call"), ("spec", "model", "config"), ("spec", "model", "load"))
+_MODEL_WORDS = (
+    ("spec", "processor", "call"),
+    ("spec", "processor", "load"),
+    ("spec", "model", "config"),
+    ("spec", "model", "load"),
+)
 _MODEL_TOKEN = re.compile(
     r"^(?!(hub|hf|auth|use_auth|api|access|secret|bearer|refresh)_token$)\w+_token$", re.IGNORECASE
 )
