@@ -7,6 +7,7 @@ from trainyard.plan.batch import Batch, value
 from trainyard.plan.choice import Choice
 from trainyard.spec.combinations import implied_eval_strategy
 from trainyard.spec.model import Spec
+from trainyard.spec.tasks import TASKS, greater_is_better
 
 NEVER = 1_000_000_000
 """Steps that no run has."""
@@ -25,6 +26,7 @@ def chosen(spec: Spec, arithmetic: Batch) -> Chosen:
     choices |= _for_cpu(spec)
     choices["logging_nan_inf_filter"] = Choice(False, "the filter would hide a loss that has diverged")
     choices |= _logging(arithmetic)
+    choices |= _best(spec)
     evaluation = _evaluation(spec, arithmetic)
     choices |= evaluation
     choices |= _saves(spec, arithmetic, _given_and(evaluation, given))
@@ -51,6 +53,15 @@ def _logging(arithmetic: Batch) -> Chosen:
     steps = arithmetic.total_steps
     every = max(1, min(_LOGGED_EVERY, steps // 10)) if steps else _LOGGED_EVERY
     return {"logging_steps": Choice(every, "transformers' default of 500 shows no loss in a short run")}
+
+
+def _best(spec: Spec) -> Chosen:
+    """Which way metric_for_best_model is better: transformers says "more" of all whose name does not end in "loss"."""
+    metric, info = spec.training_arguments.get("metric_for_best_model"), TASKS.get(spec.task or "")
+    better = greater_is_better(info, metric) if info is not None and isinstance(metric, str) else None
+    if better is None:
+        return {}
+    return {"greater_is_better": Choice(better, f"{'more' if better else 'less'} of {metric} is better")}
 
 
 def _evaluation(spec: Spec, arithmetic: Batch) -> Chosen:

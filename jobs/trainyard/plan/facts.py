@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainyard.errors import JobError
+from trainyard.plan import configfile
 from trainyard.plan.choice import Choice
 from trainyard.plan.machine import MEMORY, available_memory
 from trainyard.plan.peek import count, label_lines
@@ -26,6 +27,8 @@ class Facts:
     evaluation_rows: int | None = None
     parameters: int | None = None
     largest_tensor: int | None = None
+    stored_dtype: str | None = None
+    """The dtype of the model's files."""
     memory_bytes: int | None = None
     """That programs can still take."""
     shared_memory_bytes: int | None = None
@@ -63,6 +66,7 @@ def gather(spec: Spec) -> Facts:
         evaluation_rows=evaluation,
         parameters=parameters,
         largest_tensor=largest,
+        stored_dtype=configfile.stored_dtype(spec.model),
         labels=labels,
     )
 

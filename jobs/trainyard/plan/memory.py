@@ -1,7 +1,8 @@
 """How much memory model states need, before anything is loaded.
 
-The formulas are those of DeepSpeed's estimators (deepspeed.runtime.zero.stage_1_and_2 and stage3), for
-AdamW in fp32: 4 bytes of weights, 4 of gradients, 8 of optimizer state a parameter. Activations come on top.
+The formulas are those of DeepSpeed's estimators (deepspeed.runtime.zero.stage_1_and_2 and stage3), for AdamW: with
+float32 weights 4 bytes of weights, 4 of gradients and 8 of optimizer state a parameter. DDP and FSDP2 hold all of them
+in the weights' dtype. Activations come on top.
 """
 
 import tempfile
@@ -10,27 +11,30 @@ from trainyard.plan.choice import Choice
 from trainyard.plan.facts import Facts
 from trainyard.plan.machine import MEMORY
 from trainyard.plan.strategy import strategy_name
+from trainyard.plan.weights import HALVES
 from trainyard.spec.model import Spec
 
 GIB = 1024**3
 
 
-def model_states(spec: Spec, facts: Facts, world_size: int, mixed: bool) -> Choice[int | None]:
-    """Bytes of weights, gradients and optimizer state that one process holds."""
+def model_states(spec: Spec, facts: Facts, world_size: int, mixed: bool, dtype: str) -> Choice[int | None]:
+    """Bytes of weights, gradients and optimizer state that one process holds, with weights in a dtype."""
     parameters = facts.parameters
     if parameters is None:
         made = spec.model is not None and spec.model.from_config
         why = "the model is made from its configuration" if made else "the model's weights are not on this machine"
         return Choice(None, f"not known: {why}")
     shown = f"{parameters / 1e6:.1f} M parameters"
+    size = 2 if dtype in HALVES else 4
     if strategy_name(spec) == "ddp":
         # Mixed precision under DDP keeps fp32 weights; autocast's copies are activations. DDP sends gradients from
         # buckets that hold them once more (torch.nn.parallel.DistributedDataParallel, gradient_as_bucket_view).
-        held, twice = (16, "") if world_size == 1 else (20, " twice")
-        what = f"weights, gradients{twice} and AdamW's two moments in fp32"
+        held, twice = (4 * size, "") if world_size == 1 else (5 * size, " twice")
+        what = f"weights, gradients{twice} and AdamW's two moments in {dtype}"
         return Choice(held * parameters, f"{shown} × {held} bytes: {what}")
     if strategy_name(spec) == "fsdp":
-        return Choice(16 * parameters // world_size, f"{shown} × 16 bytes ÷ {world_size} processes")
+        held = 4 * size
+        return Choice(held * parameters // world_size, f"{shown} × {held} bytes ÷ {world_size} processes")
     stage = spec.strategy.deepspeed.zero_stage if spec.strategy.deepspeed else 2
     weights = 2 if mixed else 4
     states = 18 if mixed else 16

@@ -1,11 +1,8 @@
 """What model and processor would refuse, or drop without a word: said before they are loaded."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from trainyard.plan.inputs import is_local
+from trainyard.plan import configfile
 from trainyard.spec import library
 from trainyard.spec.model import Spec
 from trainyard.spec.optimisation import did_you_mean
@@ -86,7 +83,7 @@ def row_length(spec: Spec) -> Iterator[Problem]:
     length = spec.processor.call.get("max_length")
     if spec.model is None or not isinstance(length, int):
         return
-    config = {**_config_file(spec), **spec.model.config}
+    config = {**configfile.read(spec.model), **spec.model.config}
     positions = library.positions(str(config.get("model_type")))
     if positions is None:
         return
@@ -94,15 +91,3 @@ def row_length(spec: Spec) -> Iterator[Problem]:
     if length > longest:
         message = f"{length} tokens, and the model has positions for {longest}: write max_length: {longest}"
         yield Problem(("spec", "processor", "call", "max_length"), message)
-
-
-def _config_file(spec: Spec) -> dict[str, Any]:
-    """The config.json of the model; empty where it is not on this machine or cannot be read."""
-    source = spec.model.source if spec.model is not None else None
-    if source is None or not is_local(source):
-        return {}
-    try:
-        document = json.loads((Path(source).expanduser() / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}

@@ -16,6 +16,7 @@ def notes(plan: Plan) -> dict[str, str]:
         **{name: f"{line.value}: {line.reason}" for name, line in plan.labels.items()},
         **(_batch(plan.batch) if plan.batch is not None else {}),
         "checkpoints": f"{plan.cadence.value}: {plan.cadence.reason}",
+        **({"weights": f"{plan.weights.value}: {plan.weights.reason}"} if plan.weights is not None else {}),
         "model states": f"{_gib(plan.memory.value)} a process: {plan.memory.reason}"
         if plan.memory.value
         else plan.memory.reason,

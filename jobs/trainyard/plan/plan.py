@@ -11,6 +11,7 @@ from trainyard.plan.cautions import cautions
 from trainyard.plan.choice import Choice
 from trainyard.plan.chosen import by_time, chosen
 from trainyard.plan.facts import Facts
+from trainyard.plan.weights import weights
 from trainyard.spec.answers import OWNED
 from trainyard.spec.model import Spec, TrainerJob
 
@@ -26,6 +27,8 @@ class Plan:
     chosen: dict[str, Choice[Any]]
     """TrainingArguments that the user did not write."""
     cadence: Choice[str]
+    weights: Choice[str] | None
+    """The dtype of the weights while they are trained; None for a script."""
     memory: Choice[int | None]
     every: str | None
     """How often a checkpoint is saved, where it is by time."""
@@ -53,6 +56,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
             strategy=Choice("script", own),
             chosen={},
             cadence=Choice("as the script saves", own),
+            weights=None,
             memory=unknown,
             every=spec.checkpoint.every,
             staging=memory.staging(spec, facts, None),
@@ -64,7 +68,9 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     choices = chosen(spec, arithmetic)
     arguments = _arguments(spec, choices)
     mixed = bool(arguments.get("bf16") or arguments.get("fp16"))
-    states = memory.model_states(spec, facts, world_size, mixed)
+    assert spec.model is not None
+    dtype = weights(spec.model, facts.stored_dtype)
+    states = memory.model_states(spec, facts, world_size, mixed, dtype.value)
     warnings = (
         *cautions(spec, arguments, arithmetic),
         memory.verdict(spec, facts, states, world_size),
@@ -79,6 +85,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         chosen=choices,
         every=by_time(spec),
         cadence=_cadence(spec, arguments, arithmetic, choices),
+        weights=dtype,
         memory=states,
         staging=memory.staging(spec, facts, world_size),
         labels=facts.labels,

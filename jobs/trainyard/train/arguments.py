@@ -46,8 +46,8 @@ def metric_for_best(args: TrainingArguments) -> tuple[str, bool]:
     """The metric that rates a checkpoint, by its name in the logs, and whether more is better."""
     name = args.metric_for_best_model or "loss"
     full = name if name.startswith("eval_") else f"eval_{name}"
-    greater = args.greater_is_better
-    return full, greater if greater is not None else not full.endswith(("loss", "mse"))
+    greater = args.greater_is_better  # the plan's, or for a script what transformers takes the name for
+    return full, greater if greater is not None else not full.endswith("loss")
 
 
 def _prepare_deepspeed(on_cpu: bool) -> None:

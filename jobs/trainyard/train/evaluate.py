@@ -64,7 +64,7 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
     where = "data.evaluation" if spec.data.evaluation is not None else "data.train"
     block = data.block_size(spec, task, encoder, config)
     encoded = data.encode(rows, task, Encoding(encoder, spec.processor.call, labels, block), where)
-    net = model.load(own, task, config)
+    net = model.load(own, task, config, Choices())
     data.check_lengths(spec, task, net, {where: encoded}, choices)
     trainer = Trainer(
         model=net,

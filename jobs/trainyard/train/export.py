@@ -1,11 +1,15 @@
 """Stage 5: the model to use, its card, its curves and its report, into `final/` of the run."""
 
+import contextlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
 
 from trainyard.checkpoint.attempts import newest_number, now
@@ -37,20 +41,22 @@ def evaluate(trainer: Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
-def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
-    """Write `final/`. A collective: with ZeRO-3 every rank holds a part of the weights."""
+def export(work: Work, trainer: Trainer, metrics: dict[str, float], dtype: torch.dtype | None = None) -> Final:
+    """Write `final/`, with weights in a dtype if one is given.
+
+    A collective: with ZeRO-3 every rank holds a part of the weights.
+    """
     folder = staging_file(work, "final")
-    if trainer.is_fsdp_enabled:  # in parts, Trainer would save no weights
-        trainer._save(str(folder), state_dict=trainer.accelerator.get_state_dict(trainer.model))
-    else:
-        trainer.save_model(str(folder))
+    with _saved_as(trainer, dtype), _without_pickles():
+        if trainer.is_fsdp_enabled:  # in parts, Trainer would save no weights
+            trainer._save(str(folder), state_dict=trainer.accelerator.get_state_dict(trainer.model))
+        else:
+            trainer.save_model(str(folder))
     trainer.accelerator.wait_for_everyone()
     store = work.store
     if trainer.args.process_index == 0:
-        for name in PICKLES:
-            (folder / name).unlink(missing_ok=True)
         if work.job.spec.script is None:
-            _tell_task(folder, work)
+            _write_config(folder, work, trainer, dtype)
             report.write(folder, work, trainer.state, metrics)
         newest = newest_number(store)
         if newest != work.attempt:
@@ -77,9 +83,68 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float]) -> Final:
     return Final(store.url(layout.FINAL), metrics)
 
 
-def _tell_task(folder: Path, work: Work) -> None:
-    """Write the task into config.json, so that `trainyard predict` and `eval` know it from the folder alone."""
+@contextlib.contextmanager
+def _saved_as(trainer: Any, dtype: torch.dtype | None) -> Iterator[None]:
+    """Within, Trainer._save writes the weights in a dtype; in their own where it is None."""
+    if dtype is None:
+        yield
+        return
+    original = trainer._save
+
+    def save(output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if state_dict is None:
+            state_dict = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False).state_dict()
+        original(output_dir, state_dict=_cast(state_dict, dtype))
+
+    trainer._save = save
+    try:
+        yield
+    finally:
+        del trainer._save
+
+
+def _cast(weights: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """The weights in a dtype. Tensors that share their memory, as tied embeddings do, share it afterwards."""
+    cast: dict[Any, torch.Tensor] = {}
+    result = {}
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point() or tensor.dtype == dtype:
+            result[name] = tensor
+            continue
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if place not in cast:
+            cast[place] = tensor.to(dtype)
+        result[name] = cast[place]
+    return result
+
+
+@contextlib.contextmanager
+def _without_pickles() -> Iterator[None]:
+    """Within, Trainer does not pickle its arguments: nobody may load them, and a script's may not be picklable."""
+    original = torch.save
+
+    def save(item: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(file, str | os.PathLike) or Path(file).name not in PICKLES:
+            original(item, file, *args, **kwargs)
+
+    torch.save = save  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.save = original
+
+
+def _write_config(folder: Path, work: Work, trainer: Any, dtype: torch.dtype | None) -> None:
+    """Write the task into config.json, so that `trainyard predict` and `eval` know it from the folder alone.
+
+    An adapter is saved without a config.json: it gets that of its base model, with the labels of the data.
+    """
     file = folder / "config.json"
+    if not file.exists():
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+        model.config.save_pretrained(folder)
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     config["task"] = work.job.spec.task
+    if dtype is not None:
+        config["dtype"] = str(dtype).removeprefix("torch.")
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

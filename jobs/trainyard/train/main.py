@@ -5,11 +5,11 @@ import logging
 import os
 import sys
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import datasets
+import torch
 import torch.distributed as dist
 import transformers
 
@@ -27,6 +27,7 @@ from trainyard.train import (
     script,
     trainer,
 )
+from trainyard.train.callbacks import AgreementCallback
 from trainyard.train.choices import Choices
 from trainyard.train.course import Course
 from trainyard.train.events import Events
@@ -61,24 +62,35 @@ def run(work: Work) -> Ending:
                 dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class _Built:
+    """What is ready to train."""
+
+    trainer: transformers.Trainer
+    stop: AgreementCallback
+    """Knows whether training was stopped."""
+    final_dtype: torch.dtype | None
+    """The dtype in which `final/` is written."""
+
+
 def _train(work: Work, course: Course) -> Ending:
     events, choices = course.events, Choices()
-    built, stop = _build(work, course, choices)
-    course.trainer = built
+    built = _build(work, course, choices)
+    course.trainer = built.trainer
     choices.report(events)
-    trainer.train(work, built, events)
-    if stop.stopped:
+    trainer.train(work, built.trainer, events)
+    if built.stop.stopped:
         return Ending.stopped("stopped when asked; the step is committed", course.step)
     events.send("phase", text="evaluating")
-    metrics = export.evaluate(built)
+    metrics = export.evaluate(built.trainer)
     events.send("phase", text="exporting")
     described = replace(work, notes={**work.notes, **choices.notes()})
-    final = export.export(described, built, metrics)
+    final = export.export(described, built.trainer, metrics, built.final_dtype)
     events.send("final", url=final.url, metrics=final.metrics)
     return Ending.complete(final.url, course.step)
 
 
-def _build(work: Work, course: Course, choices: Choices) -> tuple[transformers.Trainer, Any]:
+def _build(work: Work, course: Course, choices: Choices) -> _Built:
     spec = work.job.spec
     task = TABLE[spec.task]
     args = arguments.make(work)
@@ -97,12 +109,13 @@ def _build(work: Work, course: Course, choices: Choices) -> tuple[transformers.T
             evaluation = data.encode(raw.evaluation, task, written, "data.evaluation")
     course.enter("loading the model")
     transformers.set_seed(args.seed)  # a new head is the same on every rank and in every run
-    net = model.load(spec, task, config)
+    dtype = model.final_dtype(spec, config)
+    net = model.load(spec, task, config, choices)
     embeddings.fit(net, encoder, choices)
     encoded = {"data.train": train_data, "data.evaluation": evaluation}
     data.check_lengths(spec, task, net, encoded, choices)
     parts = trainer.Parts(task, raw.labels, encoder, net, train_data, evaluation)
-    return trainer.build(work, parts, args, course.events)
+    return _Built(*trainer.build(work, parts, args, course.events), dtype)
 
 
 def _rank() -> int:

@@ -178,7 +178,15 @@ def _save_checkpoint(trainer: Trainer, original: Callable[..., None], *args: Any
     if saving is None:
         original(trainer, *args)
     else:
+        _put_last(trainer)
         saving.save(trainer, original, *args)
+
+
+def _put_last(trainer: Trainer) -> None:
+    """Ours completes a checkpoint when on_save is called: after callbacks that a script has added since."""
+    handler = trainer.callback_handler
+    ours = [each for each in handler.callbacks if isinstance(each, CheckpointCallback)]
+    handler.callbacks = [each for each in handler.callbacks if each not in ours] + ours
 
 
 def _save_model(trainer: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:

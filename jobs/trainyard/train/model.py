@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import torch
 import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from trainyard.errors import JobError
 from trainyard.plan.labels import Labels
+from trainyard.plan.weights import weights
 from trainyard.spec.model import Spec
+from trainyard.train.choices import Choices
 from trainyard.train.processor import first_line
 from trainyard.train.sources import local_folder
 from trainyard.train.tasks.base import Task
@@ -55,11 +58,26 @@ def load_config(spec: Spec, labels: Labels, processor: Any) -> PretrainedConfig:
     return config
 
 
-def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
+def final_dtype(spec: Spec, config: PretrainedConfig) -> torch.dtype | None:
+    """The dtype in which `final/` is written: that of the model's files. None: as the weights were trained.
+
+    Call it before load(), which writes the dtype of the loaded weights into the Config.
+    """
+    if spec.model.from_config or "dtype" in spec.model.load or config.dtype is None:
+        return None
+    stored: torch.dtype = getattr(torch, _name(config.dtype))
+    return stored
+
+
+def load(spec: Spec, task: Task, config: PretrainedConfig, choices: Choices) -> PreTrainedModel:
     """The model. With ZeRO-3 TrainingArguments must exist by now: from_pretrained then shards while it loads.
 
     Raises JobError when there are no weights, or the model is none for the task.
     """
+    stored = final_dtype(spec, config)
+    dtype = weights(spec.model, _name(stored) if stored is not None else None)
+    choices.add("weights", dtype)
+    arguments = {**spec.model.load, "dtype": spec.model.load.get("dtype", dtype.value)}
     name = spec.model.class_ or task.info.auto_class
     loader = getattr(transformers, name, None)
     if loader is None:
@@ -67,7 +85,7 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
     try:
         if spec.model.from_config:
             make = loader.from_config if name.startswith("Auto") else loader._from_config
-            model = make(config, **spec.model.load)
+            model = make(config, **arguments)
         else:
             model = loader.from_pretrained(
                 local_folder(str(spec.model.source), spec.storage),
@@ -76,7 +94,7 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
                 trust_remote_code=spec.model.trust_remote_code,
                 # A head with another number of labels is trained anew, which is what fine-tuning means.
                 ignore_mismatched_sizes=task.info.label_kind != "none",
-                **spec.model.load,
+                **arguments,
             )
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
@@ -86,6 +104,10 @@ def load(spec: Spec, task: Task, config: PretrainedConfig) -> PreTrainedModel:
     except (OSError, RuntimeError, TypeError, AttributeError) as error:
         raise JobError(f"spec.model: {name} cannot be loaded from {spec.model.source}: {first_line(error)}") from error
     return model
+
+
+def _name(dtype: torch.dtype | str) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _label_fields(labels: Labels) -> dict[str, Any]:

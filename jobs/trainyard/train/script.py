@@ -7,8 +7,8 @@ and the checkpoint to resume from when it is told to train.
 
 import contextlib
 import os
-import runpy
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 from trainyard.errors import JobError
 from trainyard.plan.batch import divisors
 from trainyard.protocol.ending import Ending
-from trainyard.train import export, mend, trainer
+from trainyard.train import export, mend, shells, trainer
 from trainyard.train.arguments import global_batch_size
 from trainyard.train.callbacks import AgreementCallback
 from trainyard.train.course import Course
@@ -50,6 +50,7 @@ class _Watched:
                 "the script trains a second time, and its checkpoints would pass for those of the first. Make each "
                 "training a job of its own; the second one's model is the final/ of the first"
             )
+        _same_group(built.args)
         self.trained = self.course.trainer = built
         if self.work.resume_folder is not None:
             _same_batch(self.work, built.args)
@@ -58,6 +59,17 @@ class _Watched:
         if self.stops[built].stopped:
             raise _StoppedError
         return made
+
+
+def _same_group(args: TrainingArguments) -> None:
+    """Raises JobError for a Trainer that trains alone, as those of the other ranks do: all would save to one place."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.world_size != ranks:
+        raise JobError(
+            f"the job has {ranks} training processes, and the script's Trainer takes part in a group of "
+            f"{args.world_size}: each process would train the whole job. Do not change WORLD_SIZE, RANK or LOCAL_RANK "
+            "before TrainingArguments are made, or set workers.count and processesPerWorker to 1"
+        )
 
 
 def _same_batch(work: Work, args: TrainingArguments) -> None:
@@ -96,27 +108,53 @@ def run(work: Work, course: Course) -> Ending:
     mend.apply()
     mend.replace(Trainer.__init__, watched.init)
     mend.replace(Trainer.train, watched.train)
-    # The agent tells progress; transformers' own report would be a second one.
+    shells.hide(work.resume_folder)
+    if not work.job.spec.workers.gpus:
+        # Without it accelerate makes no process group where there is no GPU, and each rank trains on its own.
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    # The agent reports progress; transformers' own report would be a second one.
     os.environ.update({"DISABLE_KUBEFLOW_INTEGRATION": "TRUE", **spec.env})
     sys.argv = [spec.path, *spec.args]
     sys.path.insert(0, str(path.parent.resolve()))
+    with _as_main(spec.path) as module:
+        return _run(work, course, watched, module)
+
+
+def _run(work: Work, course: Course, watched: _Watched, module: types.ModuleType) -> Ending:
+    path = str(module.__file__)
     try:
         with _group_kept():
-            runpy.run_path(spec.path, run_name="__main__")
+            exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))  # noqa: S102 - what the job is for
     except _StoppedError:
         assert watched.trained is not None
         return Ending.stopped("stopped when asked; the step is committed", course.step)
     except SystemExit as error:
         if error.code not in (None, 0):
             # With the script's own traceback: the place is where it ended itself, not here.
-            ended = _ExitCodeError(f"{spec.path} ended with exit code {error.code}")
+            ended = _ExitCodeError(f"{path} ended with exit code {error.code}")
             raise ended.with_traceback(error.__traceback__) from error
     if watched.trained is None:
-        return Ending.complete(f"{spec.path} ended; it trained no Trainer")
+        return Ending.complete(f"{path} ended; it trained no Trainer")
     course.events.send("phase", text="exporting")
     final = export.export(work, watched.trained, _measured(watched.trained))
     course.events.send("final", url=final.url, metrics=final.metrics)
     return Ending.complete(final.url, course.step)
+
+
+@contextlib.contextmanager
+def _as_main(path: str) -> Iterator[types.ModuleType]:
+    """An empty module for the script, which is `__main__` within.
+
+    It stays until the model is exported: what is pickled then, DataLoader's workers too, finds the script's classes.
+    """
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    launcher = sys.modules["__main__"]
+    sys.modules["__main__"] = module
+    try:
+        yield module
+    finally:
+        sys.modules["__main__"] = launcher
 
 
 @contextlib.contextmanager
