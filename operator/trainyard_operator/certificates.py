@@ -79,8 +79,10 @@ def renewed(before: Certificates, host: str, now: datetime) -> Certificates:
 
 def merged(*bundles: str) -> str:
     """One bundle of the CAs of several, each once."""
-    found = [pem for bundle in bundles for pem in _PEM.findall(bundle)]
-    return "".join(f"{pem}\n" for pem in dict.fromkeys(found))
+    authorities: list[str] = []
+    for bundle in bundles:
+        authorities += _PEM.findall(bundle)
+    return "".join(f"{authority}\n" for authority in dict.fromkeys(authorities))
 
 
 def trusts(bundle: str, wanted: str) -> bool:

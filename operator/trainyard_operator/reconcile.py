@@ -124,7 +124,8 @@ class Reconciler:
 
     def _prepare(self, job: TrainerJob, owner: Owner, pods: list[Object]) -> str | None:
         """Make what pods need, where it is not there. Returns why no pod may be made yet, if that is so."""
-        key, settings = f"{owner.namespace}/{owner.name}", self._settings
+        key = f"{owner.namespace}/{owner.name}"
+        settings = self._settings
         for obj in render.objects(job, owner, settings):
             self._ensure(key, obj)
         self._trusted[key] = settings.ca
@@ -140,7 +141,8 @@ class Reconciler:
 
     def _renew_trust(self, job: TrainerJob, owner: Owner, pods: list[Object]) -> None:
         """Write the job's Secret again when pods that run must trust other certificate authorities."""
-        key, settings = f"{owner.namespace}/{owner.name}", self._settings
+        key = f"{owner.namespace}/{owner.name}"
+        settings = self._settings
         running = [pod for pod in pods if stage_of(pod) == "Running"]
         if not running or self._trusted.get(key) == settings.ca:
             return

@@ -63,7 +63,11 @@ class OwnSecret:
     def __init__(
         self, api: Api, namespace: str, name: str, host: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._api, self._namespace, self._name, self._host, self._now = api, namespace, name, host, now
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+        self._host = host
+        self._now = now
         self._collection = f"/api/v1/namespaces/{namespace}/secrets"
 
     def current(self) -> Certificates:
@@ -72,7 +76,10 @@ class OwnSecret:
             secret = self._api.get(f"{self._collection}/{self._name}")
             before = _certificates_of(secret) if secret else None
             wanted = self._wanted(before)
-            if wanted == before or self._write(secret, wanted):
+            if wanted == before:
+                return wanted
+            if self._write(secret, wanted):
+                log.info("new certificates are in the Secret %s/%s", self._namespace, self._name)
                 return wanted
         raise ApiError(409, f"the Secret {self._namespace}/{self._name} changes all the time")
 
@@ -104,7 +111,6 @@ class OwnSecret:
             if error.status not in (404, 409):
                 raise
             return False
-        log.info("the certificates in the Secret %s/%s were renewed", self._namespace, self._name)
         return True
 
 
@@ -122,7 +128,8 @@ class Tls:
 
     def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
         """Return when the source has certificates: its Secret may come later than the operator."""
-        self._source, self._clock = source, clock
+        self._source = source
+        self._clock = clock
         self._served, self._context = _first(source)
         self._serve_at = 0.0
         """Since when every pod trusts what the source has now, by the clock."""

@@ -30,7 +30,8 @@ def served(context: ssl.SSLContext | None) -> Iterator[int]:
         start("401 Unauthorized" if environ["PATH_INFO"] == "/refused" else "200 OK", [("Content-Length", "5")])
         return [b"hello"]
 
-    server = serve(app, 0, (lambda: context) if context else None)
+    newest = None if context is None else lambda: context
+    server = serve(app, 0, newest)
     try:
         yield server.bind_addr[1]
     finally:

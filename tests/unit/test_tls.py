@@ -82,7 +82,8 @@ def test_operator_keeps_its_certificates_over_restarts() -> None:
 
 @pytest.mark.parametrize("exists", [False, True], ids=["create", "update"])
 def test_the_faster_of_two_operators_wins(exists: bool) -> None:
-    secrets, other = Secrets(), Secrets()
+    secrets = Secrets()
+    other = Secrets()
     if exists:
         own(secrets, NOW - timedelta(days=300)).current()
     theirs = own(other, NOW).current()
@@ -189,7 +190,8 @@ def test_mounted_secret_is_read_again(tmp_path: Path) -> None:
         }.items():  # fmt: skip
             (tmp_path / name).write_text(text)
 
-    first, second = issued(HOST, NOW), issued(HOST, NOW + timedelta(seconds=1))
+    first = issued(HOST, NOW)
+    second = issued(HOST, NOW + timedelta(seconds=1))
     write(first)
     tls = Tls(Folder(tmp_path))
     write(second)

@@ -55,7 +55,8 @@ def cluster() -> Cluster:
 
 def operator(cluster: Cluster, settings: Settings = SETTINGS) -> Reconciler:
     """An operator that has just started, with the job in its informer."""
-    jobs, nodes = Informer(cluster, "", print), Informer(cluster, "", print)  # type: ignore[arg-type]
+    jobs = Informer(cluster, "", print)  # type: ignore[arg-type]
+    nodes = Informer(cluster, "", print)  # type: ignore[arg-type]
     pods = Informer(cluster, "", print, group_of)  # type: ignore[arg-type]
     found = manifest(**SPEC)
     found["metadata"] = {"name": OWNER.name, "namespace": OWNER.namespace, "uid": OWNER.uid, "generation": 1}

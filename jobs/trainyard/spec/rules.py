@@ -91,7 +91,8 @@ def of_job(max_name: int) -> list[Rule]:
 
 
 def _unchanged(part: str) -> Rule:
-    new, old = f"self.spec.{part}", f"oldSelf.spec.{part}"
+    new = f"self.spec.{part}"
+    old = f"oldSelf.spec.{part}"
     fix = "give the job another name; or end this one with trainyard rm"
     return {
         "rule": "!has(oldSelf.status) || !has(oldSelf.status.acceptedGeneration)"
