@@ -65,3 +65,28 @@ def test_several_numbers_are_measured() -> None:
 def test_probabilities_as_labels_are_measured_at_one_half() -> None:
     computed = scores("text-classification", Labels(("a", "b"), SEVERAL), [[4.0, -4.0]], [[0.9, 0.2]])
     assert computed == {"f1": 1.0, "accuracy": 1.0}
+
+
+@pytest.mark.parametrize("length", [3, 5], ids=["same length", "other lengths"])
+def test_batches_are_scored_as_a_whole(length: int) -> None:
+    """eval_do_concat_batches: false hands batches over one by one, with rows of other lengths."""
+    from trainyard.train.predictions import over_batches
+
+    compute = over_batches(TABLE["token-classification"].metrics(Labels(("O", "B-X", "I-X"))))
+    assert compute is not None
+    first = np.array([logits(1, 2, 0, count=3)])
+    second = np.array([logits(*[1] * length, count=3)])
+    truth = [np.array([[1, 2, 0]]), np.array([[0] * length])]
+    computed = compute(EvalPrediction(predictions=[first, second], label_ids=truth))
+    assert computed["accuracy"] == pytest.approx(3 / (3 + length))
+
+
+def test_a_task_evaluates_batches_one_by_one(tiny: Tiny, train: Train) -> None:
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "eval_strategy": "steps", "eval_steps": 1}  # fmt: skip
+    data = {"train": {"source": tiny.rows("tags")}, "evaluation": {"fraction": 0.25}}
+    spec: dict[str, Any] = {"task": "token-classification", "model": {"source": tiny.model("bert")}, "data": data}
+    whole = train(name="whole", **spec, trainingArguments=arguments)
+    batches = train(name="batches", **spec, trainingArguments={**arguments, "eval_do_concat_batches": False})
+    measured = [json.loads((run.run / "final/manifest.json").read_text())["metrics"] for run in (whole, batches)]
+    for name in ("eval_f1", "eval_accuracy", "eval_loss"):
+        assert measured[1][name] == pytest.approx(measured[0][name])

@@ -112,6 +112,22 @@ def test_the_best_model_is_the_one_exported(tiny: Tiny, train: Train) -> None:
     assert final > measured[6], "the best by this measure is not the last"
 
 
+def test_the_least_error_is_the_best(tiny: Tiny, train: Train) -> None:
+    """Nothing says greater_is_better: the table knows that less of mse is better."""
+    arguments = {
+        "max_steps": 6, "per_device_train_batch_size": 4, "save_steps": 2, "eval_steps": 2, "eval_strategy": "steps",
+        "load_best_model_at_end": True, "metric_for_best_model": "mse", "learning_rate": 0.1,
+    }  # fmt: skip
+    data = {"train": {"source": tiny.rows("scores")}, "evaluation": EVALUATION}
+    done = train(model={"source": tiny.model("bert")}, data=data, trainingArguments=arguments)
+    assert done.result.outcome == "Complete", done.log
+    rows = [json.loads(line) for line in (done.run / "metrics.jsonl").read_text().splitlines()]
+    measured = [row["eval_mse"] for row in rows if "eval_mse" in row]
+    final = json.loads((done.run / "final/manifest.json").read_text())["metrics"]["eval_mse"]
+    assert final == pytest.approx(min(measured), rel=1e-5)
+    assert max(measured) > 1.5 * min(measured)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -161,6 +161,7 @@ def test_harmless_value_is_no_mistake(values: dict[str, object]) -> None:
         ({"lr_scheduler_type": "cosin"}, "Did you mean cosine?"),
         ({"per_device_train_batch_size": 1.5}, "an int is wanted"),
         ({"auto_find_batch_size": True}, "global batch"),
+        ({"eval_use_gather_object": True}, "mixes up the rows"),
         ({"per_device_train_batch_size": 0}, "1 is the least"),
         ({"gradient_accumulation_steps": -1}, "1 is the least"),
         ({"num_train_epochs": 0}, "above 0"),

@@ -116,6 +116,7 @@ OWNED: dict[str, Refused] = {
 """Arguments that trainyard sets, or does itself. They are never handed to TrainingArguments."""
 
 CANNOT_WORK: dict[str, Refused] = {
+    "eval_use_gather_object": Refused("it mixes up the rows of different batches, and the tasks' outputs are tensors"),
     "enable_jit_checkpoint": Refused(
         "it needs signal handlers of its own in the main thread; here SIGTERM already saves a checkpoint before it ends"
     ),

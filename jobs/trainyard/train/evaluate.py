@@ -12,7 +12,7 @@ from transformers import AutoConfig, Trainer, TrainingArguments
 from trainyard.errors import JobError, NotFoundError
 from trainyard.plan.labels import NUMBERS, SEVERAL
 from trainyard.spec.model import Model, Spec, Storage
-from trainyard.train import data, model, processor
+from trainyard.train import adapter, data, model, processor
 from trainyard.train.choices import Choices
 from trainyard.train.processor import first_line
 from trainyard.train.sources import local_folder
@@ -27,6 +27,8 @@ class Trained:
 
     folder: Path
     task: Task
+    storage: Storage
+    """Whose endpoint serves the weights of an adapter's base model, where they lie at a URI."""
     problem_type: str | None
     """Of a model that classifies rows: transformers' problem_type; else None."""
 
@@ -34,7 +36,7 @@ class Trained:
 def find(source: str, storage: Storage, task: str | None) -> Trained:
     """The model at a folder or URI. Raises NotFoundError, or JobError when its task is not known."""
     folder = Path(local_folder(source, storage))
-    config_file = folder / "config.json"
+    config_file = adapter.config_folder(folder) / "config.json"
     if not config_file.exists():
         raise NotFoundError(
             f"{source} holds no config.json, so it is no model; name a run's final folder or a checkpoint"
@@ -45,13 +47,13 @@ def find(source: str, storage: Storage, task: str | None) -> Trained:
         raise JobError(f"{source}: the task is {name or 'not known'}; give one of {', '.join(TABLE)} with --task")
     task_code = TABLE[name]
     problem_type = config.get("problem_type") if task_code.info.label_kind == "class" else None
-    return Trained(folder, task_code, problem_type)
+    return Trained(folder, task_code, storage, problem_type)
 
 
 def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
     """The metrics of the model on the evaluation data of a spec, or on its training data when it has no other."""
     task = trained.task
-    config = AutoConfig.from_pretrained(trained.folder)
+    config = AutoConfig.from_pretrained(adapter.config_folder(trained.folder))
     own = spec.model_copy(
         update={
             "model": Model(source=str(trained.folder)),
@@ -64,7 +66,10 @@ def evaluate(trained: Trained, spec: Spec, batch_size: int) -> dict[str, float]:
     where = "data.evaluation" if spec.data.evaluation is not None else "data.train"
     block = data.block_size(spec, task, encoder, config)
     encoded = data.encode(rows, task, Encoding(encoder, spec.processor.call, labels, block), where)
-    net = model.load(own, task, config, Choices())
+    if adapter.is_adapter(trained.folder):
+        net = adapter.load(trained.folder, task.info.auto_class, spec.storage)
+    else:
+        net = model.load(own, task, config, Choices())
     data.check_lengths(spec, task, net, {where: encoded}, choices)
     trainer = Trainer(
         model=net,
@@ -93,7 +98,7 @@ def predict(trained: Trained, inputs: list[str]) -> Iterator[tuple[str, Any]]:
     """
     name = trained.task.info.name
     try:
-        pipe = transformers.pipeline(name, model=str(trained.folder), **_WHOLE.get(trained.problem_type, {}))
+        pipe = _pipeline(name, trained)
     except (OSError, ValueError, KeyError) as error:
         raise JobError(f"{trained.folder}: no {name} pipeline: {first_line(error)}") from error
     for text in inputs:
@@ -101,6 +106,17 @@ def predict(trained: Trained, inputs: list[str]) -> Iterator[tuple[str, Any]]:
             yield text, _answer(pipe(text), trained, pipe.model.config.label2id)
         except (ValueError, OSError) as error:
             raise JobError(f"{text[:60]!r}: {first_line(error)}") from error
+
+
+def _pipeline(name: str, trained: Trained) -> Any:
+    folder = str(trained.folder)
+    outputs = _WHOLE.get(trained.problem_type, {})
+    if not adapter.is_adapter(trained.folder):
+        return transformers.pipeline(name, model=folder, **outputs)
+    net = adapter.load(trained.folder, trained.task.info.auto_class, trained.storage)
+    processors = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image_processor"}
+    own = {processors[trained.task.info.processor_class]: folder}
+    return transformers.pipeline(name, model=net, **own, **outputs)
 
 
 _WHOLE: dict[str | None, dict[str, Any]] = {
@@ -134,7 +150,7 @@ def _task_of_run(folder: Path) -> str | None:
 def _task_of_class(folder: Path, config: dict[str, Any]) -> str | None:
     """The task whose Auto class makes the class that the config names, as that of a script's model does."""
     architecture = next(iter(config.get("architectures") or []), None)
-    loaded = AutoConfig.from_pretrained(folder)
+    loaded = AutoConfig.from_pretrained(adapter.config_folder(folder))
     for name, task in TABLE.items():
         model_class = getattr(transformers, task.info.auto_class)._model_mapping.get(type(loaded), None)
         if architecture is not None and getattr(model_class, "__name__", None) == architecture:

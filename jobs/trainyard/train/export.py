@@ -17,7 +17,7 @@ from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.transfer import folder_files, upload
 from trainyard.errors import JobError
 from trainyard.storage import layout
-from trainyard.train import report
+from trainyard.train import adapter, report
 from trainyard.train.arguments import global_batch_size, staging_file, versions
 from trainyard.train.capture import PICKLES
 from trainyard.train.work import Work
@@ -135,14 +135,12 @@ def _without_pickles() -> Iterator[None]:
 
 
 def _write_config(folder: Path, work: Work, trainer: Any, dtype: torch.dtype | None) -> None:
-    """Write the task into config.json, so that `trainyard predict` and `eval` know it from the folder alone.
-
-    An adapter is saved without a config.json: it gets that of its base model, with the labels of the data.
-    """
-    file = folder / "config.json"
-    if not file.exists():
+    """Write the task into config.json, so that `trainyard predict` and `eval` know it from the folder alone."""
+    if adapter.is_adapter(folder):
+        assert work.job.spec.model is not None
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-        model.config.save_pretrained(folder)
+        adapter.describe(folder, model, work.job.spec.model)
+    file = adapter.config_folder(folder) / "config.json"
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     config["task"] = work.job.spec.task
     if dtype is not None:

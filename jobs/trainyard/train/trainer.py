@@ -32,6 +32,7 @@ from trainyard.train.events import Events
 from trainyard.train.goodput import GoodputCallback
 from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
+from trainyard.train.predictions import over_batches
 from trainyard.train.tasks.base import Task
 from trainyard.train.tasks.sequence import ids_only
 from trainyard.train.work import Work
@@ -108,7 +109,7 @@ def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> 
         eval_dataset=parts.evaluation,
         processing_class=parts.processor,
         data_collator=parts.task.collator(parts.processor, parts.model),
-        compute_metrics=parts.task.metrics(parts.labels),
+        compute_metrics=over_batches(parts.task.metrics(parts.labels)),
         preprocess_logits_for_metrics=ids_only if parts.task.predicts_ids else None,
         callbacks=[*along, DivergenceCallback()],
     )
