@@ -16,8 +16,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node
 from trainyard.launch.progress import Plain
-from trainyard.train.callbacks import ProgressCallback
 from trainyard.train.events import MAX_BYTES, Events, encode, plain
+from trainyard.train.progress import ProgressCallback
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_each_step_is_shown_with_its_own_loss(node: Node, tmp_path: Path, monkey
 
 def test_eta_counts_steps_of_this_attempt(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("trainyard.train.callbacks.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("trainyard.train.progress.time.monotonic", lambda: clock[0])
     listener = Listener(node)
     control, state = TrainerControl(), TrainerState(global_step=50, max_steps=100)
     reports, args = callback(node, Rows()), arguments(tmp_path)

@@ -48,10 +48,10 @@ def command() -> None:
 def ls(kubectl: Kubectl, run: str, output: str) -> None:
     """List the checkpoints of a run.
 
-    STATE is Committed (whole when it was committed, `ckpt verify` reads whether it still is; a run goes on from the
-    newest), Incomplete (being written or deleted, or broken off in it), Superseded (of an attempt that a later one has
-    not gone on from) or SetAside (not as it was committed, for the reason under METRICS; its files stay, and without
-    its set-aside.json it is used again).
+    STATE is one of: Committed (it was whole when it was committed; `ckpt verify` reads whether it still is; a run
+    resumes from the newest), Incomplete (no manifest yet: it is being written or deleted, or its writer died),
+    Superseded (a later attempt resumed from another checkpoint), SetAside (quarantined: not as it was committed, for
+    the reason under METRICS; its files stay, and a run uses it again when its set-aside.json is deleted).
     """
     store = open_run(kubectl, run)
     found = list_checkpoints(store)

@@ -12,11 +12,11 @@ from trainyard.cluster.kubectl import Kubectl
 @set_option()
 @on_cluster
 def command(kubectl: Kubectl, file: str | None, overrides: tuple[str, ...]) -> None:
-    """Find out why a cluster does not run jobs: API server, CRD, operator, permissions.
+    """Find out why a cluster does not run jobs: API server, CRD, an operator that watches the namespace, permissions.
 
     With a manifest it also runs a small job with its image, storage and workers, and deletes it: that shows whether
-    the image can be pulled, the storage can be written, and the workers reach each other. Ends with exit code 7 when
-    something is wrong.
+    the image can be pulled, the storage can be written, and the workers reach each other. Exits with 7 if something
+    is wrong.
     """
     from trainyard.cluster.doctor import examine
     from trainyard.errors import ExitCode

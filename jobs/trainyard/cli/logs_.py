@@ -9,15 +9,15 @@ from trainyard.errors import NotFoundError
 
 @click.command()
 @click.argument("name")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, also through restarts.")
+@click.option("-f", "--follow", is_flag=True, help="Follow until the job has ended, also through restarts.")
 @click.option("--worker", default=0, show_default=True, help="Which worker; 0 also drives the job.")
 @click.option("--tail", type=int, help="Only so many of the last lines.")
 @on_cluster
 def command(kubectl: Kubectl, name: str, follow: bool, worker: int, tail: int | None) -> None:
     """Show the log of a job on a cluster: of its pods, or of storage when they are gone.
 
-    With --follow it waits until the job starts, goes on when its pods are replaced, and ends with the job: with exit
-    code 0 when it is complete, 5 when it failed.
+    With --follow it waits until the job starts, continues when its pods are replaced, and ends with the job. It exits
+    with 0 if the job is complete, and with 5 if it failed.
     """
     from trainyard.cluster import logs
 

@@ -21,12 +21,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
     type=click.Choice(["Accepted", "Running", "Suspended", "Complete", "Finished"]),
     help="Condition to wait for.",
 )
-@click.option(
-    "--timeout", default="0", help="How long, as 30s, 10m or 2h; then it ends with exit code 6. Default: for ever."
-)
+@click.option("--timeout", default="0", help="How long, as 30s, 10m or 2h; then it exits with 6. Default: no limit.")
 @on_cluster
 def command(kubectl: Kubectl, name: str, what: str, timeout: str) -> None:
-    """Wait until a job has ended, or for another condition. A job that failed makes it end with exit code 5."""
+    """Wait until a job has ended, or for another condition. Exits with 5 if the job failed."""
     from trainyard.cluster.jobs import condition
     from trainyard.cluster.lifecycle import wait
     from trainyard.errors import ExitCode

@@ -1,4 +1,4 @@
-"""Processes that stay in the session of a terminal, but have none themselves."""
+"""Giving up the controlling terminal, and staying in its session."""
 
 import contextlib
 import fcntl
@@ -7,10 +7,10 @@ import termios
 
 
 def leave() -> None:
-    """Have no terminal from now on, nor what this process starts; where there is none, nothing happens.
+    """Detach this process and its children from the terminal, if there is one (TIOCNOTTY, ioctl_tty(2)).
 
-    One in the background that asks at a terminal (for a passphrase, say) is stopped, with its whole process group;
-    without one it is told that there is none (TIOCNOTTY, ioctl_tty(2)).
+    The kernel stops a background process that reads from its terminal (to ask for a passphrase, say), and its whole
+    process group. Without a terminal the read fails at once.
     """
     with contextlib.suppress(OSError):
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)

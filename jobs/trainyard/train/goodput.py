@@ -38,9 +38,9 @@ class GoodputCallback(TrainerCallback):
         self._step_began = self._blocked_before = 0.0
 
     def split(self) -> dict[str, float]:
-        """Seconds by what they went to; saves left out or waited for; steps of before that are made again.
+        """Seconds by category (PARTS), the numbers of skipped and of waited saves, and of repeated steps.
 
-        `lost` are seconds of the attempts before, and between them: from the last row that they saved to the last one.
+        `lost` are seconds of earlier attempts and between them: from their last row that counts to their last one.
         """
         total = time.monotonic() - Clock.begun
         stall = self._saving.totals.blocked

@@ -25,7 +25,6 @@ from trainyard.train.arguments import global_batch_size, metrics_file
 from trainyard.train.callbacks import (
     AgreementCallback,
     HeartbeatCallback,
-    ProgressCallback,
 )
 from trainyard.train.data import tokens_per_sample
 from trainyard.train.events import Events
@@ -33,6 +32,7 @@ from trainyard.train.goodput import GoodputCallback
 from trainyard.train.heartbeat import Heart
 from trainyard.train.metrics import MetricsLog
 from trainyard.train.predictions import over_batches
+from trainyard.train.progress import ProgressCallback
 from trainyard.train.tasks.base import Task
 from trainyard.train.tasks.sequence import ids_only
 from trainyard.train.work import Work
