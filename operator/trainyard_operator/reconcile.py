@@ -292,10 +292,18 @@ def accepted(found: Object, gang: GangKind) -> tuple[TrainerJob | None, list[Pro
 def _local(spec: Spec) -> list[Problem]:
     """Paths that no pod can see. An absolute one may be in the image or on a volume."""
     uri = spec.storage.uri
-    problems = [Problem(path, f"{source}: {LOCAL}") for path, source in named(spec).items() if source[0] in ".~"]
+    sources = named(spec).items()
+    problems = [Problem(path, f"{source}: {LOCAL}") for path, source in sources if _on_machine(path, source)]
     if "://" not in uri and not uri.startswith("/"):
         problems.append(Problem(("spec", "storage", "uri"), f"{uri}: {NO_STORAGE}"))
     return problems
+
+
+def _on_machine(path: tuple[str, ...], source: str) -> bool:
+    """Whether a source is a path of the user's machine. Code has no name on a hub: without a URI it is a path."""
+    if path[-1] == "code":
+        return "://" not in source and not source.startswith("/")
+    return source[0] in ".~"
 
 
 def _urgent(status: Object) -> Object:

@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Cli, manifest
+from trainyard.errors import JobError
+from trainyard.launch.drive import Drive
 from trainyard.plan.facts import Facts
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import doubts, plan
 from trainyard.spec.manifest import loads
 from trainyard.spec.yamltext import dump
+from trainyard.storage.store import open_store
 
 EVALUATED = {"train": {"source": "d.jsonl"}, "evaluation": {"fraction": 0.1}}
 
@@ -76,3 +80,15 @@ def test_validate_shows_warnings(tmp_path: Path, cli: Cli) -> None:
     assert done.returncode == 0
     assert done.stdout == "job.yaml: job is valid\n"
     assert done.stderr.startswith("job.yaml: warning: spec.trainingArguments.warmup_steps: 500 steps of warm-up")
+
+
+def test_run_without_steps_is_refused_before_it_starts(tmp_path: Path) -> None:
+    arguments = {"dataloader_drop_last": True, "per_device_train_batch_size": 8}
+    job = loads(json.dumps(manifest(trainingArguments=arguments))).job
+    nothing: Any = None
+    drive = Drive(
+        job, plan(job, Facts(train_rows=5)), open_store(str(tmp_path)), nothing, nothing, nothing, nothing, 1, nothing
+    )
+    with pytest.raises(JobError, match="5 rows are fewer than the 8"):
+        drive.run()
+    assert list(tmp_path.iterdir()) == []

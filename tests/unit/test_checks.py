@@ -7,7 +7,9 @@ import pytest
 
 from tests.conftest import manifest
 from trainyard.errors import ManifestError
+from trainyard.plan import inputs
 from trainyard.plan.checks import check, load
+from trainyard.plan.facts import gather
 from trainyard.spec.manifest import loads
 from trainyard.spec.yamltext import dump
 
@@ -193,3 +195,31 @@ def test_path_without_dot_that_is_here_is_a_path(tmp_path: Path, monkeypatch: py
     (tmp_path / "job.yaml").write_text(dump(manifest(**changes)))
     job = load(tmp_path / "job.yaml").job
     assert [".".join(each.where[1:]) for each in needed(job)] == ["model.source", "data.train.source", "code"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "metric", "known"),
+    [
+        (["a", "b"], "mse", "loss, accuracy, f1"),
+        ([0.5, 1.5], "eval_accuracy", "loss, mse, r2"),
+        ([["a"], ["a", "b"]], "r2", "loss, f1, accuracy"),
+    ],
+    ids=["classes", "numbers", "several"],
+)
+def test_metric_of_other_labels_is_told(tmp_path: Path, labels: list[object], metric: str, known: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": "x", "label": label}) + "\n" for label in labels * 4))
+    data = {"train": {"source": str(file)}, "evaluation": {"fraction": 0.5}}
+    arguments = {"metric_for_best_model": metric}
+    problem = gather(loads(json.dumps(manifest(data=data, trainingArguments=arguments))).job.spec).problem
+    assert problem is not None
+    assert problem.startswith(f"spec.trainingArguments.metric_for_best_model: {metric} is no metric of")
+    assert known in problem
+
+
+def test_optimizer_without_its_package_is_told_before_a_run() -> None:
+    spec = loads(json.dumps(manifest(trainingArguments={"optim": "adamw_torch_xla"}))).job.spec
+    (told,) = [each.message for each in inputs.check(spec) if each.path[-1] == "optim"]
+    assert (
+        told == "adamw_torch_xla needs the package torch_xla, which is not installed here: install it, or use another"
+    )

@@ -97,3 +97,23 @@ def test_rows_are_no_longer_than_positions(tmp_path: Path, config: dict[str, obj
     assert told(longest + 1) == [
         f"{longest + 1} tokens, and the model has positions for {longest}: write max_length: {longest}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        ({"model_max_length": 512}, "cuts at 512, and the model has positions for 64: write max_length: 64"),
+        ({"model_max_length": 10**30}, "cuts nowhere"),
+        ({"model_type": "bert"}, "cuts nowhere"),
+        ({"model_max_length": 64}, ""),
+    ],
+    ids=["longer", "huge", "unknown", "fits"],
+)
+def test_truncation_where_tokenizer_says_is_a_doubt(tmp_path: Path, tokenizer: dict[str, object], words: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 64}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    told = list(
+        modelcheck.truncation(spec_of(model={"source": str(tmp_path)}, processor={"call": {"truncation": True}}))
+    )
+    assert len(told) == bool(words)
+    assert words in "".join(told)

@@ -113,6 +113,13 @@ def test_overlay_of_env_from_keeps_the_storages_secret() -> None:
     assert made["spec"]["containers"][0]["envFrom"] == [{"secretRef": {"name": "s3"}}, own]
 
 
+def test_code_without_uri_is_a_path_of_the_user() -> None:
+    found = manifest(**SPEC, code="src")
+    job, problems = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}}, "None")
+    assert job is None
+    assert [".".join(map(str, problem.path)) for problem in problems] == ["spec.code"]
+
+
 def test_a_local_path_is_not_accepted() -> None:
     found = manifest(model={"source": "./bert"}, storage={"uri": "./runs"})
     made, problems = accepted({**found, "metadata": {"name": "job", "namespace": "team", "uid": "1"}}, "None")

@@ -1,11 +1,14 @@
 """Local inputs, looked at before anything is started: what is missing is told in a second, not in a minute."""
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from trainyard.plan import files
+from trainyard.plan.batch import value
 from trainyard.plan.sources import named
+from trainyard.spec import library
 from trainyard.spec.model import Spec
 from trainyard.spec.yamltext import Problem
 
@@ -28,10 +31,22 @@ def check(spec: Spec) -> Iterator[Problem]:
             yield Problem(where, f"{source} {words}")
         elif where[1] == "model" and not (path / "config.json").exists():
             yield Problem(where, f"{source} holds no config.json, so it is no model that transformers can load")
+    if spec.script is None:
+        yield from _optimizer_package(spec)
     if spec.script is not None and (spec.code is None or is_local(spec.code)):
         script = Path(spec.code or ".").expanduser() / spec.script.path
         if not script.is_file():
             yield Problem(("spec", "script", "path"), f"{script}: no such file{_from_here(script)}")
+
+
+def _optimizer_package(spec: Spec) -> Iterator[Problem]:
+    """An optimizer whose package is not installed here, where the training processes will be."""
+    name = value(spec.training_arguments, "optim")
+    optimizer = library.optimizers().get(name)
+    package = optimizer.package if optimizer is not None else None
+    if package is not None and importlib.util.find_spec(package) is None:
+        message = f"{name} needs the package {package}, which is not installed here: install it, or use another"
+        yield Problem(("spec", "trainingArguments", "optim"), message)
 
 
 def lacks(checkpoint: Path) -> str:

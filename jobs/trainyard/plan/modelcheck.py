@@ -35,6 +35,8 @@ _LOAD_OWNED = {
 """Arguments of from_pretrained that a manifest cannot set under model.load, and why."""
 
 _CONFIG_HAS_IT_TOO = ("generation_config", "quantization_config")
+_NO_LIMIT = 10**9
+"""A tokenizer that knows no limit says 10**30."""
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
@@ -91,3 +93,22 @@ def row_length(spec: Spec) -> Iterator[Problem]:
     if length > longest:
         message = f"{length} tokens, and the model has positions for {longest}: write max_length: {longest}"
         yield Problem(("spec", "processor", "call", "max_length"), message)
+
+
+def truncation(spec: Spec) -> Iterator[str]:
+    """A doubt about `truncation: true` without max_length, which cuts where the tokenizer says, not the model."""
+    call = spec.processor.call
+    if spec.model is None or not call.get("truncation") or call.get("max_length") is not None:
+        return
+    config = {**configfile.read(spec.model), **spec.model.config}
+    positions = library.positions(str(config.get("model_type")))
+    tokenizer = configfile.document(spec.processor.source or spec.model.source, "tokenizer_config.json")
+    if positions is None or not tokenizer:
+        return
+    longest, cut = positions.longest_row(config), {**tokenizer, **spec.processor.load}.get("model_max_length")
+    if not isinstance(cut, int) or cut > longest:
+        where = f"at {cut}" if isinstance(cut, int) and cut < _NO_LIMIT else "nowhere"
+        yield (
+            f"spec.processor.call.truncation: the tokenizer cuts {where}, and the model has positions for {longest}: "
+            f"write max_length: {longest}"
+        )

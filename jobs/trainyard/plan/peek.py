@@ -14,6 +14,7 @@ from trainyard.plan import columns, files, rows
 from trainyard.plan.choice import Choice
 from trainyard.plan.labelling import Wish, decided
 from trainyard.plan.labels import Column
+from trainyard.plan.metric import check_metric
 from trainyard.spec.model import Evaluation, Model, Source, Spec
 from trainyard.spec.tasks import TASKS, TaskInfo
 
@@ -49,7 +50,9 @@ def label_lines(spec: Spec) -> Mapping[str, Choice[str]]:
     if column is None or not column.values:
         return {}
     wish = Wish(config=spec.model.config, model_names=_model_names(spec.model))
-    return decided(column, task, wish)[1]
+    labels, lines = decided(column, task, wish)
+    check_metric(spec, task, labels)
+    return lines
 
 
 def _files(source: Source | Evaluation, limit: int) -> list[Path]:

@@ -11,6 +11,7 @@ from trainyard.plan.cautions import cautions
 from trainyard.plan.choice import Choice
 from trainyard.plan.chosen import by_time, chosen
 from trainyard.plan.facts import Facts
+from trainyard.plan.modelcheck import truncation
 from trainyard.plan.weights import weights
 from trainyard.spec.answers import OWNED
 from trainyard.spec.model import Spec, TrainerJob
@@ -72,7 +73,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     dtype = weights(spec.model, facts.stored_dtype)
     states = memory.model_states(spec, facts, world_size, mixed, dtype.value)
     warnings = (
-        *cautions(spec, arguments, arithmetic),
+        *_doubts(spec, arguments, arithmetic),
         memory.verdict(spec, facts, states, world_size),
         memory.staging_warning(spec, facts, world_size),
     )
@@ -100,7 +101,11 @@ def doubts(job: TrainerJob, facts: Facts) -> tuple[str, ...]:
     if spec.script is not None:
         return ()
     arithmetic = batch(spec.training_arguments, spec.workers.count * spec.workers.processes, facts.train_rows)
-    return tuple(cautions(spec, _arguments(spec, chosen(spec, arithmetic)), arithmetic))
+    return _doubts(spec, _arguments(spec, chosen(spec, arithmetic)), arithmetic)
+
+
+def _doubts(spec: Spec, arguments: dict[str, Any], arithmetic: Batch) -> tuple[str, ...]:
+    return (*cautions(spec, arguments, arithmetic), *truncation(spec))
 
 
 def _arguments(spec: Spec, choices: dict[str, Choice[Any]]) -> dict[str, Any]:

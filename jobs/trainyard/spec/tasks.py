@@ -49,6 +49,8 @@ class TaskInfo:
     """The column of the labels; None where the text is its own label."""
     metrics: Mapping[str, bool]
     """Each metric that an evaluation may give beside the loss, and whether more of it is better."""
+    metrics_by_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where they depend on what the labels are: the metrics by transformers' problem_type."""
     headline: tuple[str, ...]
     """The metrics that say in one number how good a model is: the first one counts that an evaluation gave."""
     example_model: str
@@ -66,9 +68,19 @@ class TaskInfo:
         """Every name that metric_for_best_model may have, without `eval_`."""
         return (LOSS, *self.metrics)
 
+    def metrics_for(self, problem_type: str | None) -> tuple[str, ...]:
+        """The metrics of labels of a problem_type, with the loss; all of them where they do not depend on it."""
+        return (LOSS, *self.metrics_by_labels.get(problem_type or "", tuple(self.metrics)))
+
 
 _TEXT = Column("text", aliases=("content", "sentence", "body"))
 _TEXT_CALL = {"max_length": 128, "truncation": True}
+
+_CLASS_METRICS = {
+    "single_label_classification": ("accuracy", "f1"),
+    "multi_label_classification": ("f1", "accuracy"),
+    "regression": ("mse", "r2"),
+}
 
 _ROWS = (
     TaskInfo(
@@ -83,6 +95,7 @@ _ROWS = (
         label_kind="class",
         label_column="label",
         metrics={"accuracy": True, "f1": True, "mse": False, "r2": True},
+        metrics_by_labels=_CLASS_METRICS,
         headline=("accuracy", "f1", "r2"),
         example_model="distilbert/distilbert-base-uncased",
         example_call=_TEXT_CALL,
@@ -134,6 +147,7 @@ _ROWS = (
         label_kind="class",
         label_column="label",
         metrics={"accuracy": True, "f1": True, "mse": False, "r2": True},
+        metrics_by_labels=_CLASS_METRICS,
         headline=("accuracy", "f1", "r2"),
         example_model="google/vit-base-patch16-224-in21k",
     ),

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import transformers
 
+from trainyard.plan.metric import check_metric
 from trainyard.protocol.ending import Ending
 from trainyard.train import (
     arguments,
@@ -98,6 +99,7 @@ def _build(work: Work, course: Course, choices: Choices) -> _Built:
     course.enter("reading the data")
     with args.main_process_first(local=True, desc="reading the data"):
         raw = data.load(spec, task, model.label_names(spec), choices)
+    check_metric(spec, task.info, raw.labels)
     config = model.load_config(spec, raw.labels, encoder)
     encoding = Encoding(encoder, spec.processor.call, raw.labels, data.block_size(spec, task, encoder, config))
     course.enter("encoding the data")
