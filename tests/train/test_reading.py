@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from tests.bed.s3 import S3Server
 from tests.conftest import manifest
-from trainyard.errors import JobError
+from trainyard.cluster.upload import needed
+from trainyard.errors import JobError, ManifestError
 from trainyard.plan.facts import gather
 from trainyard.spec.manifest import loads
 from trainyard.spec.model import Spec
@@ -233,3 +234,23 @@ def test_a_file_that_changes_is_read_again(folder: Path) -> None:
     assert len(read(spec_of(source="rows.jsonl"))) == 4
     (folder / "rows.jsonl").write_text(LINES * 2)
     assert len(read(spec_of(source="rows.jsonl"))) == 8
+
+
+def test_a_folder_of_images_has_its_labels(folder: Path) -> None:
+    from PIL import Image
+
+    for label in ("dark", "light"):
+        (folder / "images/train" / label).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "images/train" / label / "a.png")
+    spec = spec_of(task="image-classification", source="./images")
+    loaded = data.load(spec, TABLE["image-classification"], (), Choices())
+    assert loaded.labels.names == ("dark", "light")
+    assert loaded.train[0]["image"].size == (4, 4)
+
+
+@pytest.mark.parametrize("pattern", ["part-*.jsonl", "./part-?.jsonl", "part-[1].jsonl"])
+def test_a_pattern_is_not_uploaded(folder: Path, pattern: str) -> None:
+    (folder / "part-1.jsonl").write_text(LINES)
+    document = manifest(model={"source": "hub/model"}, data={"train": {"source": pattern}})
+    with pytest.raises(ManifestError, match="a pattern cannot be uploaded; name the folder, or one file"):
+        needed(loads(json.dumps(document)).job)

@@ -10,6 +10,7 @@ import pathspec
 
 from trainyard.errors import ManifestError
 from trainyard.plan.fingerprint import fingerprint
+from trainyard.plan.files import has_pattern
 from trainyard.plan.inputs import is_local
 from trainyard.plan.sources import named
 from trainyard.spec.manifest import as_manifest
@@ -46,7 +47,7 @@ def needed(job: TrainerJob) -> list[Upload]:
         if not is_local(source) or (path.is_absolute() and not path.exists()):  # a path in the image or on a volume
             continue
         name = ".".join(where)
-        if "*" in source:
+        if has_pattern(source) and not path.exists():
             raise ManifestError(f"{name}: a pattern cannot be uploaded; name the folder, or one file")
         if not path.exists():
             raise ManifestError(f"{name}: {source}: no such file or folder")

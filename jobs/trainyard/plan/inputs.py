@@ -69,17 +69,17 @@ def lacks(checkpoint: Path) -> str:
 
 
 def is_local(source: str) -> bool:
-    """Whether a source is a path, not a name of the hub and not a URI.
+    """Whether a source is a path or a pattern of paths, not a name of the hub and not a URI.
 
     What is here is a path, as transformers and datasets see it, also without ./ before it.
     """
-    return source.startswith((".", "/", "~")) or ("://" not in source and Path(source).exists())
+    return source.startswith((".", "/", "~")) or ("://" not in source and bool(files.matching(source)))
 
 
 def misspelt(spec: Spec) -> Iterator[Problem]:
     """Sources that can be nothing but a path, and are not on this machine: no name of the hub looks like them."""
     for where, source in named(spec).items():
-        if is_local(source) or "://" in source or "*" in source:
+        if is_local(source) or "://" in source:
             continue
         if where[-1] == "code":
             yield Problem(

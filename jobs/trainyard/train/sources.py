@@ -40,6 +40,7 @@ def local_folder(source: str, storage: Storage) -> str:
 
 
 def _fetched(source: str, storage: Storage) -> str:
+    """Where the object or folder of a URI lies on this machine, after it was fetched."""
     parent, _, name = source.rstrip("/").rpartition("/")
     if is_remote(f"{parent}/") and urlsplit(parent).netloc:
         store = open_store(parent, storage.endpoint, storage.region)
@@ -49,7 +50,7 @@ def _fetched(source: str, storage: Storage) -> str:
         entries = store.list()
     if not entries:
         raise JobError(f"{source}: there is nothing in storage under this URI")
-    folder = _fetched(store, source, storage, entries)
+    folder = _cached(store, source, storage, entries)
     return str(folder / name) if name else str(folder)
 
 
@@ -63,6 +64,12 @@ def local_files(source: str, storage: Storage) -> list[Path]:
         return files.matching(source)
     if not files.has_pattern(source):
         return [Path(local_folder(source, storage))]
+    with Heart.waiting():
+        return _fetched_matches(source, storage)
+
+
+def _fetched_matches(source: str, storage: Storage) -> list[Path]:
+    """Where the objects that match a pattern lie on this machine, after they were fetched."""
     fixed, pattern = _at_pattern(source)
     store = open_store(fixed, storage.endpoint, storage.region)
     entries = store.list()
@@ -71,7 +78,7 @@ def local_files(source: str, storage: Storage) -> list[Path]:
     matches = whole or [entry for entry in entries if matcher.match_file(entry.path)]
     if not matches:
         raise JobError(f"{source}: nothing in storage matches this pattern")
-    folder = _fetched(store, source, storage, matches)
+    folder = _cached(store, source, storage, matches)
     return [folder / entry.path for entry in matches]
 
 
@@ -83,7 +90,7 @@ def _at_pattern(source: str) -> tuple[str, str]:
     return f"{scheme}://{'/'.join(parts[:first])}", "/".join(parts[first:])
 
 
-def _fetched(store: Store, source: str, storage: Storage, entries: list[Entry]) -> Path:
+def _cached(store: Store, source: str, storage: Storage, entries: list[Entry]) -> Path:
     """The folder in this machine's cache that holds some objects."""
     # Another set of names and sizes is another folder: what was fetched before is never mixed with what is new.
     key = hashlib.sha256(repr((source, storage.endpoint, entries)).encode()).hexdigest()[:20]

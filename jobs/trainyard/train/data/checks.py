@@ -1,9 +1,9 @@
 """Mistakes in rows: an empty cell, a value of the wrong kind, another number of tags than of words."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from trainyard.errors import JobError
@@ -36,19 +36,20 @@ def _check_column(data: Dataset, column: Column, where: str) -> None:
         first = data[0][column.name]
         raise JobError(f"spec.{where}: {column.name} must be {words}, and row 1 holds {first!r}")
     if column.content == "tags":
-        _check_tags(data, column, where)
+        _check_tags(cells, where)
 
 
-def _check_tags(data: Dataset, column: Column, where: str) -> None:
-    for row, tags in enumerate(data[column.name][:], 1):
-        if None in tags:
-            raise JobError(f"spec.{where}: row {row}: a tag is null; write O for a word that is no entity")
+def _check_tags(cells: pa.ChunkedArray, where: str) -> None:
+    if not pc.list_flatten(cells).null_count:
+        return
+    row = next(number for number, tags in enumerate(cells.to_pylist(), 1) if None in tags)
+    raise JobError(f"spec.{where}: row {row}: a tag is null; write O for a word that is no entity")
 
 
 def _check_lengths(data: Dataset, names: list[str], where: str) -> None:
-    columns = [data[name][:] for name in names]
-    for row, lists in enumerate(zip(*columns, strict=True), 1):
-        sizes = [len(each) for each in lists]
+    """Lists that belong together have one length, and it is not 0."""
+    columns = [pc.list_value_length(_arrow(data, name)).to_pylist() for name in names]
+    for row, sizes in enumerate(zip(*columns, strict=True), 1):
         if len(set(sizes)) > 1:
             counts = " and ".join(f"{size} {name}" for size, name in zip(sizes, names, strict=True))
             raise JobError(f"spec.{where}: row {row} has {counts}; each token needs one tag")
@@ -56,7 +57,7 @@ def _check_lengths(data: Dataset, names: list[str], where: str) -> None:
             raise JobError(f"spec.{where}: row {row} has no {names[0]}: leave it out")
 
 
-def _arrow(data: Dataset, name: str) -> Any:
+def _arrow(data: Dataset, name: str) -> pa.ChunkedArray:
     """A column in Arrow's form, in the order of the rows."""
     return data.select_columns([name]).with_format("arrow")[:].column(0)
 

@@ -15,7 +15,7 @@ from trainyard.spec.model import Evaluation, Source, Spec
 from trainyard.spec.tasks import TaskInfo
 from trainyard.train.data import images, tables
 from trainyard.train.processor import first_line
-from trainyard.train.sources import is_remote, local_files
+from trainyard.train.sources import local_files
 
 _HEADER_ONLY = "the file holds a header only"
 _EMPTY = "the file is empty"
@@ -88,7 +88,7 @@ def _request(spec: Spec, task: TaskInfo, which: str) -> Request:
 
 
 def _read(request: Request, spec: Spec) -> Dataset:
-    found = local_files(request.name, spec.storage)
+    found = local_files(request.name, spec.storage) if request.source.format != "hub" else []
     if not found:
         return _from_hub(request)
     if len(found) == 1 and found[0].is_dir():
@@ -136,7 +136,8 @@ def _from_folder(request: Request, folder: Path) -> Dataset:
 
 def _from_hub(request: Request) -> Dataset:
     name = request.name
-    if is_local(name) or is_remote(name) or files.has_pattern(name) or files.format_of(Path(name), None):
+    looks_like_files = is_local(name) or files.has_pattern(name) or files.format_of(Path(name), None) is not None
+    if request.source.format != "hub" and looks_like_files:
         raise JobError(f"{request.field}: {name}: no such file or folder")
     loaded = datasets.load_dataset(name, request.source.name, revision=request.source.revision)
     return _renamed(request, _split(request, loaded), Path())
