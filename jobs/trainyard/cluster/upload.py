@@ -9,8 +9,8 @@ from typing import Any
 import pathspec
 
 from trainyard.errors import ManifestError
-from trainyard.plan.fingerprint import fingerprint
 from trainyard.plan.files import has_pattern
+from trainyard.plan.fingerprint import fingerprint
 from trainyard.plan.inputs import is_local
 from trainyard.plan.sources import named
 from trainyard.spec.manifest import as_manifest
