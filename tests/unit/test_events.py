@@ -13,10 +13,14 @@ import torch
 from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from trainyard.checkpoint.doorbell import Metrics
+from trainyard.checkpoint.staging import Run
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node
 from trainyard.launch.progress import Plain
+from trainyard.storage.store import open_store
 from trainyard.train.events import MAX_BYTES, Events, encode, plain
+from trainyard.train.metrics import MetricsLog, read_rows
 from trainyard.train.progress import ProgressCallback
 
 
@@ -153,6 +157,21 @@ def test_user_cannot_log_away_step_or_event(node: Node, tmp_path: Path) -> None:
     assert (event["loss"], event["3"]) == (0.5, ["a"])
     assert rows.rows[0]["step"] == 3
     state.save_to_json(str(tmp_path / "trainer_state.json"))
+
+
+def test_step_is_reported_beside_thousands_of_metrics(node: Node, tmp_path: Path) -> None:
+    listener = Listener(node)
+    store = open_store(str(tmp_path / "run"))
+    log = MetricsLog(store, Metrics(tmp_path / "metrics.jsonl", Run(store.uri, None, None), 1), tmp_path / "bell", 0)
+    logged = {f"metric_{number}": 0.5 for number in range(10_000)}
+    reports = ProgressCallback(Events(str(node.events_socket), 1), log, 4, None)
+    reports.on_log(arguments(tmp_path), TrainerState(global_step=3, max_steps=9), TrainerControl(), logs=logged)
+    event = listener.receive()
+    assert event is not None
+    assert (event["step"], event["total"], event["metric_0"]) == (3, 9, 0.5)
+    row = read_rows(log.file.read_text())[0]
+    assert (row["step"], row["metric_0"]) == (3, 0.5)
+    assert row["time"] > 0
 
 
 def train(node: Node, folder: Path, steps: range, resumed: int = 0) -> None:

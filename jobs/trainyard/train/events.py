@@ -74,6 +74,14 @@ def encode(fields: Mapping[str, Any], limit: int = MAX_BYTES) -> bytes:
     return f"{{{', '.join(parts)}}}".encode()
 
 
+def led_by(head: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields after those of `head`, which hold whatever a user has given their names to.
+
+    encode() leaves out the end when a user logs more than fits, and the head is what a reader cannot do without.
+    """
+    return {**head, **{name: value for name, value in fields.items() if name not in head}}
+
+
 def decode(data: bytes) -> dict[str, Any] | None:
     """The event in a datagram; None for what is none: not JSON, or without a field that its receiver relies on."""
     try:
@@ -109,10 +117,8 @@ class Events:
         """Send an event; silent when nobody listens. A field of the user's cannot take the place of the event's own."""
         if self._socket is None:
             return
-        head = {"event": event, **self._source}
-        rest = {name: value for name, value in fields.items() if name not in head}
         try:
-            self._socket.send(encode({**head, **rest}))
+            self._socket.send(encode(led_by({"event": event, **self._source}, fields)))
         except BlockingIOError:
             return
         except OSError:

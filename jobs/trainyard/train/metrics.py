@@ -14,7 +14,7 @@ from trainyard import errors
 from trainyard.checkpoint import doorbell
 from trainyard.storage import layout, segments
 from trainyard.storage.store import Store
-from trainyard.train.events import encode
+from trainyard.train.events import encode, led_by
 
 _MIN_INTERVAL = 1.0
 _MAX_ROW = 64 * 1024
@@ -47,7 +47,7 @@ class MetricsLog:
     def add(self, row: dict[str, Any]) -> None:
         """Append a row, with the time. A full disk loses the row: that must not take training down."""
         with contextlib.suppress(OSError), self.file.open("a", encoding="utf-8") as stream:
-            stream.write(_line({**row, "time": round(time.time(), 3)}))
+            stream.write(_line(led_by({"time": round(time.time(), 3)}, row)))
         if time.monotonic() >= self._next_ring:
             doorbell.ring(self._bell, self._kept)
             self._next_ring = time.monotonic() + _MIN_INTERVAL

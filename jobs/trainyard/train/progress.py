@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from trainyard.train.events import Events, plain
+from trainyard.train.events import Events, led_by, plain
 from trainyard.train.metrics import MetricsLog
 
 _EVENT_INTERVAL = 0.1
@@ -68,8 +68,8 @@ class ProgressCallback(TrainerCallback):
         row = {str(name): value for name, value in (logs or {}).items()}
         if "loss" in row:
             row |= self._throughput(state)
-        self._events.send("log", **{**row, **self._place(state)})
-        self._log.add({**row, "step": state.global_step})
+        self._events.send("log", **led_by(self._place(state), row))
+        self._log.add(led_by({"step": state.global_step}, row))
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
