@@ -20,13 +20,18 @@ def command(kubectl: Kubectl, name: str, follow: bool, worker: int, tail: int | 
     with 0 if the job is complete, and with 5 if it failed.
     """
     from trainyard.cluster import logs
+    from trainyard.cluster.jobs import now, unseen
 
     if follow:
         show(kubectl, name, worker)
         return
     text = logs.now(kubectl, name, worker, tail)
     if text is None:
-        text = logs.stored(run_of(kubectl.job(name)), worker)
+        job = kubectl.job(name)
+        warning = unseen(job, now())
+        if warning is not None:
+            raise NotFoundError(f"{name} has no log yet: {warning}")
+        text = logs.stored(run_of(job), worker)
         text = "".join(text.splitlines(keepends=True)[-tail:]) if tail is not None else text
     click.echo(text, nl=False)
 
