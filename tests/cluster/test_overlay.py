@@ -64,7 +64,7 @@ def kept(namespace: str, made: dict[str, Any]) -> dict[str, Any]:
     document = {
         "apiVersion": "v1",
         "kind": "PodTemplate",
-        "metadata": {"name": "pod", "namespace": namespace},
+        "metadata": {"name": "expected", "namespace": namespace},
         "template": made,
     }
     answer = kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(document))
