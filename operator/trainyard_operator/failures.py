@@ -1,9 +1,9 @@
 """Why a pod has ended, from its state and its agent's termination message: pure."""
 
-import json
 from dataclasses import dataclass
 
 from trainyard.errors import ExitCode
+from trainyard.protocol.ending import Ending
 from trainyard.spec.model import TrainerJob
 from trainyard.spec.podtemplate import TRAINER
 from trainyard_operator import reasons
@@ -15,8 +15,6 @@ _KILLED = 137
 """128 and SIGKILL."""
 _MOST_WORDS = 1000
 """Characters of a process's last line that a message holds."""
-_TEXTS = ("outcome", "message", "where")
-"""What the operator reads of a termination message (trainyard.launch.agent.tell_end)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +75,12 @@ def end_of(pod: Object) -> Object:
     if not ended:
         return _end_before(pod)
     text = ended.get("message") or ""
+    end = {"exitCode": ended.get("exitCode"), "reason": ended.get("reason", "")}
     try:
-        message = json.loads(text)
-    except ValueError:
-        message = None
-    if isinstance(message, dict):
-        words = {name: str(message[name]) for name in _TEXTS if message.get(name)}
-    else:  # it died without a word of its own: this is the last line of its log
-        words = {"message": text.strip().rpartition("\n")[2][:_MOST_WORDS]}
-    return {"exitCode": ended.get("exitCode"), "reason": ended.get("reason", ""), **words}
+        ending = Ending.decode(text)
+    except (ValueError, TypeError):  # it died without a word of its own: this is the last line of its log
+        return {**end, "message": text.strip().rpartition("\n")[2][:_MOST_WORDS]}
+    return {**end, "outcome": ending.outcome, "message": ending.message, "where": ending.where}
 
 
 def _end_before(pod: Object) -> Object:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.bed.chart import NAMESPACE as OPERATOR
 from tests.bed.kubectl import apply, get, kubectl
+from tests.bed.node import Node
 from tests.cluster.jobs import ARGUMENTS, Job, status_of, until, wait
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -97,3 +98,20 @@ def test_running_job_keeps_its_image(job: Job, namespace: str) -> None:
     finally:
         kubectl("set", "env", *deployment, f"TRAINYARD_IMAGE={image}")
         kubectl("rollout", "status", *deployment, "--timeout=90s", timeout=95)
+
+
+def test_node_lost_with_the_operator_is_no_restart(job: Job, namespace: str, node2: Node) -> None:
+    deployment = ("--namespace", OPERATOR, "deployment/trainyard-operator")
+    kubectl("cordon", "node-1")
+    try:
+        kubectl("rollout", "restart", *deployment)
+        kubectl("rollout", "status", *deployment, "--timeout=90s", timeout=95)
+    finally:
+        kubectl("uncordon", "node-1")
+    before = running(job, namespace)
+    assert {pod["spec"]["nodeName"] for pod in get("pods", "--namespace", namespace)["items"]} == {"node-1", "node-2"}
+    node2.stop()
+    until(namespace, f"{{.status.attempt}}={before['attempt'] + 1}", seconds=180)
+    until(namespace, "{.status.state}=Running", seconds=180)
+    after = status_of(namespace)
+    assert after["restarts"] == before["restarts"], json.dumps(after["attempts"])

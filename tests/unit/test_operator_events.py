@@ -56,7 +56,11 @@ def test_fault_in_a_new_attempt_is_told_with_its_own_cause() -> None:
 def test_pod_that_failed_makes_one_warning() -> None:
     report = FIRST_ATTEMPT | {"phase": "restarting", "cause": "a node is gone"}
     found = told(
-        {"at": 10, "pods": [real(0), ended(1, 75, message="the head died")], "report": FIRST_ATTEMPT},
+        {
+            "at": 10,
+            "pods": [real(0), ended(1, 75, outcome="Infrastructure", message="the head died")],
+            "report": FIRST_ATTEMPT,
+        },
         {"at": 11, "pods": [real(0), real(1, "Pending")], "report": FIRST_ATTEMPT},
         {"at": 14, "pods": [real(0), real(1)], "report": report},
         {
