@@ -9,6 +9,7 @@ from tests.bed.chart import NAMESPACE as OPERATOR
 from tests.bed.kubectl import apply, get, kubectl
 from tests.bed.node import Node
 from tests.cluster.jobs import ARGUMENTS, Job, status_of, until, wait
+from tests.cluster.scripted import WAITS, scripted
 
 pytestmark = pytest.mark.usefixtures("operator")
 ENDLESS = {**ARGUMENTS, "max_steps": 1_000_000, "save_steps": 50, "logging_steps": 50}
@@ -42,61 +43,63 @@ def test_worker_that_was_asked_to_go_makes_one_normal_event(job: Job, namespace:
     assert after["restarts"] == before["restarts"]
 
 
-def test_pod_that_a_finalizer_keeps_is_named(job: Job, namespace: str) -> None:
-    running(job, namespace)
-    pod = ("--namespace", namespace, "pod/job-1")
+def ready(namespace: str, *names: str) -> None:
+    """Wait until pods run."""
+    for name in names:
+        where = (f"pod/{name}", "--namespace", namespace, "--timeout=60s")
+        kubectl("wait", *where, "--for=create", timeout=65)
+        kubectl("wait", *where, "--for=condition=Ready", timeout=65)
+
+
+def test_pod_that_a_finalizer_keeps_is_named(namespace: str) -> None:
+    apply(scripted(namespace, "job", WAITS))
+    ready(namespace, "job-0")
+    pod = ("--namespace", namespace, "pod/job-0")
     kubectl("patch", *pod, "--type=merge", '--patch={"metadata":{"finalizers":["example.com/audit"]}}')
     kubectl("delete", *pod, "--wait=false")
     try:
         until(namespace, "{.status.reason}=HeldByFinalizer", seconds=60)
-        assert status_of(namespace)["message"].startswith(
-            "job-1 has ended and is kept by its finalizers: example.com/audit"
-        )
+        words = "job-0 has ended and is kept by its finalizers: example.com/audit"
+        assert status_of(namespace)["message"].startswith(words)
     finally:
         kubectl("patch", *pod, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
-    until(namespace, "{.status.state}=Running")
+    until(namespace, "{.status.reason}=Starting", seconds=60)
 
 
-def test_default_limit_of_the_namespace_is_told_and_not_tried_for_ever(job: Job, namespace: str) -> None:
-    limits = {"type": "Container", "default": {"memory": "400Mi"}, "defaultRequest": {"memory": "400Mi"}}
+def test_default_limit_of_the_namespace_is_told_and_not_tried_for_ever(namespace: str) -> None:
+    limits = {"type": "Container", "default": {"memory": "64Mi"}, "defaultRequest": {"memory": "16Mi"}}
     meta = {"name": "defaults", "namespace": namespace}
     apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": meta, "spec": {"limits": [limits]}})
-    made = job()
-    made["spec"]["workers"]["count"] = 1
-    apply(made)
-    wait(namespace, "Failed", seconds=240)
+    apply(scripted(namespace, "job", "exec python3 -c \"'x' * 10**9\""))
+    wait(namespace, "Failed", seconds=120)
     status = status_of(namespace)
     assert status["reason"] == "SameEndAgain"
-    words = "job-0 was killed: out of memory (limit 400Mi, the namespace's default); set spec.workers.resources.memory"
+    words = "job-0 was killed: out of memory (limit 64Mi, the namespace's default); set spec.workers.resources.memory"
     assert status["message"] == f"{words} (3 times, nothing committed between)"
     assert status["restarts"] == 3
 
 
-def test_running_job_keeps_its_image(job: Job, namespace: str) -> None:
-    running(job, namespace)
-    image = get("pod", "job-0", "--namespace", namespace)["spec"]["containers"][0]["image"]
+def test_replaced_pod_keeps_the_jobs_image(namespace: str) -> None:
+    def image(name: str) -> str:
+        return str(get("pod", name, "--namespace", namespace)["spec"]["containers"][0]["image"])
+
+    apply(scripted(namespace, "job", WAITS, count=2))
+    ready(namespace, "job-0", "job-1")
+    before = image("job-1")
     deployment = ("--namespace", OPERATOR, "deployment/trainyard-operator")
     kubectl("set", "env", *deployment, "TRAINYARD_IMAGE=localhost/no-such:2")
     try:
         kubectl("rollout", "status", *deployment, "--timeout=90s", timeout=95)
-        until(namespace, "{.status.state}=Running")
-        kubectl("--namespace", namespace, "delete", "pod/job-1", "--wait=false")
-        until(namespace, "{.status.state}=Restarting", seconds=30)
-        until(namespace, "{.status.state}=Running")
-        assert get("pod", "job-1", "--namespace", namespace)["spec"]["containers"][0]["image"] == image
-        words = f"its pods keep the image {image}; the operator's is localhost/no-such:2 now"
-        assert status_of(namespace)["message"].startswith(words)
-        for suspend in (True, False):
+        kubectl("--namespace", namespace, "delete", "pod/job-1", timeout=60)
+        ready(namespace, "job-1")
+        assert image("job-1") == before
+        for suspend, then in ((True, "{.status.state}=Suspended"), (False, "{.status.reason}=ImageCannotBePulled")):
             patch = json.dumps({"spec": {"suspend": suspend}})
             kubectl("--namespace", namespace, "patch", "trainerjob/job", "--type=merge", f"--patch={patch}")
-            until(
-                namespace,
-                "{.status.state}=Suspended" if suspend else "{.status.reason}=ImageCannotBePulled",
-                seconds=90,
-            )
-        assert "localhost/no-such:2" in status_of(namespace)["message"]
+            until(namespace, then, seconds=90)
+        assert image("job-0") == image("job-1") == "localhost/no-such:2"
     finally:
-        kubectl("set", "env", *deployment, f"TRAINYARD_IMAGE={image}")
+        kubectl("set", "env", *deployment, f"TRAINYARD_IMAGE={before}")
         kubectl("rollout", "status", *deployment, "--timeout=90s", timeout=95)
 
 
