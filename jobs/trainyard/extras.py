@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution, requires
 
 from trainyard.errors import MissingExtraError
 
+_TRAIN = "train"
 _OPERATOR = "operator"
 """The part of the operator, which has a command of its own: no verb needs it."""
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)[^;]*;\s*extra == [\"']([a-z0-9-]+)[\"']\s*$")
@@ -30,16 +31,17 @@ def missing(extra: str) -> list[str]:
 def explain(error: ModuleNotFoundError) -> MissingExtraError | None:
     """The error to show for a module that a verb misses; None when every part is installed that a verb may need.
 
-    A part brings more modules than its distributions are called after. So one that is named like the module is meant
-    if there is one, and else any part that is not complete.
+    A part brings more modules than its distributions are called after. So the part that has one of the module's name
+    is meant if there is one, else the part that all training needs.
     """
     module = (error.name or "").partition(".")[0]
     incomplete = {extra: missing(extra) for extra in _distributions() if extra != _OPERATOR and missing(extra)}
     if not incomplete or module.startswith("trainyard"):
         return None
-    named = [extra for extra, names in incomplete.items() if module in names] or list(incomplete)
-    parts = " or ".join(f"trainyard[{extra}]" for extra in named)
-    return MissingExtraError(f'this needs {module}, which comes with {parts}: pip install "trainyard[{named[0]}]"')
+    named = [extra for extra, names in incomplete.items() if module in names]
+    first = _TRAIN if _TRAIN in incomplete else next(iter(incomplete))
+    part = f"trainyard[{named[0] if named else first}]"
+    return MissingExtraError(f'this needs {module}, which comes with {part}: pip install "{part}"')
 
 
 @functools.cache

@@ -9,9 +9,12 @@ import pytest
 from tests.unit.checkpoints import commit
 from trainyard.checkpoint import attempts, catalogue, retain
 from trainyard.checkpoint.attempts import Attempt
+from trainyard.protocol.ending import Ending
 from trainyard.storage import layout
 from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Entry, Store, open_store
+
+KILLED = Ending(outcome="Infrastructure", message="killed")
 
 
 class Requests:
@@ -54,7 +57,7 @@ def test_start_after_a_thousand_attempts_reads_one(tmp_path: Path, monkeypatch: 
     first = commit(store, 10, 1)
     for number in range(1, 1000):  # of a version that recorded nothing of the attempts before
         attempts.claim(store, first, 2, after=number)
-        attempts.end(store, number, "Infrastructure", "killed", 10)
+        attempts.end(store, number, KILLED)
     start(store, first)
     requests = Requests(monkeypatch)
     known = attempts.list_attempts(store)
@@ -72,7 +75,7 @@ def test_files_of_old_attempts_are_deleted_and_their_checkpoints_stay(tmp_path: 
     for step in range(1, 301):
         started = start(store, resumed)
         resumed = commit(store, step, started.number)
-        attempts.end(store, started.number, "Infrastructure", "killed", step)
+        attempts.end(store, started.number, KILLED)
         kept.append(resumed)
     left = [entry.path for entry in store.list(layout.ATTEMPTS)]
     assert len(left) <= 2 * 101
