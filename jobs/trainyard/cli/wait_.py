@@ -24,7 +24,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 @click.option("--timeout", default="0", help="How long, as 30s, 10m or 2h; then it exits with 6. Default: no limit.")
 @on_cluster
 def command(kubectl: Kubectl, name: str, what: str, timeout: str) -> None:
-    """Wait until a job has ended, or for another condition. Exits with 5 if the job failed."""
+    """Wait until a job has ended, or for another condition.
+
+    Exits with 5 if the job failed, and with 3 if its manifest is not accepted.
+    """
     from trainyard.cluster.jobs import condition
     from trainyard.cluster.lifecycle import wait
     from trainyard.errors import ExitCode
