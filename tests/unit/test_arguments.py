@@ -87,12 +87,12 @@ def test_lectures_block_is_answered_line_by_line() -> None:
     told = answers(LECTURE)
     assert told == {
         "output_dir": "set by trainyard: where a run is kept follows from spec.storage.uri and metadata.name. Remove it",
-        "overwrite_output_dir": "transformers 5 removed it; remove it here: spec.resume decides: Never starts from scratch",
+        "overwrite_output_dir": "transformers 5 removed it; remove it here (spec.resume decides: Never starts from scratch)",
         "evaluation_strategy": "transformers 5 removed it; write eval_strategy: steps",
-        "logging_dir": "transformers 5 removed it; remove it here: TensorBoard's folder is the environment variable "
-        "TENSORBOARD_LOGGING_DIR; metrics.jsonl and curves are written in any case",
+        "logging_dir": "transformers 5 removed it; remove it here (TensorBoard's folder is the environment variable "
+        "TENSORBOARD_LOGGING_DIR; metrics.jsonl and curves are written in any case)",
         "warmup_ratio": "transformers 5 removed it; write warmup_steps: 0.1 (below 1 it is a ratio)",
-        "group_by_length": "transformers 5 removed it; remove it here: without it, it is off",
+        "group_by_length": "transformers 5 removed it; remove it here (without it, it is off)",
     }
     mended = {name: value for name, value in LECTURE.items() if name not in told}
     assert answers({**mended, "eval_strategy": "steps", "warmup_steps": 0.1}) == {}
@@ -113,7 +113,7 @@ def test_lectures_block_is_answered_line_by_line() -> None:
     ],
 )
 def test_removed_argument_that_is_off_is_removed(name: str, off: object, on: str) -> None:
-    assert answers({name: off}) == {name: "transformers 5 removed it; remove it here: without it, it is off"}
+    assert answers({name: off}) == {name: "transformers 5 removed it; remove it here (without it, it is off)"}
     assert on in answers({name: True})[name]
 
 

@@ -165,9 +165,9 @@ def words(name: str) -> str | None:
 
 def _removed(removed: Removed, value: Any) -> str:
     if not removed.write:
-        return f"transformers 5 removed it; remove it here{f': {removed.why}' if removed.why else ''}"
+        return f"transformers 5 removed it; remove it here{f' ({removed.why})' if removed.why else ''}"
     if value in _OFF:
-        return "transformers 5 removed it; remove it here: without it, it is off"
+        return "transformers 5 removed it; remove it here (without it, it is off)"
     written = removed.write.format(value=_yaml(value))
     return f"transformers 5 removed it; write {written}{f' ({removed.why})' if removed.why else ''}"
 

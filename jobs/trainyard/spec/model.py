@@ -273,7 +273,8 @@ class Script(Part):
     args: Annotated[list[Annotated[str, StringConstraints(max_length=4096)]], Field(max_length=256)] = []
     """Its arguments, as on a command line."""
     env: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = {}
-    """Environment variables for it. Secrets come from the environment of the pods, by workers.template."""
+    """Environment variables for it. No secrets: their values are refused here. Write them by reference in
+    workers.template (`env: [{name: X, valueFrom: {secretKeyRef: {name: my-secret, key: X}}}]`)."""
 
 
 class CustomTrainer(Part):
@@ -310,6 +311,7 @@ class Workers(Part):
     """Overlay on the pod template, merged as `kubectl patch` does: mappings merge, containers, env and volumes by name,
     volumeMounts by mountPath, and a list without such a key (tolerations, args) is replaced. The container that trains
     is called `trainer`. What breaks how a pod runs (host name, restartPolicy, command, probes that kill) is refused.
+    So are credentials that are written out: name a Secret (`env: [{name: X, valueFrom: {secretKeyRef: …}}]`).
     Without meaning for `trainyard run`."""
 
     @property

@@ -68,9 +68,10 @@ def _schedule(given: dict[str, Any]) -> Iterator[Mistake]:
             yield place, f"{name} needs {key}: add lr_scheduler_kwargs: {{{key}: …}}"
     if name in _ONE_OF_MIN_LR:
         chosen = [key for key in ("min_lr", "min_lr_rate") if kwargs.get(key) is not None]
-        if len(chosen) != 1:
-            wanted = "one of min_lr and min_lr_rate"
-            yield place, f"{name} needs {wanted}: add lr_scheduler_kwargs: {{min_lr_rate: 0.1}}, or keep one of both"
+        if not chosen:
+            yield place, f"{name} needs min_lr or min_lr_rate: add lr_scheduler_kwargs: {{min_lr_rate: 0.1}}"
+        elif len(chosen) == 2:
+            yield place, f"{name} takes min_lr or min_lr_rate, and both are written; keep one"
     yield from _schedule_values(given, name, kwargs)
 
 
