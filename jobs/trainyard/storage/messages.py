@@ -12,9 +12,13 @@ from typing import Literal
 
 from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
 
+from trainyard.protocol import foreign
+
 Kind = Literal["Missing", "NoPlace", "NoCredentials", "Denied", "Unreached", "Full", "Other"]
 """Missing: the object. NoPlace: the bucket or container. Unreached: the server."""
 
+SERVER_VARIABLES = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+"""The variable that names another server than the provider's, where the manifest does not."""
 _PLACES = {"s3": "bucket", "gs": "bucket", "az": "container", "file": "folder"}
 _NO_PLACE = ("NoSuchBucket", "ContainerNotFound", "FilesystemNotFound", "The specified bucket does not exist")
 _METADATA = ("169.254.169.254", "metadata.google.internal", "/latest/api/token", "/metadata/identity/oauth2")
@@ -22,7 +26,6 @@ _METADATA = ("169.254.169.254", "metadata.google.internal", "/latest/api/token",
 _UNREACHED = "error sending request"
 _DENIED = ("status code: 401", "status code: 403")
 """Of a listing obstore has no class for it."""
-_FULL = "No space left"
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 _MESSAGE = re.compile(r'<Message>([^<]*)</Message>|"message"\s*:\s*"([^"]*)"')
 _BODY = re.compile(r"[<{].*", re.DOTALL)
@@ -62,7 +65,7 @@ def failure(scheme: str, place: str, error: BaseException) -> Failure:
         return Failure("NoPlace", f"{noun} {place} does not exist", "create it, or correct spec.storage.uri", words)
     if isinstance(error, NotFoundError | FileNotFoundError):
         return Failure("Missing", "there is no such object", "", words)
-    if _FULL in text:
+    if foreign.is_disk_full(text):
         return Failure("Full", "the disk is full", "free space there, then run again")
     if scheme != "file" and any(sign in text for sign in _METADATA):
         return Failure("NoCredentials", "no credentials", _SET[scheme] + _profiles(scheme), words)
@@ -70,7 +73,7 @@ def failure(scheme: str, place: str, error: BaseException) -> Failure:
     if is_denied or any(sign in text for sign in _DENIED):
         rights = "" if scheme == "file" else ", and check what they may do there"
         return Failure("Denied", "access denied", _SET[scheme] + rights, words)
-    if _UNREACHED in text:
+    if scheme in SERVER_VARIABLES and _UNREACHED in text:
         return Failure("Unreached", words, _way(scheme))
     return Failure("Other", words, fix(scheme))
 
@@ -91,9 +94,9 @@ def provider_words(error: BaseException) -> str:
 
 
 def _way(scheme: str) -> str:
-    if scheme == "s3":
-        return "check that this machine reaches the server: spec.storage.endpoint, AWS_ENDPOINT_URL or the region's"
-    return "check that this machine reaches the server, and spec.storage"
+    own = "the region's" if scheme == "s3" else "the provider's"
+    variable = SERVER_VARIABLES[scheme]
+    return f"check that this machine reaches the server: spec.storage.endpoint, {variable} or {own}"
 
 
 def _profiles(scheme: str) -> str:

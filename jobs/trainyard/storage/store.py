@@ -39,8 +39,7 @@ _PATIENT_RETRIES = {"max_retries": 1000, "retry_timeout": timedelta(minutes=5), 
 _DEADLINES = {"connect_timeout": "10 seconds", "timeout": "120 seconds"}
 """Of each request, which moves CHUNK_BYTES at most: one that hangs longer is made again."""
 _SERVER_KEYS = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
-_SERVER_VARIABLES = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
-"""How obstore calls the URL of a server, and the variable that names it where the manifest does not."""
+"""How obstore calls the URL of a server."""
 _TIMES_AGAIN = 5
 """How often a request is made again that was never sent."""
 
@@ -337,7 +336,7 @@ def _remote(
 
 def _server(scheme: str, endpoint: str | None) -> str | None:
     """The URL of another server than the provider's, if one is named. Raises errors.StorageError for what is none."""
-    variable = _SERVER_VARIABLES[scheme]
+    variable = messages.SERVER_VARIABLES[scheme]
     url = endpoint or os.environ.get(variable)
     try:
         return check_server(url) if url else None
