@@ -131,6 +131,8 @@ def test_a_job_is_suspended_resumed_and_stopped(verb: Run, job: Job, namespace: 
     assert "choose another with --port" in taken.stderr
     assert verb("suspend", "job").returncode == 0
     assert verb("wait", "job", "--for", "Suspended").returncode == 0
+    shown = verb("dashboard", "job")
+    assert (shown.returncode, "Suspended: no pods" in shown.stderr) == (4, True)
     status = get("trainerjob", "job", "--namespace", namespace)["status"]
     saved = status.get("checkpoint", f"none: {status}")
     assert int(saved[:8]) > 0
@@ -165,7 +167,7 @@ def test_what_is_not_there_is_told(verb: Run, tmp_path: Path) -> None:
     nobody.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **parts}))
     away = verb("ls", KUBECONFIG=str(nobody))
     assert away.returncode == 7
-    assert "the cluster cannot be reached" in away.stderr
+    assert "https://127.0.0.1:9 (context x) cannot be reached" in away.stderr
     lost = verb("ls", PATH="/nowhere")
     assert lost.returncode == 7
     assert "kubectl is not on the PATH" in lost.stderr
