@@ -90,8 +90,11 @@ def header(file: TextFile) -> list[str]:
 
 
 def number(text: str) -> Callable[[str], Any]:
-    """What makes a number of text that is written as the number itself is: int, float; str where it is neither."""
-    if re.fullmatch(r"0|-?[1-9][0-9]*", text):
+    """What makes a number of text that is written as the number itself is: int, float; str where it is neither.
+
+    A whole number has at most 18 digits, which 64 bits hold; more digits are a name.
+    """
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text):
         return int
     if re.fullmatch(r"-?[0-9]+\.[0-9]*(e[+-]?[0-9]+)?|-?[0-9]+e[+-]?[0-9]+", text, re.IGNORECASE):
         return float

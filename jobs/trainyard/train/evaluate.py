@@ -149,10 +149,13 @@ def _task_of_run(folder: Path) -> str | None:
 
 def _task_of_class(folder: Path, config: dict[str, Any]) -> str | None:
     """The task whose Auto class makes the class that the config names, as that of a script's model does."""
-    architecture = next(iter(config.get("architectures") or []), None)
-    loaded = AutoConfig.from_pretrained(adapter.config_folder(folder))
+    architectures = config.get("architectures") or []
+    try:
+        config_class = type(AutoConfig.from_pretrained(adapter.config_folder(folder)))
+    except ValueError:
+        return None  # of a type that transformers does not know
     for name, task in TABLE.items():
-        model_class = getattr(transformers, task.info.auto_class)._model_mapping.get(type(loaded), None)
-        if architecture is not None and getattr(model_class, "__name__", None) == architecture:
+        model_class = getattr(transformers, task.info.auto_class)._model_mapping.get(config_class, None)
+        if getattr(model_class, "__name__", None) in architectures:
             return name
     return None
