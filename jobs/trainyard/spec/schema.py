@@ -6,8 +6,9 @@ from pydantic import BaseModel
 
 from trainyard.spec import rules
 from trainyard.spec.catalogue import arguments
-from trainyard.spec.model import API_VERSION, KIND, MAX_NAME, Metadata, TrainerJob
+from trainyard.spec.model import API_VERSION, KIND, Metadata, TrainerJob
 from trainyard.spec.status import Status
+from trainyard.spec.values import MAX_NAME
 
 _FOREIGN = ("trainingArguments", "accelerate", "config", "call", "load", "template")
 """Blocks in another project's words: Kubernetes keeps them as they are, and our own code checks them."""
@@ -157,6 +158,22 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
         return {**_structural(chosen, definitions, name), **words}
     if name in _FOREIGN:
         return {"type": "object", **words, "x-kubernetes-preserve-unknown-fields": True}
+    kept = _limits(node)
+    if "properties" in node:
+        kept["properties"] = {key: _structural(child, definitions, key) for key, child in node["properties"].items()}
+        if node.get("required"):
+            kept["required"] = node["required"]
+        _add_rules(kept, rules.OF_MODELS.get(node.get("title", ""), []))
+    elif "items" in node:
+        kept["items"] = _structural(node["items"], definitions, "")
+    elif isinstance(node.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _structural(node["additionalProperties"], definitions, "")
+        kept["maxProperties"] = _MAX_PROPERTIES
+    return {**kept, **words}
+
+
+def _limits(node: dict[str, Any]) -> dict[str, Any]:
+    """The type of a value, and what it may be."""
     kept: dict[str, Any] = {
         key: node[key]
         for key in ("type", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength", "maxItems")
@@ -171,17 +188,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], name: str) ->
         kept["type"] = "string" if isinstance(kept["enum"][0], str) else "integer"
     if kept.get("type") == "string" and "enum" not in kept:
         kept.setdefault("maxLength", _MAX_LENGTH)
-    if "properties" in node:
-        kept["properties"] = {key: _structural(child, definitions, key) for key, child in node["properties"].items()}
-        if node.get("required"):
-            kept["required"] = node["required"]
-        _add_rules(kept, rules.OF_MODELS.get(node.get("title", ""), []))
-    elif "items" in node:
-        kept["items"] = _structural(node["items"], definitions, "")
-    elif isinstance(node.get("additionalProperties"), dict):
-        kept["additionalProperties"] = _structural(node["additionalProperties"], definitions, "")
-        kept["maxProperties"] = _MAX_PROPERTIES
-    return {**kept, **words}
+    return kept
 
 
 def _argument(argument: Any) -> dict[str, Any]:

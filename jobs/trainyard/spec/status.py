@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from trainyard.spec.model import Int, Part
+from trainyard.spec.model import Part
+from trainyard.spec.values import Int
 
 WORD_LENGTH, LINE_LENGTH, METRICS, FAULTS = 64, 2048, 64, 101
 """At most: characters of a word and of a line, metrics, moments of faults."""
