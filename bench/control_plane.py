@@ -180,7 +180,7 @@ def bare(api: Api, count: int) -> float:
     with concurrent.futures.ThreadPoolExecutor(_CREATORS) as pool:
         jobs = list(pool.map(functools.partial(_create, api), range(count)))
     ca = trustme.CA().cert_pem.bytes().decode()
-    settings = render.Settings("none:1", "https://localhost:18443", ca)
+    settings = render.Settings(image="none:1", progress_url="https://localhost:18443", ca=ca)
     writes = [_writes_of(found, settings) for found in jobs]
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
@@ -194,7 +194,7 @@ def _writes_of(found: Object, settings: render.Settings) -> list[tuple[str, Obje
     meta, (made, _) = found["metadata"], accepted(found, "None")
     assert made is not None
     owner = Owner.of(found)
-    status = observe(made, owner, meta["generation"], {}, World([], {})).status
+    status = observe(made, owner, meta["generation"], {}, World(pods=[])).status
     body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"uid": meta["uid"]}, "status": status}
     token = render.ray_secret(owner, "0" * 64)
     objects = [*render.objects(made, owner, settings), token, render.pod(made, owner, settings, 0)]

@@ -81,7 +81,7 @@ class Reconciler:
         job, problems = accepted(found, self._settings.gang)
         if job is None:
             lines = "; ".join(f"{'.'.join(map(str, problem.path))}: {problem.message}" for problem in problems)
-            world = World(pods, {})
+            world = World(pods=pods)
             self._write_status(key, found, invalid(meta["generation"], before, lines, world))
             return None
         world = World(

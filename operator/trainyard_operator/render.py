@@ -10,7 +10,7 @@ from trainyard.spec.manifest import as_manifest
 from trainyard.spec.model import API_VERSION, TrainerJob
 from trainyard.spec.podtemplate import CONFIG_FOLDER, TOKEN_FOLDER, TRAINER
 from trainyard_operator.api import Object
-from trainyard_operator.gangs import GangKind, gang
+from trainyard_operator.gangs import Gang, GangKind, gang
 from trainyard_operator.identity import GROUP, IMAGE_ANNOTATION, INDEX_LABEL, JOB_LABEL, SPEC_ANNOTATION, Owner
 from trainyard_operator.overlay import overlaid
 
@@ -23,7 +23,7 @@ _MANIFEST, _CA, _RAY_TOKEN = "job.json", "ca.crt", "token"
 """Keys of a job's Secrets, and files below CONFIG_FOLDER. The image says where they are, to the agent and to Ray."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the operator was installed with."""
 
@@ -51,49 +51,75 @@ def objects(job: TrainerJob, owner: Owner, settings: Settings) -> list[Object]:
 def pod(job: TrainerJob, owner: Owner, settings: Settings, index: int, image: str | None = None) -> Object:
     """The pod of an index, the user's overlay on top; `image`: of the job's other pods, else that of the settings."""
     image = image or settings.image
-    workers = job.spec.workers
     team = gang(settings.gang, job, owner.child)
-    scheduler, priority = job.spec.scheduler_name or team.scheduler, job.spec.priority_class_name
     template: Object = {
         "metadata": {
             "labels": {**job.metadata.labels, **_labels(owner, index), **team.labels},
             "annotations": team.annotations,
         },
         "spec": {
-            **({"schedulerName": scheduler} if scheduler else {}),
-            **({"priorityClassName": priority} if priority else {}),
-            "restartPolicy": "Never",
-            "hostname": owner.pod(index),
-            "subdomain": owner.child,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": settings.grace_seconds,
-            "securityContext": {
-                "runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **({"topologySpreadConstraints": [_apart(owner)]} if workers.pods > 1 else {}),
+            **_placement(job, owner, team),
+            **_lifecycle(owner, settings, index),
             "containers": [_container(job, owner, settings, index, image)],
-            "volumes": [
-                {"name": "tmp", "emptyDir": {}},
-                {"name": "shm", "emptyDir": {"medium": "Memory"}},
-                {"name": "job", "projected": {"sources": [
-                    {"secret": {"name": owner.child}}, {"secret": {"name": owner.ray_secret}}]}},
-                {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
-                    "audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}}]}},
-            ],
+            "volumes": _volumes(owner),
         },
-    }  # fmt: skip
-    merged = overlaid(template, workers.template)
+    }
+    merged = overlaid(template, job.spec.workers.template)
     _keep_credentials(merged, job)
     # The overlay changes how a pod runs, never whose it is.
     meta: Object = merged.get("metadata", {})
+    made_of = {SPEC_ANNOTATION: spec_digest(job), IMAGE_ANNOTATION: image}
     meta |= {
-        "name": owner.pod(index), "namespace": owner.namespace, "ownerReferences": [owner.reference],
+        "name": owner.pod(index),
+        "namespace": owner.namespace,
+        "ownerReferences": [owner.reference],
         "labels": {**meta.get("labels", {}), **_labels(owner, index)},
-        "annotations": {**meta.get("annotations", {}), SPEC_ANNOTATION: spec_digest(job), IMAGE_ANNOTATION: image},
-    }  # fmt: skip
+        "annotations": {**meta.get("annotations", {}), **made_of},
+    }
     return {"apiVersion": "v1", "kind": "Pod", **merged, "metadata": meta}
+
+
+def _placement(job: TrainerJob, owner: Owner, team: Gang) -> Object:
+    """Where a pod may stand, and who says so."""
+    placement: Object = {}
+    scheduler = job.spec.scheduler_name or team.scheduler
+    if scheduler:
+        placement["schedulerName"] = scheduler
+    if job.spec.priority_class_name:
+        placement["priorityClassName"] = job.spec.priority_class_name
+    if job.spec.workers.pods > 1:
+        placement["topologySpreadConstraints"] = [_apart(owner)]
+    return placement
+
+
+def _lifecycle(owner: Owner, settings: Settings, index: int) -> Object:
+    """How a pod is found, what it may do, and how it ends. The overlay may not change most of it (spec.podtemplate)."""
+    return {
+        "restartPolicy": "Never",
+        "hostname": owner.pod(index),
+        "subdomain": owner.child,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": settings.grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+
+
+def _volumes(owner: Owner) -> list[Object]:
+    config = [{"secret": {"name": owner.child}}, {"secret": {"name": owner.ray_secret}}]
+    token = {"audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}
+    return [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "job", "projected": {"sources": config}},
+        {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+    ]
 
 
 def _container(job: TrainerJob, owner: Owner, settings: Settings, index: int, image: str) -> Object:

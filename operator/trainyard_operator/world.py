@@ -16,13 +16,13 @@ _KUBELET_STARTS = timedelta(seconds=30)
 """Until a node that is back has looked at the containers that it had."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class World:
     """What is there, beside the job itself."""
 
     pods: list[Object]
     """The job's own (identity.belongs), in no order."""
-    lost_nodes: Mapping[str, datetime]
+    lost_nodes: Mapping[str, datetime] = field(default_factory=dict)
     """Nodes that are not ready, and since when."""
     back_since: Mapping[str, datetime] = field(default_factory=dict)
     """Nodes that are ready, and since when: one that was lost is back since then."""

@@ -282,7 +282,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_more(gang: Any) -> None:
         OwnSecret(api, "system", "own", "host").current()  # type: ignore[arg-type]
     with contextlib.suppress(RefusedError):
         Server(api, None, None, None, threading.Event())._pod_of("Bearer x", "10.0.0.1")  # type: ignore[arg-type]
-    settings = Settings("trainer", "https://operator", "CA", gang=gang)
+    settings = Settings(image="trainer", progress_url="https://operator", ca="CA", gang=gang)
     spec = {"model": {"source": "org/m"}, "data": {"train": {"source": "org/d"}}, "storage": {"uri": "s3://r"}}
     spec["workers"] = {"count": 2}  # with a Service
     found = manifest(**spec, ttlSecondsAfterFinished=0)

@@ -11,7 +11,7 @@ from trainyard_operator.render import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Owner("team", "job", "uid-1")
-SETTINGS = Settings("trainer:1", "https://operator:8443", "CA")
+SETTINGS = Settings(image="trainer:1", progress_url="https://operator:8443", ca="CA")
 
 
 SPEC: dict[str, Any] = {

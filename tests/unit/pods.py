@@ -48,7 +48,7 @@ def look(
         OWNER,
         3,
         before or {},
-        World(pods, world.pop("lost_nodes", {}), now=world.pop("now", NOW), **world),
+        World(pods=pods, now=world.pop("now", NOW), **world),
     )
 
 

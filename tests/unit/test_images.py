@@ -22,14 +22,14 @@ TRAINS: dict[str, Any] = {"step": 3, "total": 9, "phase": "training"}
 
 
 def test_replaced_pod_gets_the_image_of_the_others() -> None:
-    assert group_image(World([made_with("old:1", 1)], {}, image="new:1")) == "old:1"
+    assert group_image(World(pods=[made_with("old:1", 1)], image="new:1")) == "old:1"
     made = pod(job(), OWNER, SETTINGS, 0, "old:1")
     assert made["spec"]["containers"][0]["image"] == "old:1"
     assert made["metadata"]["annotations"][IMAGE_ANNOTATION] == "old:1"
 
 
 def test_pods_that_all_begin_get_the_new_image() -> None:
-    assert group_image(World([], {}, image="new:1")) == "new:1"
+    assert group_image(World(pods=[], image="new:1")) == "new:1"
     assert pod(job(), OWNER, SETTINGS, 0)["metadata"]["annotations"][IMAGE_ANNOTATION] == SETTINGS.image
 
 

@@ -213,7 +213,7 @@ def reconciler(server: Server) -> Reconciler:
     found["metadata"] = {"name": "job", "namespace": "team", "uid": "1", "generation": 1}
     jobs, pods, nodes = (Informer(server.api, "", lambda _: None, index) for index in (None, group_of, None))
     jobs.objects["team/job"] = found
-    settings = Settings("trainer", "https://operator", "CA")
+    settings = Settings(image="trainer", progress_url="https://operator", ca="CA")
     return Reconciler(server.api, settings, jobs, pods, nodes, Progress(lambda _: None))
 
 

@@ -80,14 +80,14 @@ def test_what_only_the_operator_reads_of_a_spec_starts_no_pod_anew() -> None:
 def test_a_job_that_is_made_invalid_says_whether_its_pods_run() -> None:
     before = look([real(0), real(1)], {"state": "Running"}).status
     for pods, expected in (([real(0)], {"Running": "True"}), ([], {"Running": "False", "Finished": "True"})):
-        status = invalid(4, before, "bad", World(pods, {}, now=NOW))
+        status = invalid(4, before, "bad", World(pods=pods, now=NOW))
         found = {each["type"]: each["status"] for each in status["conditions"]}
         assert found == {"Accepted": "False", **expected}
         assert (status["state"], status["message"]) == ("Invalid", "bad")
 
 
 def test_invalid_job_runs_once_its_manifest_is_mended() -> None:
-    refused = invalid(1, {}, "bad", World([], {}, now=NOW))
+    refused = invalid(1, {}, "bad", World(pods=[], now=NOW))
     assert "acceptedGeneration" not in refused, "nothing of it is fixed"
     mended = look([], refused)
     assert conditions(mended)["Finished"] == "False"
@@ -98,12 +98,12 @@ def test_invalid_job_runs_once_its_manifest_is_mended() -> None:
 
 def test_what_was_accepted_once_stays_accepted_as_that() -> None:
     accepted = look([]).status
-    assert invalid(2, accepted, "bad", World([], {}, now=NOW))["acceptedGeneration"] == 3
+    assert invalid(2, accepted, "bad", World(pods=[], now=NOW))["acceptedGeneration"] == 3
 
 
 def test_manifest_of_a_complete_job_may_become_invalid() -> None:
     complete = look([ended(0, 0, outcome="Complete")]).status
-    status = invalid(2, complete, "bad", World([], {}, now=NOW))
+    status = invalid(2, complete, "bad", World(pods=[], now=NOW))
     assert status["state"] == "Complete"
     again = look([], status)
     assert again.create == ()

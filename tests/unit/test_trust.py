@@ -82,7 +82,7 @@ def test_ray_token_is_random_and_made_once(cluster: Cluster) -> None:
     other = Cluster()
     operator(other).reconcile("team/job")
     assert other.secret(OWNER.ray_secret)["token"] != token, "nothing of the job or the certificates decides it"
-    later = operator(cluster, Settings("trainer:2", "https://operator:8443", "another CA"))
+    later = operator(cluster, Settings(image="trainer:2", progress_url="https://operator:8443", ca="another CA"))
     run(later, 0)
     later.reconcile("team/job")
     assert cluster.secret(OWNER.ray_secret)["token"] == token, "a replaced worker joins"
@@ -117,7 +117,7 @@ def test_new_authority_reaches_running_pods_once(cluster: Cluster) -> None:
 
 def test_restarted_operator_writes_its_authority_once(cluster: Cluster) -> None:
     operator(cluster).reconcile("team/job")
-    one = operator(cluster, Settings("trainer:1", "https://operator:8443", "another CA"))
+    one = operator(cluster, Settings(image="trainer:1", progress_url="https://operator:8443", ca="another CA"))
     run(one, 0, 1)
     one.reconcile("team/job")
     one.reconcile("team/job")
