@@ -1,22 +1,17 @@
 """The chart: it lints, refuses typos, and what it renders is taken by a real API server."""
 
-import base64
 import contextlib
 import itertools
-import re
 import subprocess
 import threading
-import time
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.bed import images, programs
-from tests.bed.chart import CHART, values
-from tests.bed.chart import NAMESPACE as OPERATOR
-from tests.bed.kubectl import apply, get, kubectl
-from tests.cluster.jobs import ARGUMENTS, Job, status_of, until
+from tests.bed import programs
+from tests.bed.chart import CHART
+from tests.bed.kubectl import kubectl
 from tests.conftest import manifest
 from trainyard_operator.api import ApiError
 from trainyard_operator.identity import INDEX_LABEL, JOB_LABEL, group_of
@@ -26,8 +21,6 @@ from trainyard_operator.progress import Progress, RefusedError, Server
 from trainyard_operator.reconcile import JOBS, Reconciler
 from trainyard_operator.render import Settings
 from trainyard_operator.tls import OwnSecret
-
-PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def rendered(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -140,73 +133,6 @@ def test_busy_node_does_not_restart_the_operator() -> None:
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 120
     assert min(container[f"{name}Probe"]["timeoutSeconds"] for name in ("startup", "readiness", "liveness")) >= 5
-
-
-def sync() -> None:
-    """What Argo CD does at each sync, and an upgrade of the image after it: the operator starts again."""
-    text = rendered("--namespace", OPERATOR, *values(images.TRAINER)).stdout
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
-    deployment = "deployment/trainyard-operator"
-    kubectl("--namespace", OPERATOR, "rollout", "restart", deployment)
-    kubectl("--namespace", OPERATOR, "rollout", "status", deployment, "--timeout=90s", timeout=95)
-
-
-def wait_for_report(namespace: str, seconds: float = 60) -> None:
-    """Wait until the status has a later step than now: a pod's report has come."""
-    step = status_of(namespace)["step"]
-    deadline = time.monotonic() + seconds
-    while status_of(namespace)["step"] == step:
-        assert time.monotonic() < deadline, f"no report for {seconds} s: {status_of(namespace)}"
-        time.sleep(0.5)  # a watch would need a client that lives as long
-
-
-def authorities(namespace: str) -> list[str]:
-    """The certificate authorities that the pods of the job trust."""
-    uid = get("trainerjob", "job", "--namespace", namespace)["metadata"]["uid"]
-    data = get("secret", f"job-{uid[:8]}", "--namespace", namespace)["data"]
-    return PEM.findall(base64.b64decode(data["ca.crt"]).decode())
-
-
-@pytest.fixture
-def running(operator: None, job: Job, namespace: str) -> str:
-    """The namespace of a job of two workers that trains for long."""
-    del operator
-    apply(job(trainingArguments={**ARGUMENTS, "max_steps": 100_000, "save_steps": 50}))
-    until(namespace, "{.status.state}=Running")
-    until(namespace, "{.status.step}")
-    return namespace
-
-
-def test_sync_of_the_chart_touches_no_running_job(running: str) -> None:
-    before = status_of(running)
-    trusted = authorities(running)
-    for _ in range(2):
-        sync()
-        wait_for_report(running)
-    assert authorities(running) == trusted
-    assert status_of(running)["attempt"] == before["attempt"], "nothing was started again"
-    kubectl("--namespace", running, "delete", "pod/job-1", "--force", "--grace-period=0")
-    until(running, f"{{.status.attempt}}={before['attempt'] + 1}")
-    until(running, "{.status.state}=Running")
-    wait_for_report(running)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_new_authority_cuts_no_running_job_off(running: str) -> None:
-    (old,) = authorities(running)
-    kubectl("--namespace", OPERATOR, "delete", "secret", "trainyard-operator-ca")
-    deadline = time.monotonic() + 420
-    trusted = [(old,)]
-    while len(trusted) < 3:
-        wait_for_report(running, 30)
-        now = tuple(authorities(running))
-        if now != trusted[-1]:
-            trusted.append(now)
-        assert time.monotonic() < deadline, f"{len(trusted)} bundles so far"
-    assert trusted[1][0] == old, "for a while both"
-    assert trusted[2] == trusted[1][1:]
-    wait_for_report(running, 30)
 
 
 def rules(text: str) -> set[tuple[str, str, str]]:
