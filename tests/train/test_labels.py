@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from tests.conftest import Cli, Tiny, manifest, tiny_manifest
 from tests.train.conftest import Train
 from trainyard.errors import JobError
+from trainyard.plan.facts import gather
 from trainyard.plan.labelling import Wish, decided
 from trainyard.plan.labels import CLASSES, NUMBERS, SEVERAL, Column, matched
 from trainyard.spec.manifest import loads
@@ -84,6 +85,13 @@ def test_labels_that_do_not_fit_are_refused(name: str) -> None:
     with pytest.raises(JobError) as caught:
         decided(Column(values), CLASSIFY, Wish(config=config))
     assert message in str(caught.value)
+
+
+def test_class_labels_take_the_order_of_the_manifest() -> None:
+    config = {"id2label": {0: "pos", 1: "neg"}}
+    labels, _ = decided(Column([0, 1], ("neg", "pos")), CLASSIFY, Wish(config=config))
+    assert labels.names == ("pos", "neg")
+    assert label_ids([0, 1], labels) == [1, 0]
 
 
 def test_names_keep_the_order_of_the_model() -> None:
@@ -217,3 +225,12 @@ def test_plan_refuses_what_training_would_refuse(tiny: Tiny, cli: Cli, tmp_path:
     planned = cli("plan", str(tiny_manifest(tiny, tmp_path, model=model)))
     assert planned.returncode == 5
     assert "problem_type is regression, and label holds words" in planned.stderr
+
+
+def test_plan_refuses_an_unknown_evaluation_label(tmp_path: Path) -> None:
+    for name, labels in (("train", ["neg", "pos"]), ("evaluation", ["neg", "neutral"])):
+        rows = "".join(json.dumps({"text": "a", "label": label}) + "\n" for label in labels)
+        (tmp_path / f"{name}.jsonl").write_text(rows)
+    sources = {name: {"source": str(tmp_path / f"{name}.jsonl")} for name in ("train", "evaluation")}
+    facts = gather(loads(json.dumps(manifest(data=sources))).job.spec)
+    assert facts.problem == "spec.data.evaluation: row 2 has the label 'neutral', unknown to the model (neg, pos)"

@@ -6,6 +6,7 @@ same; what cannot be read cheaply here, it finds out there.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from trainyard.errors import JobError
 from trainyard.plan import columns, files, rows
 from trainyard.plan.choice import Choice
 from trainyard.plan.labelling import Wish, decided
-from trainyard.plan.labels import Column
+from trainyard.plan.labels import Column, matched
 from trainyard.plan.metric import check_metric
-from trainyard.spec.model import Evaluation, Model, Source, Spec
+from trainyard.spec.model import Data, Evaluation, Model, Source, Spec
 from trainyard.spec.tasks import TASKS, TaskInfo
 
 _MAX_COUNTED_BYTES = 2 * 1024**3
@@ -46,12 +47,16 @@ def label_lines(spec: Spec) -> Mapping[str, Choice[str]]:
     task = TASKS.get(str(spec.task))
     if task is None or task.label_column is None:
         return {}
-    column = _label_column(spec.data.train, task)
+    train, evaluation = _named_sources(spec.data)
+    column = _label_column(train, task)
     if column is None or not column.values:
         return {}
     wish = Wish(config=spec.model.config, model_names=_model_names(spec.model))
     labels, lines = decided(column, task, wish)
     check_metric(spec, task, labels)
+    measured = _label_column(evaluation, task) if evaluation is not None else None
+    if measured is not None and measured.values:
+        matched(labels, measured, "data.evaluation", task.label_column)
     return lines
 
 
@@ -73,39 +78,61 @@ def _count(path: Path, source: Source | Evaluation, where: str) -> int | None:
     return None
 
 
-def _label_column(source: Source, task: TaskInfo) -> Column | None:
+@dataclass(frozen=True)
+class _Named:
+    """A source with its field, and with the columns that the manifest names for it."""
+
+    source: Source | Evaluation
+    where: str
+    columns: dict[str, str]
+
+    def label(self, names: list[str], task: TaskInfo) -> str:
+        """The name of the column of labels. Raises JobError when a column of the task is not there."""
+        chosen = columns.chosen(names, task, self.columns, self.where, str(self.source.source))
+        return chosen[str(task.label_column)]
+
+
+def _named_sources(data: Data) -> tuple[_Named, _Named | None]:
+    train = _Named(data.train, "data.train", data.train.columns)
+    if data.evaluation is None or data.evaluation.source is None:
+        return train, None
+    named = {**data.train.columns, **data.evaluation.columns}
+    return train, _Named(data.evaluation, "data.evaluation", named)
+
+
+def _label_column(named: _Named, task: TaskInfo) -> Column | None:
+    source = named.source
     paths = _files(source, _MAX_READ_BYTES)
-    texts = [files.text_file(path, source, "data.train") for path in paths]
-    known = [text for text in texts if text is not None]
-    if paths and len(known) == len(paths):
-        return _of_texts(known, source, task)
+    texts = [files.text_file(path, source, named.where) for path in paths]
+    readable = [text for text in texts if text is not None]
+    if paths and len(readable) == len(paths):
+        return _of_texts(readable, named, task)
     if len(paths) == 1 and files.format_of(paths[0], source.format) == "parquet":
-        return _of_parquet(paths[0], source, task)
+        return _of_parquet(paths[0], named, task)
     return None
 
 
-def _of_texts(texts: list[files.TextFile], source: Source, task: TaskInfo) -> Column | None:
-    read = list(rows.rows(texts, source.max_samples))
+def _of_texts(texts: list[files.TextFile], named: _Named, task: TaskInfo) -> Column | None:
+    read = list(rows.rows(texts, named.source.max_samples))
     names = list(dict.fromkeys(name for row in read for name in row))
     if not names:
         return None
-    chosen = columns.chosen(names, task, source.columns, "data.train", str(source.source))
-    values = [row.get(chosen[str(task.label_column)]) for row in read]
+    label = named.label(names, task)
+    values = [row.get(label) for row in read]
     if all(text.format == "csv" for text in texts):
         convert = rows.typed(values)
         values = [None if value is None else convert(value) for value in values]
     return Column(values)
 
 
-def _of_parquet(path: Path, source: Source, task: TaskInfo) -> Column | None:
-    table = _parquet(path, "data.train")
+def _of_parquet(path: Path, named: _Named, task: TaskInfo) -> Column | None:
+    table = _parquet(path, named.where)
     if table is None:
         return None
     schema = table.schema_arrow
-    chosen = columns.chosen(schema.names, task, source.columns, "data.train", str(source.source))
-    name = chosen[str(task.label_column)]
-    values = table.read(columns=[name]).column(name).slice(0, source.max_samples).to_pylist()
-    return Column(values, _class_names(schema.metadata or {}, name))
+    label = named.label(schema.names, task)
+    values = table.read(columns=[label]).column(label).slice(0, named.source.max_samples).to_pylist()
+    return Column(values, _class_names(schema.metadata or {}, label))
 
 
 def _class_names(metadata: Mapping[bytes, bytes], name: str) -> tuple[str, ...]:
