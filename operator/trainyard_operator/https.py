@@ -2,7 +2,8 @@
 
 cheroot as it is shakes hands where it accepts, so that one silent client makes all others wait, and it waits for each
 byte anew, so that a client that sends one byte a second keeps a thread for hours. Here a thread takes a connection
-when something has come from it, a whole request has a deadline, and one address never holds all threads.
+when something has come from it, a whole request has a deadline, and slow requests of one address make room for its
+next ones, so that it never holds all threads.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 _THREADS, _BACKLOG = 32, 256
 _OF_ONE_ADDRESS = 8
-"""Requests of one address at a time; more are closed unread. A pod sends one, and pods may share a node's address."""
+"""Requests of one address at a time: one more cuts the oldest of them. Pods may share a node's address, and take
+milliseconds each, so the oldest is one that dawdles."""
 _SILENT_SECONDS = 5.0
 """A connection that says nothing for so long is closed."""
 _REQUEST_SECONDS = 5.0
@@ -37,27 +38,23 @@ class _Deadlines(threading.Thread):
         super().__init__(name="deadlines of requests", daemon=True)
         self._changed = threading.Condition()
         self._due: dict[HTTPConnection, float] = {}
-        self._of: Counter[str] = Counter()
 
-    def begin(self, connection: HTTPConnection) -> bool:
-        """A request begins; False when its address has too many of them."""
-        address = str(connection.remote_addr)
+    def begin(self, connection: HTTPConnection) -> None:
+        """A request begins; when its address has too many of them, the oldest is cut."""
         with self._changed:
-            if self._of[address] >= _OF_ONE_ADDRESS:
-                return False
-            self._of[address] += 1
+            others = [each for each in self._due if each.remote_addr == connection.remote_addr]
+            oldest = others[0] if len(others) >= _OF_ONE_ADDRESS else None
+            if oldest is not None:
+                del self._due[oldest]
             self._due[connection] = time.monotonic() + _REQUEST_SECONDS
             self._changed.notify()
-        return True
+        if oldest is not None:
+            _cut(oldest.socket)
 
     def end(self, connection: HTTPConnection) -> None:
         """A request that has begun is over."""
-        address = str(connection.remote_addr)
         with self._changed:
             self._due.pop(connection, None)
-            self._of[address] -= 1
-            if not self._of[address]:
-                del self._of[address]
 
     def run(self) -> None:
         """Wait for the next deadline, for ever."""
@@ -97,8 +94,7 @@ class _Connection(HTTPConnection):
 
     def communicate(self) -> bool:
         """See cheroot.server.HTTPConnection.communicate."""
-        if not self.server.deadlines.begin(self):
-            return False
+        self.server.deadlines.begin(self)
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:

@@ -16,9 +16,6 @@ import trustme
 from trainyard_operator import https
 from trainyard_operator.https import serve
 
-STRANGERS = ("127.0.0.2", 0)
-"""Where strangers connect from."""
-
 
 @contextlib.contextmanager
 def served(context: ssl.SSLContext | None) -> Iterator[int]:
@@ -73,12 +70,13 @@ def trickle(stranger: socket.socket, over: threading.Event) -> None:
                 return
 
 
-def test_slow_clients_keep_nobody_waiting() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"], ids=["the same address", "another address"])
+def test_slow_clients_keep_nobody_waiting(address: str) -> None:
     over = threading.Event()
     with served(None) as port, contextlib.ExitStack() as stack:
         stack.callback(over.set)
         for _ in range(3 * https._THREADS):
-            stranger = socket.create_connection(("127.0.0.1", port), source_address=STRANGERS)
+            stranger = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
             stack.enter_context(stranger)
             threading.Thread(target=trickle, args=(stranger, over)).start()
         for _ in range(5):
