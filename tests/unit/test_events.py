@@ -4,6 +4,7 @@ import decimal
 import json
 import math
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,36 @@ def test_event_of_any_size_arrives(node: Node, fields: dict[str, Any]) -> None:
         assert event is not None
         assert event["text"].startswith(("xxx", "short"))
         assert len(json.dumps(event)) <= MAX_BYTES
+
+
+def test_rare_event_waits_for_room_and_steps_do_not(node: Node) -> None:
+    listener, sender = Listener(node), Events(str(node.events_socket), 1)
+    for step in range(100):
+        sender.send("step", step=step, total=100)
+    received: list[str] = []
+
+    def read() -> None:
+        while "note" not in received:
+            event = listener.receive()
+            assert event is not None
+            received.append(event["event"])
+
+    reader = threading.Timer(0.1, read)
+    reader.start()
+    sender.send("note", text="not lost")
+    reader.join(10)
+    assert received[-1] == "note"
+    assert received.count("step") < 100
+
+
+def test_nobody_waits_for_a_receiver_that_stands_still(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainyard.train.events._PATIENCE", 0.05)
+    listener, sender = Listener(node), Events(str(node.events_socket), 1)
+    for _ in range(30):
+        sender.send("note", text="nobody reads")
+    event = listener.receive()
+    assert event is not None
+    assert event["text"] == "nobody reads"
 
 
 def test_end_of_a_long_message_is_kept() -> None:

@@ -1,12 +1,13 @@
 """Progress events: JSON datagrams from rank 0 to the process that shows them, over a Unix socket.
 
-Reporting must never hold training up or take it down. So the socket does not block, an event that finds no room is
-dropped (the next one says the same and more), and whatever user code logs becomes JSON here, in one place: a value that
-JSON lacks is converted, and what is too long is cut. The receiver drops what it cannot read.
+Reporting must never hold training up or take it down. So the socket does not block, an event of a step that finds no
+room is dropped, and a rare one waits half a second for room. Whatever user code logs becomes JSON here, in one place: a
+value that JSON lacks is converted, and what is too long is cut. The receiver drops what it cannot read.
 """
 
 import json
 import math
+import select
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,10 @@ _MAX_TEXT = 4000
 _MAX_ITEMS = 256
 """Of one list or mapping."""
 _MAX_DEPTH = 4
+_FREQUENT = ("step", "log", "evaluating")
+"""Events that are dropped when the receiver is behind: the next one of the kind says the same and more."""
+_PATIENCE = 0.5
+"""Seconds that any other event waits for room. The kernel queues ten datagrams."""
 _FIELDS: dict[str, tuple[str, ...]] = {
     "attempt": ("attempt", "resumed"),
     "checkpoint": ("id", "seconds"),
@@ -117,12 +122,24 @@ class Events:
         """Send an event; silent when nobody listens. A field of the user's cannot take the place of the event's own."""
         if self._socket is None:
             return
+        data = encode(led_by({"event": event, **self._source}, fields))
         try:
-            self._socket.send(encode(led_by({"event": event, **self._source}, fields)))
-        except BlockingIOError:
-            return
+            if self._sent(data) or event in _FREQUENT:
+                return
+            _, has_room, _ = select.select([], [self._socket], [], _PATIENCE)
+            if has_room:
+                self._sent(data)
         except OSError:
             self._socket = None
+
+    def _sent(self, data: bytes) -> bool:
+        """Whether there was room for a datagram. Raises OSError when nobody listens any more."""
+        assert self._socket is not None
+        try:
+            self._socket.send(data)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def _first(items: Iterable[Any]) -> list[Any]:
