@@ -1,17 +1,23 @@
 """What validate refuses in trainingArguments, the pinned libraries refuse, too: no rule is made up, none is stale."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 from transformers.optimization import get_scheduler
 from transformers.trainer_optimizer import _OPTIMIZER_HANDLERS, OptimizerContext, _parse_optim_args
 
+from tests.conftest import Tiny, manifest
+from trainyard.plan.checks import check as check_spec
+from trainyard.plan.labels import Labels
 from trainyard.spec import library
 from trainyard.spec.arguments import check
+from trainyard.spec.manifest import loads, read
+from trainyard.train.tasks import TABLE
 
 BY_TRAINING_ARGUMENTS: list[dict[str, Any]] = [
     {"fp16_full_eval": True, "bf16_full_eval": True},
@@ -169,3 +175,90 @@ def test_accumulation_keys_are_those_of_accelerate() -> None:
     known = set(inspect.signature(GradientAccumulationPlugin).parameters)
     written = {"accelerator_config": {"gradient_accumulation_kwargs": dict.fromkeys(known - {"num_steps"}, True)}}
     assert list(check(written)) == []
+
+
+def build(tiny: Tiny, folder: Path, values: dict[str, Any]) -> Trainer:
+    """A Trainer with the metrics of a task, as the training process builds it."""
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.model("bert"), num_labels=2)
+    metrics = TABLE["text-classification"].metrics(Labels(("a", "b"), "single_label_classification"))
+    args = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none", **values)
+    rows = [{"input_ids": [1], "labels": 0}]
+    return Trainer(model=model, args=args, train_dataset=rows, eval_dataset=rows, compute_metrics=metrics)
+
+
+def mistakes(values: dict[str, Any]) -> list[str]:
+    """What validate says of the arguments in a whole job, by the names of the arguments."""
+    data = {"train": {"source": "d.jsonl"}, "evaluation": {"fraction": 0.5}}
+    reading = read(json.dumps(manifest(data=data, trainingArguments=values)))[1]
+    assert reading.job is not None
+    problems = [*reading.problems, *check_spec(reading.job.spec)]
+    return [str(problem.path[2]) for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"save_strategy": "best", "eval_strategy": "epoch"}, "save_strategy"),
+        ({"batch_eval_metrics": True}, "batch_eval_metrics"),
+        (
+            {
+                "accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 2}},
+                "gradient_accumulation_steps": 2,
+            },
+            "accelerator_config",
+        ),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": {"steps": 2}}}, "accelerator_config"),
+        ({"parallelism_config": {"tp_size": 2}}, "parallelism_config"),
+        ({"torch_compile_backend": "inducter"}, "torch_compile_backend"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rules_of_the_trainer_are_trainers(tiny: Tiny, tmp_path: Path, values: dict[str, Any], name: str) -> None:
+    assert mistakes(values) == [name]
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        build(tiny, tmp_path, values)
+
+
+def test_fp16_on_cpu_is_float32_without_a_word(tiny: Tiny, tmp_path: Path) -> None:
+    """The reason why validate refuses it."""
+    assert mistakes({"fp16": True}) == ["fp16"]
+    assert build(tiny, tmp_path, {"fp16": True}).accelerator.native_amp is False
+    assert build(tiny, tmp_path, {"bf16": True}).accelerator.native_amp is True
+
+
+def test_tf32_needs_a_gpu(tiny: Tiny, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert mistakes({"tf32": True}) == ["tf32"]
+    with pytest.raises(ValueError, match="tf32"):
+        build(tiny, tmp_path, {"tf32": True})
+
+
+def test_arguments_that_pass_make_a_trainer(tiny: Tiny, tmp_path: Path) -> None:
+    values = {"save_strategy": "best", "eval_strategy": "epoch", "metric_for_best_model": "f1"}
+    assert mistakes(values) == []
+    assert isinstance(build(tiny, tmp_path, values), Trainer)
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ({"gradient_clipping": 2.0}, "gradient_clipping"),
+        ({"train_micro_batch_size_per_gpu": 3}, "train_micro_batch_size_per_gpu"),
+        ({"gradient_accumulation_steps": 3}, "gradient_accumulation_steps"),
+        ({"train_batch_size": 3}, "train_batch_size"),
+        ({"optimizer": {"type": "AdamW", "params": {"lr": 1.0}}}, "optimizer.params.lr"),
+        ({"optimizer": {"type": "AdamW", "params": {"weight_decay": 1.0}}}, "optimizer.params.weight_decay"),
+        ({"scheduler": {"type": "WarmupLR", "params": {"warmup_max_lr": 1.0}}}, "scheduler.params.warmup_max_lr"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_numbers_of_deepspeed_must_be_those_of_arguments(tmp_path: Path, config: dict[str, Any], path: str) -> None:
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+    spec = loads(json.dumps(manifest(strategy={"deepspeed": {"config": config}}))).job.spec
+    assert [".".join(map(str, problem.path[4:])) for problem in check_spec(spec)] == [path]
+    real = HfTrainerDeepSpeedConfig({**config, "zero_optimization": {"stage": 2}})
+    real.trainer_config_process(TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
+    assert len(real.mismatches) == 1
+    assert path.rpartition(".")[2] in real.mismatches[0]

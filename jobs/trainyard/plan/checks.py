@@ -22,6 +22,7 @@ from trainyard.spec.yamltext import Problem
 
 Problems = Iterator[Problem]
 
+_NO_FP16 = "without GPUs accelerate trains in float32 and does not say so"
 _TIMES = ("runtime", "samples_per_second", "steps_per_second")
 """What Trainer adds to the metrics of each evaluation."""
 
@@ -154,13 +155,13 @@ def _batch_metrics(spec: Spec) -> Problems:
 def _needs_gpu(spec: Spec) -> Problems:
     if spec.workers.gpus:
         return
-    for name in ("fp16", "tf32"):
-        if spec.training_arguments.get(name):
-            fix = "write bf16: true" if name == "fp16" else "remove it"
-            yield _argument(name, f"{name} needs GPUs, and spec.workers.gpus is 0; {fix}, or set workers.gpus")
+    if spec.training_arguments.get("tf32"):
+        yield _argument("tf32", "tf32 needs GPUs, and spec.workers.gpus is 0; remove it, or set workers.gpus")
+    if spec.training_arguments.get("fp16"):
+        yield _argument("fp16", f"{_NO_FP16}; write bf16: true, or set workers.gpus")
     if spec.accelerate.get("mixed_precision") == "fp16":
-        message = "fp16 needs GPUs, and spec.workers.gpus is 0; write bf16, or set workers.gpus"
-        yield Problem(("spec", "accelerate", "mixed_precision"), message)
+        where = ("spec", "accelerate", "mixed_precision")
+        yield Problem(where, f"{_NO_FP16}; write bf16, or set workers.gpus")
 
 
 def _split_batches(spec: Spec) -> Problems:
