@@ -226,6 +226,21 @@ def test_fp16_on_cpu_is_float32_without_a_word(tiny: Tiny, tmp_path: Path) -> No
     assert build(tiny, tmp_path, {"bf16": True}).accelerator.native_amp is True
 
 
+def test_metric_without_predictions_is_missing(tiny: Tiny, tmp_path: Path) -> None:
+    values = {"prediction_loss_only": True, "metric_for_best_model": "accuracy", "eval_strategy": "steps"}
+    assert mistakes(values) == ["metric_for_best_model"]
+    metrics = build(tiny, tmp_path, {"prediction_loss_only": True}).evaluate()
+    assert "eval_loss" in metrics
+    assert "eval_accuracy" not in metrics
+
+
+def test_modes_of_compile_are_torchs() -> None:
+    assert mistakes({"torch_compile_mode": "max-autotun"}) == ["torch_compile_mode"]
+    assert mistakes({"torch_compile_mode": "max-autotune"}) == []
+    with pytest.raises(RuntimeError, match="mode"):
+        torch.compile(torch.nn.Linear(1, 1), mode="max-autotun")
+
+
 def test_tf32_needs_a_gpu(tiny: Tiny, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

@@ -217,9 +217,21 @@ def test_metric_of_other_labels_is_told(tmp_path: Path, labels: list[object], me
     assert known in problem
 
 
-def test_optimizer_without_its_package_is_told_before_a_run() -> None:
-    spec = loads(json.dumps(manifest(trainingArguments={"optim": "adamw_torch_xla"}))).job.spec
-    (told,) = [each.message for each in inputs.check(spec) if each.path[-1] == "optim"]
-    assert (
-        told == "adamw_torch_xla needs the package torch_xla, which is not installed here: install it, or use another"
-    )
+@pytest.mark.parametrize(
+    ("arguments", "package"),
+    [
+        ({"optim": "adamw_torch_xla"}, "torch_xla"),
+        ({"report_to": ["dvclive"]}, "dvclive"),
+        ({"report_to": "clearml"}, "clearml"),
+    ],
+)
+def test_argument_without_its_package_is_told_before_a_run(arguments: dict[str, object], package: str) -> None:
+    spec = loads(json.dumps(manifest(trainingArguments=arguments))).job.spec
+    (told,) = [each for each in inputs.check(spec) if each.path[1] == "trainingArguments"]
+    assert told.path[2] == next(iter(arguments))
+    assert told.message.startswith(f"it needs the package {package}, which is not installed here")
+
+
+def test_argument_whose_package_is_here_passes() -> None:
+    spec = loads(json.dumps(manifest(trainingArguments={"optim": "adamw_torch", "report_to": "none"}))).job.spec
+    assert [each for each in inputs.check(spec) if each.path[1] == "trainingArguments"] == []

@@ -16,6 +16,16 @@ _ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", 
 """Of files: no data set of the hub has such a name."""
 
 
+_TRACKERS = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    **{
+        name: (name,)
+        for name in ("clearml", "codecarbon", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb")
+    },
+}
+"""The packages that transformers' trackers import, by their names in report_to; one of each will do."""
+
+
 def check(spec: Spec) -> Iterator[Problem]:
     """Every local file or folder that the manifest names and this machine has not."""
     for where, source in named(spec).items():
@@ -32,21 +42,27 @@ def check(spec: Spec) -> Iterator[Problem]:
         elif where[1] == "model" and not (path / "config.json").exists():
             yield Problem(where, f"{source} holds no config.json, so it is no model that transformers can load")
     if spec.script is None:
-        yield from _optimizer_package(spec)
+        yield from _packages(spec)
     if spec.script is not None and (spec.code is None or is_local(spec.code)):
         script = Path(spec.code or ".").expanduser() / spec.script.path
         if not script.is_file():
             yield Problem(("spec", "script", "path"), f"{script}: no such file{_from_here(script)}")
 
 
-def _optimizer_package(spec: Spec) -> Iterator[Problem]:
-    """An optimizer whose package is not installed here, where the training processes will be."""
-    name = value(spec.training_arguments, "optim")
-    optimizer = library.optimizers().get(name)
-    package = optimizer.package if optimizer is not None else None
-    if package is not None and importlib.util.find_spec(package) is None:
-        message = f"{name} needs the package {package}, which is not installed here: install it, or use another"
-        yield Problem(("spec", "trainingArguments", "optim"), message)
+def _packages(spec: Spec) -> Iterator[Problem]:
+    """Arguments whose package is not installed here, where the training processes will be."""
+    given = spec.training_arguments
+    optimizer = library.optimizers().get(value(given, "optim"))
+    needed = {"optim": [(optimizer.package,)] if optimizer is not None and optimizer.package else []}
+    needed["use_liger_kernel"] = [("liger_kernel",)] if given.get("use_liger_kernel") else []
+    trackers = given.get("report_to") or []
+    words = trackers.split() if isinstance(trackers, str) else trackers
+    needed["report_to"] = [_TRACKERS[word] for word in words if word in _TRACKERS]
+    for name, modules in needed.items():
+        for alternatives in modules:
+            if not any(importlib.util.find_spec(module) for module in alternatives):
+                message = f"it needs the package {alternatives[0]}, which is not installed here: install it"
+                yield Problem(("spec", "trainingArguments", name), f"{message}, or remove the argument")
 
 
 def lacks(checkpoint: Path) -> str:

@@ -142,6 +142,11 @@ RULES = (
         "eval_steps does nothing while eval_strategy is `no`; add eval_strategy: steps",
     ),
     Rule(
+        ("metric_for_best_model", "prediction_loss_only"),
+        lambda a: bool(a["prediction_loss_only"]) and a["metric_for_best_model"] not in (None, "loss", "eval_loss"),
+        "prediction_loss_only leaves only the loss to compare: remove it, or write metric_for_best_model: loss",
+    ),
+    Rule(
         ("dataloader_prefetch_factor", "dataloader_num_workers"),
         lambda a: a["dataloader_prefetch_factor"] is not None and not a["dataloader_num_workers"],
         "dataloader_prefetch_factor needs processes that load: add dataloader_num_workers: 2",

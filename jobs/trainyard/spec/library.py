@@ -68,7 +68,7 @@ def optimizers() -> dict[str, Optimizer]:
 
 @cache
 def names(of: str) -> tuple[str, ...]:
-    """The names that transformers knows: of report_to, debug, torch_compile_backend, accelerator_config, or load.
+    """The names that transformers knows: of report_to, debug, torch_compile_backend, torch_compile_mode, accelerator_config, or load.
 
     `load` are the arguments of from_pretrained; `load_from_config` those that also hold where there are no weights.
     """

@@ -28,6 +28,7 @@ def check(given: dict[str, Any]) -> Iterator[Mistake]:
     yield from _named(given, "report_to", ("all", "none", *library.names("report_to")))
     yield from _named(given, "debug", library.names("debug"))
     yield from _named(given, "torch_compile_backend", library.names("torch_compile_backend"))
+    yield from _named(given, "torch_compile_mode", library.names("torch_compile_mode"))
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch._inductor
 import transformers
 from accelerate.utils import DynamoBackend
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -44,6 +45,7 @@ def library() -> dict[str, Any]:
         "report_to": sorted(INTEGRATION_TO_CALLBACK),
         "debug": [option.value for option in DebugOption],
         "torch_compile_backend": sorted(backend.value.lower() for backend in DynamoBackend),
+        "torch_compile_mode": sorted(torch._inductor.list_mode_options()),
         "accelerator_config": [field.name for field in dataclasses.fields(AcceleratorConfig)],
         "call": {"AutoTokenizer": _tokenizer_call(), "AutoImageProcessor": _image_call()},
         "load": _from_pretrained(),
