@@ -17,11 +17,15 @@ _ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", 
 
 
 _TRACKERS = {
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",),
+    "dvclive": ("dvclive",),
+    "mlflow": ("mlflow",),
+    "swanlab": ("swanlab",),
     "tensorboard": ("tensorboard", "tensorboardX"),
-    **{
-        name: (name,)
-        for name in ("clearml", "codecarbon", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb")
-    },
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
 }
 """The packages that transformers' trackers import, by their names in report_to; one of each will do."""
 
@@ -53,7 +57,8 @@ def _packages(spec: Spec) -> Iterator[Problem]:
     """Arguments whose package is not installed here, where the training processes will be."""
     given = spec.training_arguments
     optimizer = library.optimizers().get(value(given, "optim"))
-    needed = {"optim": [(optimizer.package,)] if optimizer is not None and optimizer.package else []}
+    needed: dict[str, list[tuple[str, ...]]] = {}
+    needed["optim"] = [(optimizer.package,)] if optimizer is not None and optimizer.package else []
     needed["use_liger_kernel"] = [("liger_kernel",)] if given.get("use_liger_kernel") else []
     trackers = given.get("report_to") or []
     words = trackers.split() if isinstance(trackers, str) else trackers

@@ -68,9 +68,10 @@ def optimizers() -> dict[str, Optimizer]:
 
 @cache
 def names(of: str) -> tuple[str, ...]:
-    """The names that transformers knows: of report_to, debug, torch_compile_backend, torch_compile_mode, accelerator_config, or load.
+    """The names that transformers knows, of an argument, or of from_pretrained.
 
-    `load` are the arguments of from_pretrained; `load_from_config` those that also hold where there are no weights.
+    Arguments are report_to, debug, torch_compile_backend, torch_compile_mode and accelerator_config. `load` are the
+    arguments of from_pretrained; `load_from_config` those that also hold where there are no weights.
     """
     return tuple(_document()[of])
 
