@@ -103,6 +103,7 @@ def test_replaced_pod_keeps_the_jobs_image(namespace: str) -> None:
         kubectl("rollout", "status", *deployment, "--timeout=90s", timeout=95)
 
 
+@pytest.mark.slow
 def test_node_lost_with_the_operator_is_no_restart(job: Job, namespace: str, node2: Node) -> None:
     deployment = ("--namespace", OPERATOR, "deployment/trainyard-operator")
     kubectl("cordon", "node-1")
