@@ -254,3 +254,16 @@ def test_a_pattern_is_not_uploaded(folder: Path, pattern: str) -> None:
     document = manifest(model={"source": "hub/model"}, data={"train": {"source": pattern}})
     with pytest.raises(ManifestError, match="a pattern cannot be uploaded; name the folder, or one file"):
         needed(loads(json.dumps(document)).job)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"body": "text"}, "spec.data.train.columns.body: text-classification has no such part; its parts: text, text_pair, label"),
+        ({"text": "body"}, "spec.data.train.columns.text: rows.jsonl has no column body; it has text, label"),
+    ],
+    ids=["part", "column"],
+)  # fmt: skip
+def test_a_column_that_is_not_there_is_named(folder: Path, columns: dict[str, str], message: str) -> None:
+    (folder / "rows.jsonl").write_text(LINES)
+    assert refusal(spec_of(source="rows.jsonl", columns=columns)) == message

@@ -135,7 +135,6 @@ def test_the_least_error_is_the_best(tiny: Tiny, train: Train) -> None:
         ({"data": {"train": {"source": "BAD"}}}, "line 1 is not JSON: Expecting value at column 23"),
         ({"data": {"train": {"source": "EMPTY"}}}, "has no rows"),
         ({"data": {"train": {"source": "ROWS", "columns": {"text": "body"}}}}, "has no column body; it has text, label"),
-        ({"data": {"train": {"source": "ROWS", "columns": {"body": "text"}}}}, "has no such part; its parts: text, text_pair, label"),
         ({"data": {"train": {"source": "TEXTS"}}}, "has no column label; it has text. Say which it is"),
         ({"data": {"train": {"source": "ONE"}}}, "a single value, 'a'"),
         ({"data": {"train": {"source": "NULL"}}}, "row 2 has no label"),
@@ -151,7 +150,7 @@ def test_the_least_error_is_the_best(tiny: Tiny, train: Train) -> None:
         ({"processor": {"class": "AutoTokeniser"}}, "has no AutoTokeniser"),
         ({"trainingArguments": {"bf16": True, "use_cpu": True, "optim": "adamw_bnb_8bit", "max_steps": 1}}, "bitsandbytes"),
     ],
-    ids=["file", "json", "empty", "column", "part", "no-label", "one-label", "null", "unknown-label", "numbers", "uneven", "labels", "num-labels", "task", "model", "class", "config", "processor", "package"],
+    ids=["file", "json", "empty", "column", "no-label", "one-label", "null", "unknown-label", "numbers", "uneven", "labels", "num-labels", "task", "model", "class", "config", "processor", "package"],
 )  # fmt: skip
 def test_bad_input_is_the_users_error_with_where_and_what(
     tiny: Tiny, train: Train, tmp_path: Path, changes: dict[str, object], message: str
