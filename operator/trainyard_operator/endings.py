@@ -2,7 +2,6 @@
 
 from trainyard_operator import reasons
 from trainyard_operator.api import Object
-from trainyard_operator.leaving import hurried
 from trainyard_operator.look import Look, Seen, soonest
 from trainyard_operator.podstate import Deletion, deletion_of, is_leaving, outlives_trainer, stage_of
 from trainyard_operator.times import seconds_left
@@ -27,12 +26,7 @@ def over(look: Look) -> Seen:
     status, world = look.status, look.world
     left = seconds_left(status.get("completionTime"), look.job.spec.ttl_seconds_after_finished, world.now)
     again = soonest(left, _lingering(status, world))
-    return Seen(
-        status=look.note.done(),
-        delete=(*_all_but_first(status, world), *hurried(world)),
-        again=again,
-        expired=left == 0.0,
-    )
+    return Seen(status=look.note.done(), delete=_all_but_first(status, world), again=again, expired=left == 0.0)
 
 
 def _lingering(status: Object, world: World) -> float | None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from trainyard_operator.api import Object
-from trainyard_operator.podstate import SIDECAR_SECONDS, Deletion, deletion_of, is_leaving, outlives_trainer, trainer_of
+from trainyard_operator.podstate import Deletion, deletion_of, is_leaving, trainer_of
 from trainyard_operator.times import moment_of
 from trainyard_operator.world import World
 
@@ -18,20 +18,10 @@ def forgotten(world: World) -> tuple[Deletion, ...]:
     return tuple(deletion_of(pod, 0) for pod in world.pods if _is_dead(world, pod))
 
 
-def hurried(world: World) -> tuple[Deletion, ...]:
-    """Deletions of pods that go and whose trainer has ended: their sidecars need not have all the time to save."""
-    pods = [pod for pod in world.pods if is_leaving(pod) and outlives_trainer(pod)]
-    return tuple(
-        deletion_of(pod)
-        for pod in pods
-        if pod["metadata"].get("deletionGracePeriodSeconds", 0) > SIDECAR_SECONDS and not world.lost_since(pod)
-    )
-
-
 def let_go(world: World, pods: list[Object]) -> tuple[Deletion, ...]:
     """Deletions that let pods save and go; those on lost nodes are forgotten."""
     asked = tuple(deletion_of(pod) for pod in pods if not is_leaving(pod))
-    return (*forgotten(world), *hurried(world), *asked)
+    return (*forgotten(world), *asked)
 
 
 def lost_words(world: World) -> str | None:

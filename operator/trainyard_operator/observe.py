@@ -11,7 +11,7 @@ from trainyard_operator.endings import has_ended, over
 from trainyard_operator.failures import end_of
 from trainyard_operator.faults import count_failures
 from trainyard_operator.identity import SPEC_ANNOTATION, Owner
-from trainyard_operator.leaving import forgotten, held_words, hurried, let_go, until_held
+from trainyard_operator.leaving import forgotten, held_words, let_go, until_held
 from trainyard_operator.look import Look, Seen, soonest
 from trainyard_operator.numbers import active_seconds, kept, numbers
 from trainyard_operator.podstate import deletion_of, is_leaving, stage_of
@@ -143,13 +143,7 @@ def _run(look: Look) -> Seen:
     lost = forgotten(world)
     doubtful = any(world.lost_since(pod) for pod in world.pods) and not lost
     again = soonest(wait, limit, _LOST_AGAIN if doubtful else None, _until_silent(look), until_held(world))
-    return Seen(
-        status=note.done(),
-        create=create,
-        delete=(*asked, *lost, *hurried(world)),
-        again=again,
-        ensure=silent_for_long(look),
-    )
+    return Seen(status=note.done(), create=create, delete=(*asked, *lost), again=again, ensure=silent_for_long(look))
 
 
 def _until_silent(look: Look) -> float | None:

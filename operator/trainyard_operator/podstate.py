@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trainyard.spec.podtemplate import TRAINER
 from trainyard_operator.api import Object
 
-SIDECAR_SECONDS = 30
+_SIDECAR_SECONDS = 30
 """Seconds that sidecars have to end after the trainer: Kubernetes' own default. The pod's is the time to save."""
 
 
@@ -58,7 +58,7 @@ def outlives_trainer(pod: Object) -> bool:
 def deletion_of(pod: Object, grace_seconds: int | None = None) -> Deletion:
     """What deletes a pod, and no other of its name; without seconds, in the time of its spec."""
     if grace_seconds is None and outlives_trainer(pod):
-        grace_seconds = SIDECAR_SECONDS
+        grace_seconds = _SIDECAR_SECONDS
     return Deletion(pod["metadata"]["name"], pod["metadata"]["uid"], grace_seconds)
 
 

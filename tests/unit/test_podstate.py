@@ -121,22 +121,3 @@ def test_pod_that_still_has_time_to_save_is_not_held() -> None:
     assert seen.again == 11, "six seconds to go, and five more"
     gone = look([real(0), leaving(1, 16, [])], {"state": "Running"})
     assert state(gone) == ("Restarting", "Evicted")
-
-
-@pytest.mark.parametrize(
-    ("grace", "exit_code", "changes", "expected"),
-    [
-        (120, 143, {}, [30]),
-        (120, 143, {"suspend": True}, [30]),
-        (30, 143, {}, []),
-        (120, None, {}, []),
-    ],
-    ids=["asked to go", "suspended", "hurried already", "still saves"],
-)
-def test_sidecar_of_a_pod_that_goes_has_little_time(
-    grace: int, exit_code: int | None, changes: dict[str, Any], expected: list[int]
-) -> None:
-    pod = beside(trainer(exit_code))
-    pod["metadata"] |= {"deletionTimestamp": "2026-01-01T00:01:00Z", "deletionGracePeriodSeconds": grace}
-    seen = look([pod], made=job(workers={"count": 1}, **changes))
-    assert [gone.grace_seconds for gone in seen.delete] == expected
