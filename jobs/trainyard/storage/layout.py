@@ -9,6 +9,7 @@ newest-checkpoint              the name of the one that was committed last
 logs/attempt-00003/rank-1.log
 logs/worker-0/<start>.log      of each pod, on a cluster
 metrics.jsonl                  every logged value
+trackers/                      ids and files of what trainingArguments.report_to names
 final/                         the model to use, and manifest.json
 
 Logs and metrics.jsonl grow: in an object store they go on in segments, which storage/segments names.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 RUN = "run.json"
 METRICS = "metrics.jsonl"
 FINAL = "final"
+TRACKERS = "trackers"
 ATTEMPTS = "attempts"
 CHECKPOINTS = "checkpoints"
 NEWEST = "newest-checkpoint"

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 from trainyard.errors import JobError
 from trainyard.plan.batch import divisors
 from trainyard.protocol.ending import Ending
-from trainyard.train import export, mend, shells, trainer
+from trainyard.train import export, mend, shells, trackers, trainer
 from trainyard.train.arguments import global_batch_size
 from trainyard.train.callbacks import AgreementCallback
 from trainyard.train.course import Course
@@ -39,6 +39,8 @@ class _Watched:
     def init(self, built: Trainer, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         original(built, *args, **kwargs)
         # One for all: a Trainer that is made to evaluate what another has trained adds to its rows.
+        if built.args.run_name is None:  # a tracker would give each attempt a name of its own
+            built.args.run_name = self.work.job.name
         self.log = self.log or trainer.metrics_log(self.work, built.args)
         made, self.stops[built] = trainer.callbacks(self.work, built.args, self.course.events, self.log)
         for callback in made:
@@ -106,10 +108,11 @@ def run(work: Work, course: Course) -> Ending:
         raise JobError(f"spec.script.path: {Path.cwd() / path}: no such file")
     watched = _Watched(work, course)
     mend.apply()
+    trackers.install(work)
     mend.replace(Trainer.__init__, watched.init)
     mend.replace(Trainer.train, watched.train)
     shells.hide(work.resume_folder)
-    if not work.job.spec.workers.gpus:
+    if not work.job.spec.workers.gpus and os.environ.get("WORLD_SIZE", "1") != "1":
         # Without it accelerate makes no process group where there is no GPU, and each rank trains on its own.
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     # The agent reports progress; transformers' own report would be a second one.

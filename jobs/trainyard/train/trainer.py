@@ -20,7 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trainyard.checkpoint.doorbell import Metrics
 from trainyard.errors import JobError
 from trainyard.plan.labels import Labels
-from trainyard.train import best, checkpointing, code, heartbeat, mend
+from trainyard.train import best, checkpointing, code, heartbeat, mend, trackers
 from trainyard.train.arguments import global_batch_size, metrics_file
 from trainyard.train.callbacks import (
     AgreementCallback,
@@ -102,6 +102,7 @@ def build(work: Work, parts: Parts, args: TrainingArguments, events: Events) -> 
     """The Trainer of a job, and the callback that knows whether it was asked to stop. Raises JobError."""
     along, stop = callbacks(work, args, events, metrics_log(work, args), tokens_per_sample(parts.train))
     mend.apply()
+    trackers.install(work)
     trainer = code.trainer_class(work.job.spec)(
         model=parts.model,
         args=args,
