@@ -418,3 +418,12 @@ def test_stop_deletes_a_refused_job_at_once() -> None:
     kubectl: Any = Refused()
     assert lifecycle.stop(kubectl, "job", print) is None
     assert [asked[0] for asked in kubectl.asked] == ["delete"]
+
+
+def test_log_of_any_bytes_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text("#!/bin/sh\nprintf 'one\\377\\ntwo\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert list(Kubectl("team").lines("logs", "pod/job-0")) == ["one\ufffd\n", "two\n"]
+    assert Kubectl("team").run("logs", "pod/job-0") == "one\ufffd\ntwo\n"

@@ -24,6 +24,8 @@ _MANAGER = "trainyard"
 _UNREACHABLE = ("Unable to connect", "refused", "EOF", "no such host", "timeout", "no route to host")
 _REQUEST_TIMEOUT = "--request-timeout=30s"
 _LOOK_SECONDS = 5.0
+_TEXT: Any = {"encoding": "utf-8", "errors": "replace"}
+"""A log may hold any bytes, and none of them may end the verb that shows it."""
 
 
 class ClusterError(TrainyardError):
@@ -48,7 +50,8 @@ class Kubectl:
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints. Raises ClusterError, NotFoundError or ManifestError."""
         command = self.command(*arguments, _REQUEST_TIMEOUT)
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        done: subprocess.CompletedProcess[str]
+        done = subprocess.run(command, input=stdin, capture_output=True, check=False, **_TEXT)
         if done.returncode:
             self._fail(done.stderr)
         return done.stdout
@@ -91,7 +94,7 @@ class Kubectl:
         command = self.command(*arguments)
         with (
             tempfile.TemporaryFile("w+") as said,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, **_TEXT) as process,
         ):
             assert process.stdout is not None
             try:
