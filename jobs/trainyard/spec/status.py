@@ -126,7 +126,7 @@ class Status(Part):
     attempts: Annotated[list[AttemptStatus], Field(max_length=10)] | None = None
     """The newest attempts, with why the one before each ended and what that cost."""
     restarts: Int | None = None
-    """Faults so far after which the job was started again; being asked to leave is none."""
+    """Faults so far after which the job was started again. Being asked to leave, or losing a node, is no fault."""
     restart_times: Annotated[list[Time], Field(max_length=FAULTS)] | None = None
     """When the faults of the current window were counted."""
     excused_time: Time | None = None
