@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Argument:
     """One field of transformers.TrainingArguments."""
 
@@ -36,7 +36,11 @@ def arguments() -> dict[str, Argument]:
     rows = _document()["arguments"]
     return {
         row["name"]: Argument(
-            row["name"], tuple(row["types"]), row["default"], tuple(row.get("choices", ())), row["doc"]
+            name=row["name"],
+            types=tuple(row["types"]),
+            default=row["default"],
+            choices=tuple(row.get("choices", ())),
+            doc=row["doc"],
         )
         for row in rows
     }

@@ -15,7 +15,7 @@ from trainyard.spec.catalogue import arguments
 from trainyard.spec.model import TrainerJob
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One field of the manifest."""
 
@@ -52,12 +52,12 @@ def _of(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Entry]:
         here = (*path, field.alias or name)
         child = _model_of(field.annotation)
         yield Entry(
-            here,
-            _type(field),
-            _default(field),
-            " ".join((field.description or "").split()),
-            field.is_required(),
-            child is None,
+            path=here,
+            type=_type(field),
+            default=_default(field),
+            help=" ".join((field.description or "").split()),
+            required=field.is_required(),
+            leaf=child is None,
         )
         if child is not None:
             yield from _of(child, here)
@@ -70,7 +70,7 @@ def _argument_entries() -> Iterator[Entry]:
         default = None if argument.default is None else str(argument.default)
         answered = answers.words(argument.name)
         help_ = f"{answered} {argument.doc}".strip() if answered else argument.doc
-        yield Entry(("spec", "trainingArguments", argument.name), shown, default, help_, False, True)
+        yield _argument_entry(argument.name, shown, default, help_)
 
 
 def _removed(dotted: str) -> Entry | None:
@@ -78,8 +78,12 @@ def _removed(dotted: str) -> Entry | None:
     *parents, name = dotted.removeprefix("spec.").split(".")
     if parents not in ([], ["trainingArguments"]) or name not in answers.REMOVED:
         return None
-    help_ = answers.words(name) or ""
-    return Entry(("spec", "trainingArguments", name), "removed", None, help_, False, True)
+    return _argument_entry(name, "removed", None, answers.words(name) or "")
+
+
+def _argument_entry(name: str, kind: str, default: str | None, words: str) -> Entry:
+    path = ("spec", "trainingArguments", name)
+    return Entry(path=path, type=kind, default=default, help=words, required=False, leaf=True)
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
