@@ -6,6 +6,7 @@ import time
 import pytest
 
 from trainyard.plan.batch import Batch, keep_global
+from trainyard.plan.batch import batch as batch_of
 from trainyard.train.cadence import SECONDS_BETWEEN_FAULTS, Cadence, Costs, interval
 
 
@@ -45,4 +46,13 @@ def test_what_auto_chooses_is_told_when_it_changes_much(monkeypatch: pytest.Monk
     ids=["half", "same", "twice", "odd", "three", "too-many"],
 )  # fmt: skip
 def test_the_batch_is_kept_or_refused(per_device: int, world: int, batch: int, kept: tuple[int, int] | None) -> None:
-    assert keep_global(Batch(per_device, 1, world, None, None), batch) == kept
+    planned = Batch(per_device=per_device, accumulation=1, world_size=world, steps_per_epoch=None, total_steps=None)
+    assert keep_global(planned, batch) == kept
+
+
+def test_split_batch_is_the_argument_of_all_processes() -> None:
+    planned = batch_of({"accelerator_config": {"split_batches": True}, "per_device_train_batch_size": 8}, 2, 64)
+    assert (planned.per_device, planned.global_size, planned.total_steps) == (4, 8, 24)
+    kept = keep_global(planned, 16)
+    assert kept == (4, 2)
+    assert planned.argument(kept[0]) == 8

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -95,3 +96,14 @@ def test_report_skips_damaged_rows(work: Work, tmp_path: Path) -> None:
     (tmp_path / "staging/metrics.jsonl").write_text("\n".join(rows))
     report.write(tmp_path, work, TrainerState(global_step=2), {})
     assert "75.0 % of all attempts" in (tmp_path / "report.html").read_text()
+
+
+def test_no_value_of_a_variable_is_in_card_or_report(work: Work, tmp_path: Path) -> None:
+    variable = {"name": "WANDB_PROJECT", "value": "a-private-project"}
+    template = {"spec": {"containers": [{"name": "trainer", "env": [variable]}]}}
+    shared = replace(work, manifest=manifest(workers={"template": template}))
+    report.write(tmp_path, shared, TrainerState(global_step=1, max_steps=1, epoch=1.0), {"eval_loss": 0.5})
+    for name in ("README.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "a-private-project" not in text
+        assert "WANDB_PROJECT" in text
