@@ -100,14 +100,19 @@ def test_positions_are_what_the_model_can_take(name: str) -> None:
             model(input_ids=torch.full((1, limit + 1), 5))
 
 
-def test_added_tokens_get_embeddings(tiny: Tiny, train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "strategy"), [(1, {"ddp": {}}), (2, {"deepspeed": {"zeroStage": 3}})], ids=["ddp", "zero3"]
+)
+def test_added_tokens_get_embeddings(
+    tiny: Tiny, train: Train, tmp_path: Path, ranks: int, strategy: dict[str, Any]
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny.model("bert"))
     tokenizer.add_tokens(["seoul", "busan"])
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     source = rows(tmp_path, "cat seoul", "busan", "dog")
     done = train(
-        model={"source": tiny.model("bert")}, processor={"source": str(tmp_path / "tokenizer")},
-        data={"train": {"source": source}}, trainingArguments=ARGUMENTS,
+        ranks, model={"source": tiny.model("bert")}, processor={"source": str(tmp_path / "tokenizer")},
+        data={"train": {"source": source}}, trainingArguments=ARGUMENTS, strategy=strategy,
     )  # fmt: skip
     assert done.result.outcome == "Complete", done.log
     config = json.loads((done.run / "final/config.json").read_text())
