@@ -26,28 +26,28 @@ REGRESSION = {"problem_type": NUMBERS}
 NAMED = {"id2label": {0: "neg", 1: "pos"}}
 
 DECISIONS: dict[str, tuple[list[Any], Given, tuple[str, ...], str, list[Any], str]] = {
-    "words": (["b", "a", "b"], {}, ("a", "b"), CLASSES, [1, 0, 1], "2 classes (a, b): holds words"),
-    "digits with zeros": (["007", "7"], {}, ("007", "7"), CLASSES, [0, 1], "2 classes (007, 7): holds words"),
-    "whole numbers": ([2, 10, 2], {}, ("2", "10"), CLASSES, [0, 1, 0], "2 classes (2, 10): holds whole numbers; for amounts, write model.config: {problem_type: regression}"),
-    "true and false": ([True, False], {}, ("False", "True"), CLASSES, [1, 0], "2 classes (False, True): holds true and false"),
-    "floats that are integers": ([0.0, 2.0, 1.0], {}, ("0", "1", "2"), CLASSES, [0, 2, 1], "3 classes (0, 1, 2): holds floats that are all whole numbers; for amounts, write model.config: {problem_type: regression}"),
-    "minus one among numbers": ([-1, 0, 1], {}, ("-1", "0", "1"), CLASSES, [0, 1, 2], "3 classes (-1, 0, 1): holds whole numbers; for amounts, write model.config: {problem_type: regression}"),
-    "fractions": ([0.5, 2.0], {}, (), NUMBERS, [0.5, 2.0], "regression, a number for each row: holds numbers with fractions"),
+    "words": (["b", "a", "b"], {}, ("a", "b"), CLASSES, [1, 0, 1], "2 classes (a, b): the column holds words"),
+    "digits with zeros": (["007", "7"], {}, ("007", "7"), CLASSES, [0, 1], "2 classes (007, 7): the column holds words"),
+    "whole numbers": ([2, 10, 2], {}, ("2", "10"), CLASSES, [0, 1, 0], "2 classes (2, 10): the column holds whole numbers; for amounts, write model.config: {problem_type: regression}"),
+    "true and false": ([True, False], {}, ("False", "True"), CLASSES, [1, 0], "2 classes (False, True): the column holds true and false"),
+    "floats that are integers": ([0.0, 2.0, 1.0], {}, ("0", "1", "2"), CLASSES, [0, 2, 1], "3 classes (0, 1, 2): the column holds floats that are all whole numbers; for amounts, write model.config: {problem_type: regression}"),
+    "minus one among numbers": ([-1, 0, 1], {}, ("-1", "0", "1"), CLASSES, [0, 1, 2], "3 classes (-1, 0, 1): the column holds whole numbers; for amounts, write model.config: {problem_type: regression}"),
+    "fractions": ([0.5, 2.0], {}, (), NUMBERS, [0.5, 2.0], "regression, a number for each row: the column holds numbers with fractions"),
     "stars as amounts": ([1, 5], REGRESSION, (), NUMBERS, [1.0, 5.0], "regression, a number for each row: model.config.problem_type"),
     "stars with one label": ([1, 5], {**REGRESSION, "num_labels": 1}, (), NUMBERS, [1.0, 5.0], "regression, a number for each row: model.config.problem_type"),
-    "ids of named classes": ([1, 0], NAMED, ("neg", "pos"), CLASSES, [1, 0], "2 classes (neg, pos): holds whole numbers; named by model.config; for amounts, write model.config: {problem_type: regression}"),
-    "ids of more classes than occur": ([0, 3], {"num_labels": 5}, ("0", "1", "2", "3", "4"), CLASSES, [0, 3], "5 classes (0, 1, 2, 3, 4): holds whole numbers; model.config.num_labels; for amounts, write model.config: {problem_type: regression}"),
-    "names in the manifest's order": (["neg", "pos"], {"id2label": {0: "pos", 1: "neg"}}, ("pos", "neg"), CLASSES, [1, 0], "2 classes (pos, neg): holds words; named by model.config"),
-    "more names than occur": (["a", "b"], {"label2id": {"c": 0, "b": 1, "a": 2}}, ("c", "b", "a"), CLASSES, [2, 1], "3 classes (c, b, a): holds words; named by model.config"),
-    "vectors": ([[1, 0, 1], [0, 0, 1]], {}, ("0", "1", "2"), SEVERAL, [[1, 0, 1], [0, 0, 1]], "3 labels, several a row (0, 1, 2): holds vectors of 3 numbers"),
-    "vectors of floats": ([[1.0, 0.0], [0.0, 0.0]], {}, ("0", "1"), SEVERAL, [[1, 0], [0, 0]], "2 labels, several a row (0, 1): holds vectors of 2 numbers"),
-    "vectors of probabilities": ([[0.9, 0.2], [0.0, 1.0]], {}, ("0", "1"), SEVERAL, [[0.9, 0.2], [0, 1]], "2 labels, several a row (0, 1): holds vectors of 2 numbers"),
-    "vectors of true and false": ([[True, False], [True, True]], {}, ("0", "1"), SEVERAL, [[1, 0], [1, 1]], "2 labels, several a row (0, 1): holds vectors of 2 numbers"),
-    "named vectors": ([[1, 0], [0, 1]], NAMED, ("neg", "pos"), SEVERAL, [[1, 0], [0, 1]], "2 labels, several a row (neg, pos): holds vectors of 2 numbers; named by model.config"),
-    "lists of names": ([["a", "c"], ["b"], []], {}, ("a", "b", "c"), SEVERAL, [[1, 0, 1], [0, 1, 0], [0, 0, 0]], "3 labels, several a row (a, b, c): holds lists of words"),
-    "lists of ids": ([[0, 2], [1]], {}, ("0", "1", "2"), SEVERAL, [[1, 0, 1], [0, 1, 0]], "3 labels, several a row (0, 1, 2): holds lists of whole numbers"),
-    "lists of ids of one length": ([[3, 5], [2, 5]], {}, ("2", "3", "5"), SEVERAL, [[0, 1, 1], [1, 0, 1]], "3 labels, several a row (2, 3, 5): holds lists of whole numbers"),
-    "lists of amounts": ([[1.5, 20.0], [3.5, 10.0]], {}, (), NUMBERS, [[1.5, 20.0], [3.5, 10.0]], "regression, 2 numbers for each row: holds vectors of 2 numbers"),
+    "ids of named classes": ([1, 0], NAMED, ("neg", "pos"), CLASSES, [1, 0], "2 classes (neg, pos): the column holds whole numbers; named by model.config; for amounts, write model.config: {problem_type: regression}"),
+    "ids of more classes than occur": ([0, 3], {"num_labels": 5}, ("0", "1", "2", "3", "4"), CLASSES, [0, 3], "5 classes (0, 1, 2, 3, 4): the column holds whole numbers; model.config.num_labels; for amounts, write model.config: {problem_type: regression}"),
+    "names in the manifest's order": (["neg", "pos"], {"id2label": {0: "pos", 1: "neg"}}, ("pos", "neg"), CLASSES, [1, 0], "2 classes (pos, neg): the column holds words; named by model.config"),
+    "more names than occur": (["a", "b"], {"label2id": {"c": 0, "b": 1, "a": 2}}, ("c", "b", "a"), CLASSES, [2, 1], "3 classes (c, b, a): the column holds words; named by model.config"),
+    "vectors": ([[1, 0, 1], [0, 0, 1]], {}, ("0", "1", "2"), SEVERAL, [[1, 0, 1], [0, 0, 1]], "3 labels, several a row (0, 1, 2): the column holds vectors of 3 numbers"),
+    "vectors of floats": ([[1.0, 0.0], [0.0, 0.0]], {}, ("0", "1"), SEVERAL, [[1, 0], [0, 0]], "2 labels, several a row (0, 1): the column holds vectors of 2 numbers"),
+    "vectors of probabilities": ([[0.9, 0.2], [0.0, 1.0]], {}, ("0", "1"), SEVERAL, [[0.9, 0.2], [0, 1]], "2 labels, several a row (0, 1): the column holds vectors of 2 numbers"),
+    "vectors of true and false": ([[True, False], [True, True]], {}, ("0", "1"), SEVERAL, [[1, 0], [1, 1]], "2 labels, several a row (0, 1): the column holds vectors of 2 numbers"),
+    "named vectors": ([[1, 0], [0, 1]], NAMED, ("neg", "pos"), SEVERAL, [[1, 0], [0, 1]], "2 labels, several a row (neg, pos): the column holds vectors of 2 numbers; named by model.config"),
+    "lists of names": ([["a", "c"], ["b"], []], {}, ("a", "b", "c"), SEVERAL, [[1, 0, 1], [0, 1, 0], [0, 0, 0]], "3 labels, several a row (a, b, c): the column holds lists of words"),
+    "lists of ids": ([[0, 2], [1]], {}, ("0", "1", "2"), SEVERAL, [[1, 0, 1], [0, 1, 0]], "3 labels, several a row (0, 1, 2): the column holds lists of whole numbers"),
+    "lists of ids of one length": ([[3, 5], [2, 5]], {}, ("2", "3", "5"), SEVERAL, [[0, 1, 1], [1, 0, 1]], "3 labels, several a row (2, 3, 5): the column holds lists of whole numbers"),
+    "lists of amounts": ([[1.5, 20.0], [3.5, 10.0]], {}, (), NUMBERS, [[1.5, 20.0], [3.5, 10.0]], "regression, 2 numbers for each row: the column holds vectors of 2 numbers"),
 }  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_class_labels_take_the_order_of_the_manifest() -> None:
 def test_names_keep_the_order_of_the_model() -> None:
     labels, lines = decided(Column(["neg", "pos"]), CLASSIFY, Wish(config={}, model_names=("pos", "neg")))
     assert labels.names == ("pos", "neg")
-    assert lines["labels"].reason == "holds words; in the order of the model"
+    assert lines["labels"].reason == "the column holds words; in the order of the model"
 
 
 def test_a_class_label_column_is_matched_to_the_model_by_name() -> None:
@@ -204,7 +204,7 @@ def test_plan_and_training_say_the_same_line(tiny: Tiny, train: Train, cli: Cli,
     assert line in planned.stdout, planned.stderr
     done = train(model={"source": tiny.model("bert")}, data=source)
     assert done.result.outcome == "Complete", done.log
-    assert f"{line}: holds vectors of 3 numbers" in (done.run / "final/README.md").read_text()
+    assert f"{line}: the column holds vectors of 3 numbers" in (done.run / "final/README.md").read_text()
     config = json.loads((done.run / "final/config.json").read_text())
     assert config["id2label"] == {"0": "0", "1": "1", "2": "2"}
     assert config["problem_type"] == SEVERAL

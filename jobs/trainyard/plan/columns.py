@@ -12,19 +12,19 @@ def chosen(names: Sequence[str], task: TaskInfo, columns: dict[str, str], where:
     Raises JobError for a column that is not there, with those that are.
     """
     _check(names, task, columns, where, source)
-    found: dict[str, str] = {}
+    by_part: dict[str, str] = {}
     for column in task.columns:
         usual = (column.name, *column.aliases)
         wanted = (columns[column.name],) if column.name in columns else usual
-        name = next((each for each in wanted if each in names and each not in found.values()), None)
+        name = next((each for each in wanted if each in names and each not in by_part.values()), None)
         if name is not None:
-            found[column.name] = name
+            by_part[column.name] = name
         elif not column.optional:
             raise JobError(
                 f"spec.{where}: {source} has no column {column.name}; it has {', '.join(names)}. "
                 f"Say which it is: columns: {{{column.name}: <column>}}"
             )
-    return found
+    return by_part
 
 
 def _check(names: Sequence[str], task: TaskInfo, columns: dict[str, str], where: str, source: str) -> None:

@@ -80,7 +80,8 @@ def matching(source: str) -> list[Path]:
         return [path]
     if not has_pattern(source) or "://" in source.removeprefix("file://"):
         return []
-    return sorted(found for found in map(Path, glob.glob(str(path), recursive=True)) if found.is_file())  # noqa: PTH207
+    matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - of any root, with ~
+    return sorted(match for match in matches if match.is_file())
 
 
 def has_pattern(source: str) -> bool:

@@ -58,7 +58,7 @@ def decide_tags(column: Column, wish: Wish, where: str, part: str) -> tuple[Labe
     check_cells(column, where, part)
     names, order = _ordered(_names(column), wish, column)
     labels = matched(Labels(names), column, where, part)
-    return labels, Choice(f"{len(names)} tags ({shown(names)})", _what(column) + order)
+    return labels, Choice(f"{len(names)} tags ({shown(names)})", f"the column {_what(column)}{order}")
 
 
 def decide(column: Column, wish: Wish, where: str, part: str) -> tuple[Labels, Choice[str]]:
@@ -71,8 +71,10 @@ def decide(column: Column, wish: Wish, where: str, part: str) -> tuple[Labels, C
     kind = _kind(column, wish, part)
     if kind == NUMBERS:
         return _numbers(column, wish, where, part)
-    found = _vector_names(column, wish) if kind == SEVERAL and are_vectors(column) else _names(column)
-    names, order = _ordered(found, wish, column)
+    if kind == SEVERAL and are_vectors(column):
+        names, order = _ordered(_vector_names(column, wish), wish, column)
+    else:
+        names, order = _ordered(_names(column), wish, column)
     if not names:
         raise JobError(f"spec.{where}: no row has a {part}: all lists in the column are empty")
     if len(names) < 2:
@@ -80,8 +82,10 @@ def decide(column: Column, wish: Wish, where: str, part: str) -> tuple[Labels, C
     _check_count(names, wish)
     labels = matched(Labels(names, kind), column, where, part)
     what = "labels, several a row" if kind == SEVERAL else "classes"
-    hint = f"; {_AMOUNTS}" if kind == CLASSES and _are_whole(column) and not wish.config.get("problem_type") else ""
-    return labels, Choice(f"{len(names)} {what} ({shown(names)})", _what(column) + order + hint)
+    reason = f"the column {_what(column)}{order}"
+    if kind == CLASSES and _are_whole(column) and not wish.config.get("problem_type"):
+        reason = f"{reason}; {_AMOUNTS}"
+    return labels, Choice(f"{len(names)} {what} ({shown(names)})", reason)
 
 
 def tag_scores(labels: Labels) -> Choice[str]:
@@ -138,7 +142,7 @@ def _numbers(column: Column, wish: Wish, where: str, part: str) -> tuple[Labels,
             f"output{'s' if outputs > 1 else ''}; leave it out, or give whole numbers or names for classes"
         )
     asked = f"{_CONFIG.removeprefix('spec.')}.problem_type"
-    reason = asked if wish.config.get("problem_type") else _what(column)
+    reason = asked if wish.config.get("problem_type") else f"the column {_what(column)}"
     shape = "a number for each row" if outputs == 1 else f"{outputs} numbers for each row"
     return matched(Labels((), NUMBERS, outputs), column, where, part), Choice(f"regression, {shape}", reason)
 
@@ -147,10 +151,10 @@ def _names(column: Column) -> tuple[str, ...]:
     """The names in a column: those of ClassLabel in its order, else those that occur, sorted."""
     if column.class_names:
         return column.class_names
-    found = {written(cell) for _, cell in column.cells if cell != IGNORED}
-    if all(re.fullmatch(r"-?[0-9]+", name) for name in found):
-        return tuple(sorted(found, key=lambda name: (int(name), name)))
-    return tuple(sorted(found))
+    names = {written(cell) for _, cell in column.cells if cell != IGNORED}
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
 
 
 def _vector_names(column: Column, wish: Wish) -> tuple[str, ...]:
@@ -161,22 +165,22 @@ def _vector_names(column: Column, wish: Wish) -> tuple[str, ...]:
     return named if len(named) == width else tuple(str(index) for index in range(width))
 
 
-def _ordered(found: tuple[str, ...], wish: Wish, column: Column) -> tuple[tuple[str, ...], str]:
+def _ordered(names: tuple[str, ...], wish: Wish, column: Column) -> tuple[tuple[str, ...], str]:
     """The names in the model's order, and the words for where that order is from."""
-    given = given_names(wish.config)
-    if given:
-        if not set(found) <= set(given) and not _are_ids(column, len(given)):
+    chosen = given_names(wish.config)
+    if chosen:
+        if not set(names) <= set(chosen) and not _are_ids(column, len(chosen)):
             raise JobError(
-                f"{_CONFIG} names the labels {shown(given)}, and the data has {shown(found) or 'none'}; name the same, "
-                "or none: they are found in the data"
+                f"{_CONFIG} names the labels {shown(chosen)}, and the data has {shown(names) or 'none'}; "
+                "name the same, or none: they are found in the data"
             )
-        return given, "; named by model.config"
+        return chosen, "; named by model.config"
     count = wish.config.get("num_labels")
-    if isinstance(count, int) and count > len(found) and _are_ids(column, count):
+    if isinstance(count, int) and count > len(names) and _are_ids(column, count):
         return tuple(str(index) for index in range(count)), "; model.config.num_labels"
-    if set(wish.model_names) == set(found) and wish.model_names != found:
+    if set(wish.model_names) == set(names) and wish.model_names != names:
         return wish.model_names, "; in the order of the model"
-    return found, ""
+    return names, ""
 
 
 def _check_count(names: tuple[str, ...], wish: Wish) -> None:

@@ -54,13 +54,12 @@ def first_line(error: BaseException) -> str:
 
 def _check_call(processor: Any, call: dict[str, Any]) -> None:
     """Raises JobError for an argument that the processor's __call__ would drop without a word."""
-    known = _call_arguments(processor)
+    arguments = _call_arguments(processor)
     for name in call:
-        if not known or name in known:
+        if not arguments or name in arguments:
             continue
-        close = difflib.get_close_matches(name, known, 1, 0.5)
-        # max_len is what max_length was called once, and nearer to it than to any other.
-        hint = f" Did you mean {close[0]}?" if close else f" It takes {', '.join(sorted(known))}"
+        close = difflib.get_close_matches(name, arguments, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]}?" if close else f" It takes {', '.join(sorted(arguments))}"
         raise JobError(f"spec.processor.call.{name}: {type(processor).__name__} has no such argument.{hint}")
 
 

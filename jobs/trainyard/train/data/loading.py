@@ -32,16 +32,16 @@ def load(spec: Spec, task: Task, model_names: Sequence[str], choices: Choices) -
     Raises JobError with the field, the row and the fix, and StorageError.
     """
     train = _rows(spec, task, "train")
-    found = labels.decide(train, task.info, spec.model.config, model_names, choices)
+    of_train = labels.decide(train, task.info, spec.model.config, model_names, choices)
     wanted = spec.data.evaluation
     if wanted is not None and wanted.fraction is not None:
         train, evaluation = _split(train, wanted)
-        return RawData(train=train, evaluation=evaluation, labels=found, evaluation_labels=found)
+        return RawData(train=train, evaluation=evaluation, labels=of_train, evaluation_labels=of_train)
     if wanted is None:
-        return RawData(train=train, evaluation=None, labels=found, evaluation_labels=found)
+        return RawData(train=train, evaluation=None, labels=of_train, evaluation_labels=of_train)
     evaluation = _rows(spec, task, "evaluation")
-    matched = labels.match(evaluation, task.info, found, "data.evaluation")
-    return RawData(train=train, evaluation=evaluation, labels=found, evaluation_labels=matched)
+    matched = labels.match(evaluation, task.info, of_train, "data.evaluation")
+    return RawData(train=train, evaluation=evaluation, labels=of_train, evaluation_labels=matched)
 
 
 def load_for_model(spec: Spec, task: Task, config: Any) -> tuple[Dataset, Labels]:

@@ -88,12 +88,14 @@ def _request(spec: Spec, task: TaskInfo, which: str) -> Request:
 
 
 def _read(request: Request, spec: Spec) -> Dataset:
-    found = local_files(request.name, spec.storage) if request.source.format != "hub" else []
-    if not found:
+    if request.source.format == "hub":
         return _from_hub(request)
-    if len(found) == 1 and found[0].is_dir():
-        return _from_folder(request, found[0])
-    return _from_files(request, found)
+    paths = local_files(request.name, spec.storage)
+    if not paths:
+        return _from_hub(request)
+    if len(paths) == 1 and paths[0].is_dir():
+        return _from_folder(request, paths[0])
+    return _from_files(request, paths)
 
 
 def _from_files(request: Request, paths: list[Path]) -> Dataset:
@@ -148,8 +150,8 @@ def _renamed(request: Request, rows: Dataset, folder: Path) -> Dataset:
     if len(rows) == 0:
         raise JobError(f"{request.field}: {request.name} has no rows")
     chosen = request.chosen(rows.column_names)
-    kept = rows.select_columns(list(chosen.values()))
-    renamed = kept.rename_columns({name: part for part, name in chosen.items() if name != part})
+    selected = rows.select_columns(list(chosen.values()))
+    renamed = selected.rename_columns({name: part for part, name in chosen.items() if name != part})
     return images.loaded(renamed, request.task, folder)
 
 
@@ -162,10 +164,10 @@ def _split(request: Request, loaded: Any) -> Dataset:
 
 def _split_name(request: Request, names: list[Any]) -> Any:
     by_text = {str(name): name for name in names}
-    found = next((by_text[name] for name in request.splits if name in by_text), None)
-    if found is None:
+    split = next((by_text[name] for name in request.splits if name in by_text), None)
+    if split is None:
         raise JobError(
             f"{request.field}: no split {' or '.join(request.splits)}; there are {', '.join(by_text)}. "
             f"Set {request.where}.split"
         )
-    return found
+    return split
