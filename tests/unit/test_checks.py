@@ -159,9 +159,16 @@ def test_own_trainer_may_have_own_metrics() -> None:
     assert messages(data=EVALUATED, trainer={"entrypoint": "own:Mine"}, trainingArguments=arguments) == {}
 
 
-def test_endpoint_of_folder_is_refused() -> None:
-    told = messages(storage={"uri": "./runs", "endpoint": "http://127.0.0.1:8333"})
+@pytest.mark.parametrize("uri", ["./runs", "file:///runs"])
+def test_endpoint_of_folder_is_refused(uri: str) -> None:
+    told = messages(storage={"uri": uri, "endpoint": "http://127.0.0.1:8333"})
     assert "a server serves buckets" in told["storage.endpoint"]
+
+
+def test_region_belongs_to_s3() -> None:
+    assert messages(storage={"uri": "s3://bucket", "region": "eu-west-1"}) == {}
+    told = messages(storage={"uri": "az://container", "region": "eu-west-1"})
+    assert told == {"storage.region": "az://container has no region, which only S3 has; remove it"}
 
 
 @pytest.mark.parametrize(

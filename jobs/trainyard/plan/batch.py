@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard.spec.blocks import mapping_of
 from trainyard.spec.catalogue import arguments
-from trainyard.spec.optimisation import mapping_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from trainyard.plan import accelerate, inputs, modelcheck, strategy
 from trainyard.plan.batch import splits_batches, value
 from trainyard.plan.sources import named
 from trainyard.spec import library
+from trainyard.spec.hints import did_you_mean
 from trainyard.spec.manifest import Loaded, Reading, describe, read_file
 from trainyard.spec.model import DataSet, Spec
-from trainyard.spec.optimisation import did_you_mean
 from trainyard.spec.tasks import EVALUATION_PREFIX, TASKS
 from trainyard.spec.urls import check_source
 from trainyard.spec.yamltext import Problem
@@ -186,9 +186,13 @@ def _optimizer(spec: Spec) -> Problems:
 
 
 def _endpoint(spec: Spec) -> Problems:
-    if spec.storage.endpoint is not None and "://" not in spec.storage.uri:
-        message = f"{spec.storage.uri} is a folder, and a server serves buckets; remove it, or write s3://bucket/prefix"
+    """Fields of storage that hold for other kinds of storage than the one that its URI names."""
+    storage, scheme = spec.storage, spec.storage.uri.partition("://")[0]
+    if storage.endpoint is not None and scheme not in ("s3", "gs", "az"):
+        message = f"{storage.uri} is a folder, and a server serves buckets; remove it, or write s3://bucket/prefix"
         yield Problem(("spec", "storage", "endpoint"), message)
+    if storage.region is not None and scheme != "s3":
+        yield Problem(("spec", "storage", "region"), f"{storage.uri} has no region, which only S3 has; remove it")
 
 
 def _world_size(spec: Spec) -> int:

@@ -2,8 +2,8 @@
 
 from trainyard.errors import JobError
 from trainyard.plan.labels import Labels
+from trainyard.spec.hints import did_you_mean
 from trainyard.spec.model import Spec
-from trainyard.spec.optimisation import did_you_mean
 from trainyard.spec.tasks import EVALUATION_PREFIX, TaskInfo
 
 

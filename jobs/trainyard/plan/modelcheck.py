@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from trainyard.plan import configfile
 from trainyard.spec import library
+from trainyard.spec.hints import did_you_mean
 from trainyard.spec.model import Spec
-from trainyard.spec.optimisation import did_you_mean
 from trainyard.spec.tasks import TASKS
 from trainyard.spec.yamltext import Problem
 

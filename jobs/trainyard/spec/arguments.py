@@ -1,7 +1,7 @@
 """Checks spec.trainingArguments against the catalogue, without transformers.
 
 Each name is looked at alone (`answers`, and the table of values here), then those that must fit together
-(`combinations`), then the blocks that hold names of their own (`optimisation`). Nothing is ignored silently.
+(`combinations`), then the blocks that hold names of their own (`blocks`). Nothing is ignored silently.
 """
 
 import difflib
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.spec import combinations, optimisation
+from trainyard.spec import blocks, combinations
 from trainyard.spec.answers import OWNED, REMOVED, answer
 from trainyard.spec.catalogue import Argument, arguments
 
@@ -88,7 +88,7 @@ def check(values: dict[str, Any]) -> Iterator[Mistake]:
     for conflict in combinations.check({**_meant(values), **sound}):
         if not conflict.reads & broken:
             yield (conflict.name,), conflict.message
-    yield from optimisation.check(sound)
+    yield from blocks.check(sound)
 
 
 def _meant(values: dict[str, Any]) -> dict[str, Any]:

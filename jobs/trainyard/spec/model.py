@@ -279,7 +279,7 @@ class Storage(Part):
     an emulator (of Azure with its account: `http://127.0.0.1:10000/account`). Default: AWS_ENDPOINT_URL,
     GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT, or the provider's."""
     region: Text | None = None
-    """Region of the bucket. Default: AWS_REGION, or us-east-1."""
+    """Region of a bucket of S3. Default: AWS_REGION, or us-east-1."""
     secret: Annotated[str, StringConstraints(max_length=253)] | None = None
     """Name of the Secret with the credentials on a cluster (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …).
     `trainyard run` takes them from the environment."""

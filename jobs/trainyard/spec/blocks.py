@@ -1,11 +1,11 @@
 """Arguments that hold names of their own: of the schedule, the optimizer, the accelerator and the trackers."""
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trainyard.spec import library
+from trainyard.spec.hints import did_you_mean
 
 Mistake = tuple[tuple[str, ...], str]
 
@@ -29,14 +29,6 @@ def check(given: dict[str, Any]) -> Iterator[Mistake]:
     yield from _named(given, "debug", library.names("debug"))
     yield from _named(given, "torch_compile_backend", library.names("torch_compile_backend"))
     yield from _named(given, "torch_compile_mode", library.names("torch_compile_mode"))
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint: the nearest known name, or all of them where none is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {near[0]}?"
-    return f"Known here: {', '.join(known)}." if known else "Remove it."
 
 
 def mapping_of(value: Any) -> dict[str, Any] | None:
