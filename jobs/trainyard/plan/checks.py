@@ -17,11 +17,12 @@ from trainyard.spec.hints import did_you_mean
 from trainyard.spec.manifest import Loaded, Reading, describe, read_file
 from trainyard.spec.model import DataSet, Spec
 from trainyard.spec.tasks import EVALUATION_PREFIX, TASKS
-from trainyard.spec.urls import check_source
+from trainyard.spec.urls import check_source, is_bucket
 from trainyard.spec.yamltext import Problem
 
 Problems = Iterator[Problem]
 
+_BUCKET = "s3://bucket/prefix"
 _NO_FP16 = "without GPUs accelerate trains in float32 and does not say so"
 _TIMES = ("runtime", "samples_per_second", "steps_per_second")
 """What Trainer adds to the metrics of each evaluation."""
@@ -186,13 +187,15 @@ def _optimizer(spec: Spec) -> Problems:
 
 
 def _endpoint(spec: Spec) -> Problems:
-    """Fields of storage that hold for other kinds of storage than the one that its URI names."""
-    storage, scheme = spec.storage, spec.storage.uri.partition("://")[0]
-    if storage.endpoint is not None and scheme not in ("s3", "gs", "az"):
-        message = f"{storage.uri} is a folder, and a server serves buckets; remove it, or write s3://bucket/prefix"
+    """Fields of storage that hold for no URI of the manifest."""
+    storage = spec.storage
+    uris = [uri for uri in (storage.uri, *named(spec).values()) if is_bucket(uri)]
+    if storage.endpoint is not None and not uris:
+        message = f"a server serves buckets, and the manifest names none: remove it, or write {_BUCKET}"
         yield Problem(("spec", "storage", "endpoint"), message)
-    if storage.region is not None and scheme != "s3":
-        yield Problem(("spec", "storage", "region"), f"{storage.uri} has no region, which only S3 has; remove it")
+    if storage.region is not None and not any(uri.startswith("s3://") for uri in uris):
+        message = f"only S3 has regions, and the manifest names no bucket of it: remove it, or write {_BUCKET}"
+        yield Problem(("spec", "storage", "region"), message)
 
 
 def _world_size(spec: Spec) -> int:
@@ -222,7 +225,7 @@ CHECKS = (
     _check(_needs_gpu, "workers"),
     _check(_split_batches, "workers", "strategy"),
     _check(_optimizer, "workers"),
-    _check(_endpoint, "storage"),
+    _check(_endpoint, "storage", "model", "processor", "data", "code", "resumeFrom"),
     _check(modelcheck.call_keywords, "task", "processor", "model"),
     _check(modelcheck.load_arguments, "model"),
     _check(modelcheck.config_fields, "model"),

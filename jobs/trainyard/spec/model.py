@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from pydantic.alias_generators import to_camel
 
 from trainyard.spec import patterns
+from trainyard.spec.urls import is_bucket
 from trainyard.spec.values import (
     ClassName,
     Cpus,
@@ -277,12 +278,20 @@ class Storage(Part):
     endpoint: ServerUrl | None = None
     """URL of another server than the provider's: an S3-compatible one (`http://127.0.0.1:8333`), a private endpoint, or
     an emulator (of Azure with its account: `http://127.0.0.1:10000/account`). Default: AWS_ENDPOINT_URL,
-    GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT, or the provider's."""
+    GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT, or the provider's. It holds for sources in such buckets, too."""
     region: Text | None = None
     """Region of a bucket of S3. Default: AWS_REGION, or us-east-1."""
     secret: Annotated[str, StringConstraints(max_length=253)] | None = None
     """Name of the Secret with the credentials on a cluster (keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …).
     `trainyard run` takes them from the environment."""
+
+    def endpoint_for(self, uri: str) -> str | None:
+        """The endpoint of a source: that of the storage, for buckets of the same kind.
+
+        Where runs are kept in a folder, the endpoint is there for the sources alone.
+        """
+        kept, read = self.uri.partition("://")[0], uri.partition("://")[0]
+        return self.endpoint if kept == read or not is_bucket(self.uri) else None
 
 
 class Checkpoint(Part):

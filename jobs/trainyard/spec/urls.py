@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+_BUCKETS = ("s3://", "gs://", "az://")
 _MISSPELT = tuple(f"{scheme}{end}" for scheme in ("s3", "gs", "az", "file") for end in ("//", ":/"))
 
 
@@ -28,6 +29,11 @@ def check_storage(uri: str) -> str:
         fix = "write s3://bucket/prefix, gs://…, az://…, file:///…, or a local path"
         raise ValueError(f"{shown(uri)} is no storage: {fix}")
     return uri
+
+
+def is_bucket(uri: str) -> bool:
+    """Whether a URI names a bucket of an object store."""
+    return uri.startswith(_BUCKETS)
 
 
 def check_source(source: str) -> str:

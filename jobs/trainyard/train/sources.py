@@ -43,10 +43,10 @@ def _fetched(source: str, storage: Storage) -> str:
     """Where the object or folder of a URI lies on this machine, after it was fetched."""
     parent, _, name = source.rstrip("/").rpartition("/")
     if is_remote(f"{parent}/") and urlsplit(parent).netloc:
-        store = open_store(parent, storage.endpoint, storage.region)
+        store = open_store(parent, storage.endpoint_for(source), storage.region)
         entries = [entry for entry in store.list() if entry.path == name or entry.path.startswith(f"{name}/")]
     else:
-        store, name = open_store(source, storage.endpoint, storage.region), ""
+        store, name = open_store(source, storage.endpoint_for(source), storage.region), ""
         entries = store.list()
     if not entries:
         raise JobError(f"{source}: there is nothing in storage under this URI")
@@ -71,7 +71,7 @@ def local_files(source: str, storage: Storage) -> list[Path]:
 def _fetched_matches(source: str, storage: Storage) -> list[Path]:
     """Where the objects that match a pattern lie on this machine, after they were fetched."""
     fixed, pattern = _at_pattern(source)
-    store = open_store(fixed, storage.endpoint, storage.region)
+    store = open_store(fixed, storage.endpoint_for(source), storage.region)
     entries = store.list()
     whole = [entry for entry in entries if entry.path == pattern]  # a name with brackets is a name
     matcher = pathspec.GitIgnoreSpec.from_lines([f"/{pattern}"])
@@ -93,7 +93,7 @@ def _at_pattern(source: str) -> tuple[str, str]:
 def _cached(store: Store, source: str, storage: Storage, entries: list[Entry]) -> Path:
     """The folder in this machine's cache that holds some objects."""
     # Another set of names and sizes is another folder: what was fetched before is never mixed with what is new.
-    key = hashlib.sha256(repr((source, storage.endpoint, entries)).encode()).hexdigest()[:20]
+    key = hashlib.sha256(repr((source, storage.endpoint_for(source), entries)).encode()).hexdigest()[:20]
     folder = cache_folder() / "sources" / key
     with room_on(folder, "TRAINYARD_CACHE"), _only_one(folder):
         for entry in entries:
