@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
+from transformers import BertConfig
 
 from tests.conftest import Cli, Tiny, manifest, tiny_manifest
 from tests.train.conftest import Train
@@ -17,6 +18,7 @@ from trainyard.spec.manifest import loads
 from trainyard.spec.tasks import TASKS
 from trainyard.train import data
 from trainyard.train.choices import Choices
+from trainyard.train.data.labels import of_model
 from trainyard.train.tasks import TABLE
 from trainyard.train.tasks.text import label_ids
 
@@ -234,3 +236,20 @@ def test_plan_refuses_an_unknown_evaluation_label(tmp_path: Path) -> None:
     sources = {name: {"source": str(tmp_path / f"{name}.jsonl")} for name in ("train", "evaluation")}
     facts = gather(loads(json.dumps(manifest(data=sources))).job.spec)
     assert facts.problem == "spec.data.evaluation: row 2 has the label 'neutral', unknown to the model (neg, pos)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem_type", "names"),
+    [
+        ({"num_labels": 1}, NUMBERS, ()),
+        ({"num_labels": 2}, CLASSES, ("LABEL_0", "LABEL_1")),
+        ({"id2label": {0: "a", 1: "b"}, "problem_type": SEVERAL}, SEVERAL, ("a", "b")),
+        ({"num_labels": 2, "problem_type": NUMBERS}, NUMBERS, ()),
+    ],
+    ids=["one-output", "classes", "several", "two-numbers"],
+)
+def test_labels_of_a_trained_model(fields: Given, problem_type: str, names: tuple[str, ...]) -> None:
+    labels = of_model(BertConfig(**fields), CLASSIFY)
+    assert (labels.problem_type, labels.names) == (problem_type, names)
+    if problem_type == NUMBERS:
+        assert labels.outputs == fields["num_labels"]

@@ -6,7 +6,7 @@ from typing import Any
 from datasets import Dataset
 
 from trainyard.plan import labelling
-from trainyard.plan.labels import Column, Labels, matched
+from trainyard.plan.labels import CLASSES, NUMBERS, Column, Labels, matched
 from trainyard.spec.tasks import TaskInfo
 from trainyard.train.choices import Choices
 
@@ -32,15 +32,18 @@ def match(data: Dataset, task: TaskInfo, labels: Labels, where: str) -> Labels:
 
 
 def of_model(config: Any, task: TaskInfo) -> Labels:
-    """The labels of a trained model, from its config."""
+    """The labels of a trained model, from its config. Without a problem_type one output is a number, more are classes.
+
+    That is how transformers chooses the loss of such a model, too.
+    """
+    names = tuple(str(name) for _, name in sorted(config.id2label.items()))
     if task.label_kind == "none":
         return Labels()
-    problem_type = config.problem_type if task.label_kind == "class" else None
-    if problem_type == "regression":
-        return Labels((), problem_type, config.num_labels)
-    names = tuple(str(name) for _, name in sorted(config.id2label.items()))
-    if task.label_kind == "class" and problem_type is None:
-        problem_type = "single_label_classification"
+    if task.label_kind == "tags":
+        return Labels(names)
+    problem_type = config.problem_type or (NUMBERS if config.num_labels == 1 else CLASSES)
+    if problem_type == NUMBERS:
+        return Labels((), NUMBERS, config.num_labels)
     return Labels(names, problem_type)
 
 
