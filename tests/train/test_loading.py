@@ -11,6 +11,7 @@ from tests.conftest import Tiny, manifest
 from trainyard.spec import library
 from trainyard.spec.manifest import validate
 from trainyard.train import model
+from trainyard.train.choices import Choices
 from trainyard.train.tasks import TABLE
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50}
@@ -59,7 +60,7 @@ def loaded(tiny: Tiny, **fields: Any) -> transformers.PreTrainedModel:
     job, problems = validate(manifest(model={"source": tiny.model("bert"), **fields}))
     assert job is not None, problems
     config = transformers.AutoConfig.from_pretrained(tiny.model("bert"), num_labels=2)
-    return model.load(job.spec, TABLE["text-classification"], config)
+    return model.load(job.spec, TABLE["text-classification"], config, Choices())
 
 
 @pytest.mark.parametrize("scratch", [False, True], ids=["weights", "from config"])
