@@ -40,6 +40,8 @@ BY_TRAINING_ARGUMENTS: list[dict[str, Any]] = [
     {"accelerator_config": {"split_batch": True}},
     {"accelerator_config": "config.json"},
     {"logging_steps": 1.5},
+    {"activation_checkpointing_kwargs": "{use_reentrant: false"},
+    {"lr_scheduler_kwargs": "{num_cycles"},
     {"save_steps": 1.5},
 ]
 

@@ -132,7 +132,7 @@ def _alone(name: str, value: Any) -> str | None:
 
 def _wrong_value(argument: Argument, value: Any) -> str | None:
     value = _normalised(argument, value)
-    for rule in (_wrong_type, _out_of_bounds, _broken_steps, _too_large, _no_choice):
+    for rule in (_wrong_type, _no_mapping, _out_of_bounds, _broken_steps, _too_large, _no_choice):
         message = rule(argument, value)
         if message is not None:
             return message
@@ -146,6 +146,12 @@ def _wrong_type(argument: Argument, value: Any) -> str | None:
     wanted = " or ".join(kind for kind in argument.types if kind != "null")
     found = f"{_shown(value)} is {_article(kind)}"
     return f"{found}, but {_article(wanted)} is wanted{_quoted_number(value, argument)}"
+
+
+def _no_mapping(argument: Argument, value: Any) -> str | None:
+    if "dict" in argument.types and isinstance(value, str) and blocks.mapping_of(value) is None:
+        return f"{_shown(value)} is no mapping; write it as {argument.name}: {{key: value}}"
+    return None
 
 
 def _out_of_bounds(argument: Argument, value: Any) -> str | None:

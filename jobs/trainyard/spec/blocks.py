@@ -48,10 +48,7 @@ def _schedule(given: dict[str, Any]) -> Iterator[Mistake]:
     if schedule is None:
         return
     written = given.get(where)
-    kwargs = mapping_of(written if written is not None else {})
-    if kwargs is None:
-        yield (where,), "write it as a mapping: lr_scheduler_kwargs: {num_cycles: 2}"
-        return
+    kwargs = mapping_of(written) or {}
     for key in kwargs:
         if key not in schedule.known:
             yield (where, key), f"{name} takes no {key}. {did_you_mean(key, schedule.known)}"
@@ -118,11 +115,8 @@ def _reads_as(text: str, kind: str) -> bool:
 
 
 def _accelerator(given: dict[str, Any]) -> Iterator[Mistake]:
-    where, written = "accelerator_config", given.get("accelerator_config")
-    config = mapping_of(written if written is not None else {})
-    if config is None:
-        yield (where,), "write it as a mapping: accelerator_config: {use_seedable_sampler: true}"
-        return
+    where = "accelerator_config"
+    config = mapping_of(given.get(where)) or {}
     known = library.names("accelerator_config")
     for key in config:
         if key not in known:
