@@ -34,7 +34,7 @@ def warnings(rows: int | None = None, **changes: object) -> list[str]:
         ({"save_steps": 500}, "save_steps: 500 is more than the 10 steps of the run: only the last step is saved"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 5, "save_steps": 50},
-            "and the best one cannot be told",
+            "and the best one cannot be answer",
         ),
         ({"logging_steps": 500}, "logging_steps: 500 is more than the 10 steps"),
         ({"learning_rate": 0.0}, "learning_rate: 0 changes no weight"),
@@ -42,9 +42,9 @@ def warnings(rows: int | None = None, **changes: object) -> list[str]:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_trains_nothing_is_a_warning(arguments: dict[str, object], words: str) -> None:
-    (told,) = warnings(data=EVALUATED, trainingArguments={"max_steps": 10, **arguments})
-    assert told.startswith("spec.trainingArguments.")
-    assert words in told
+    (answer,) = warnings(data=EVALUATED, trainingArguments={"max_steps": 10, **arguments})
+    assert answer.startswith("spec.trainingArguments.")
+    assert words in answer
 
 
 def test_shares_and_fitting_steps_are_no_warning() -> None:
@@ -54,8 +54,8 @@ def test_shares_and_fitting_steps_are_no_warning() -> None:
 
 def test_keep_every_that_keeps_nothing_is_a_warning() -> None:
     checkpoint = {"keepEvery": 7}
-    (told,) = warnings(checkpoint=checkpoint, trainingArguments={"max_steps": 60, "save_steps": 10})
-    assert "checkpoint.keepEvery: 7 keeps nothing" in told
+    (answer,) = warnings(checkpoint=checkpoint, trainingArguments={"max_steps": 60, "save_steps": 10})
+    assert "checkpoint.keepEvery: 7 keeps nothing" in answer
     assert warnings(checkpoint=checkpoint, trainingArguments={"max_steps": 70, "save_steps": 10}) == []
 
 

@@ -30,7 +30,7 @@ def messages(**changes: object) -> dict[str, str]:
 
 
 def test_mistakes_of_every_kind_are_told_at_once(tmp_path: Path) -> None:
-    told = problems_of(
+    answer = problems_of(
         tmp_path,
         """apiVersion: trainyard.dev/v1alpha1
 kind: TrainerJob
@@ -49,7 +49,7 @@ spec:
   accelerate: {mixed_precison: bf16}
 """,
     )
-    assert [line.partition(" ")[0] for line in told] == [
+    assert [line.partition(" ")[0] for line in answer] == [
         "6:11",
         "6:44",
         "7:22",
@@ -60,7 +60,7 @@ spec:
         "15:16",
     ]
     for line, words in zip(
-        told,
+        answer,
         (
             "write the name alone: org/model",
             "write spec.model.load: {attn_implementation: sdpa}",
@@ -150,9 +150,9 @@ EVALUATED = {"train": {"source": "d.jsonl"}, "evaluation": {"fraction": 0.1}}
     ids=lambda value: value if isinstance(value, str) and "." in value and " " not in value else "",
 )
 def test_what_the_run_would_refuse_is_refused(changes: dict[str, object], path: str, words: str) -> None:
-    told = messages(**changes)
-    assert set(told) == {path}
-    assert words in told[path]
+    answer = messages(**changes)
+    assert set(answer) == {path}
+    assert words in answer[path]
 
 
 def test_own_trainer_may_have_own_metrics() -> None:
@@ -162,16 +162,16 @@ def test_own_trainer_may_have_own_metrics() -> None:
 
 @pytest.mark.parametrize("uri", ["./runs", "file:///runs"])
 def test_endpoint_without_bucket_is_refused(uri: str) -> None:
-    told = messages(storage={"uri": uri, "endpoint": "http://127.0.0.1:8333"})
-    assert "a server serves buckets, and the manifest names none" in told["storage.endpoint"]
+    answer = messages(storage={"uri": uri, "endpoint": "http://127.0.0.1:8333"})
+    assert "a server serves buckets, and the manifest names none" in answer["storage.endpoint"]
     own = {"model": {"source": "s3://models/bert"}, "storage": {"uri": uri, "endpoint": "http://127.0.0.1:8333"}}
     assert messages(**own) == {}
 
 
 def test_region_belongs_to_s3() -> None:
     assert messages(storage={"uri": "s3://bucket", "region": "eu-west-1"}) == {}
-    told = messages(storage={"uri": "az://container", "region": "eu-west-1"})
-    assert "only S3 has regions" in told["storage.region"]
+    answer = messages(storage={"uri": "az://container", "region": "eu-west-1"})
+    assert "only S3 has regions" in answer["storage.region"]
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ def test_path_without_dot_that_is_not_here_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], path: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (told,) = problems_of(tmp_path, dump(manifest(**changes)))
-    assert f"spec.{path}" in told
-    assert words in told
-    assert f"relative paths count from {tmp_path}" in told
+    (answer,) = problems_of(tmp_path, dump(manifest(**changes)))
+    assert f"spec.{path}" in answer
+    assert words in answer
+    assert f"relative paths count from {tmp_path}" in answer
 
 
 def test_path_without_dot_that_is_here_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,9 +252,9 @@ def test_metric_of_other_labels_is_told(tmp_path: Path, labels: list[object], me
 )
 def test_argument_without_its_package_is_told_before_a_run(arguments: dict[str, object], package: str) -> None:
     spec = loads(json.dumps(manifest(trainingArguments=arguments))).job.spec
-    (told,) = [each for each in inputs.check(spec) if each.path[1] == "trainingArguments"]
-    assert told.path[2] == next(iter(arguments))
-    assert told.message.startswith(f"it needs the package {package}, which is not installed here")
+    (answer,) = [each for each in inputs.check(spec) if each.path[1] == "trainingArguments"]
+    assert answer.path[2] == next(iter(arguments))
+    assert answer.message.startswith(f"it needs the package {package}, which is not installed here")
 
 
 def test_argument_whose_package_is_here_passes() -> None:

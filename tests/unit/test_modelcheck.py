@@ -86,15 +86,15 @@ def test_argument_of_from_pretrained_is_no_config_field() -> None:
 def test_rows_are_no_longer_than_positions(tmp_path: Path, config: dict[str, object], longest: int | None) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
 
-    def told(length: int) -> list[str]:
+    def answer(length: int) -> list[str]:
         spec = spec_of(model={"source": str(tmp_path)}, processor={"call": {"max_length": length, "truncation": True}})
         return [problem.message for problem in modelcheck.row_length(spec)]
 
     if longest is None:
-        assert told(100_000) == []
+        assert answer(100_000) == []
         return
-    assert told(longest) == []
-    assert told(longest + 1) == [
+    assert answer(longest) == []
+    assert answer(longest + 1) == [
         f"{longest + 1} tokens, and the model has positions for {longest}: write max_length: {longest}"
     ]
 
@@ -112,8 +112,8 @@ def test_rows_are_no_longer_than_positions(tmp_path: Path, config: dict[str, obj
 def test_truncation_where_tokenizer_says_is_a_doubt(tmp_path: Path, tokenizer: dict[str, object], words: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 64}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    told = list(
+    answer = list(
         modelcheck.truncation(spec_of(model={"source": str(tmp_path)}, processor={"call": {"truncation": True}}))
     )
-    assert len(told) == bool(words)
-    assert words in "".join(told)
+    assert len(answer) == bool(words)
+    assert words in "".join(answer)

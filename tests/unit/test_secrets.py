@@ -18,7 +18,7 @@ def container(**variable: object) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "trainer", "env": [variable]}]}}
 
 
-def told(**changes: object) -> dict[str, str]:
+def refusals(**changes: object) -> dict[str, str]:
     problems = literal_secrets(manifest(**changes))
     return {".".join(map(str, problem.path[1:])): problem.message for problem in problems}
 
@@ -31,7 +31,7 @@ def told(**changes: object) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_credential_in_template_env_is_refused(name: str) -> None:
-    problems = told(workers={"template": container(name=name, value="literal")})
+    problems = refusals(workers={"template": container(name=name, value="literal")})
     assert set(problems) == {"workers.template.spec.containers.0.env.0.value"}
     (message,) = problems.values()
     assert f"{{name: {name}, valueFrom: {{secretKeyRef: {{name: my-secret, key: {name}}}}}}}" in message
@@ -51,7 +51,7 @@ def test_credential_in_template_env_is_refused(name: str) -> None:
     ids=lambda variable: str(list(variable.values())[:2]),
 )
 def test_plain_variable_in_template_env_passes(variable: dict[str, object]) -> None:
-    assert told(workers={"template": container(**variable)}) == {}
+    assert refusals(workers={"template": container(**variable)}) == {}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_plain_variable_in_template_env_passes(variable: dict[str, object]) -> N
     ids=["env", "option=", "option"],
 )
 def test_credential_of_script_is_refused(script: dict[str, object], path: str) -> None:
-    problems = told(script=script)
+    problems = refusals(script=script)
     assert set(problems) == {path}
     assert "secretKeyRef" in problems[path]
     assert "abc" not in problems[path]
@@ -72,7 +72,7 @@ def test_credential_of_script_is_refused(script: dict[str, object], path: str) -
 
 def test_option_of_script_that_is_no_credential_passes() -> None:
     args = ["--use_auth_token", "--tokenizer_name", "m", "--max_tokens", "5", "--token_type=bio"]
-    assert told(script={"path": "t.py", "args": args}) == {}
+    assert refusals(script={"path": "t.py", "args": args}) == {}
 
 
 @pytest.mark.parametrize("name", ["pad_token", "mask_token", "eos_token", "bos_token", "unk_token", "image_token"])
@@ -80,12 +80,12 @@ def test_option_of_script_that_is_no_credential_passes() -> None:
 def test_special_token_is_no_secret(name: str, place: str) -> None:
     part, field = place.split(".")
     written: dict[str, Any] = {field: {name: "<|end|>"}}
-    assert told(**{part: {**written, "source": "./m"}}) == {}
+    assert refusals(**{part: {**written, "source": "./m"}}) == {}
 
 
 @pytest.mark.parametrize("name", ["token", "hub_token", "auth_token", "api_token", "api_key", "password"])
 def test_credential_in_model_config_is_refused(name: str) -> None:
-    assert set(told(model={"source": "./m", "config": {name: "abc"}})) == {f"model.config.{name}"}
+    assert set(refusals(model={"source": "./m", "config": {name: "abc"}})) == {f"model.config.{name}"}
 
 
 def test_no_variable_is_in_what_is_shared() -> None:

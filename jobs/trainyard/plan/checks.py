@@ -50,7 +50,10 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Loaded:
 
 def check(spec: Spec) -> list[Problem]:
     """What is wrong with a well-formed spec, whatever this machine has."""
-    return [problem for each in CHECKS for problem in each.find(spec)]
+    problems: list[Problem] = []
+    for each in CHECKS:
+        problems += each.find(spec)
+    return problems
 
 
 def _sound(reading: Reading, checks: list[Check]) -> Problems:
