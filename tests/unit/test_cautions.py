@@ -34,7 +34,7 @@ def warnings(rows: int | None = None, **changes: object) -> list[str]:
         ({"save_steps": 500}, "save_steps: 500 is more than the 10 steps of the run: only the last step is saved"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 5, "save_steps": 50},
-            "and the best one cannot be answer",
+            "and the best one cannot be told",
         ),
         ({"logging_steps": 500}, "logging_steps: 500 is more than the 10 steps"),
         ({"learning_rate": 0.0}, "learning_rate: 0 changes no weight"),
