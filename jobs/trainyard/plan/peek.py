@@ -20,7 +20,7 @@ from trainyard.spec.model import Data, Evaluation, Model, Source, Spec
 from trainyard.spec.tasks import TASKS, TaskInfo
 
 _MAX_COUNTED_BYTES = 2 * 1024**3
-_MAX_READ_BYTES = 64 * 1024**2
+_MAX_READ_BYTES = 16 * 1024**2
 """Bytes of data that are read for their labels: about a second's work."""
 
 

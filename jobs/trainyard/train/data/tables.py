@@ -4,9 +4,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 from typing import Any
 
+import datasets
+import pyarrow as pa
 from datasets import Dataset, Features, List, Value
+from datasets.builder import Key
 
 from trainyard.errors import JobError
 from trainyard.plan import rows
@@ -17,6 +21,8 @@ from trainyard.spec.tasks import Column, TaskInfo
 _TYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool"}
 _READER_VERSION = "1"
 """Part of the cache key of what was read: count it up when the same file would give other rows."""
+
+_ROWS_AT_ONCE = 4096
 
 survey = rows.survey
 
@@ -36,9 +42,11 @@ class Table:
         """The rows, kept on disk in Arrow files. Raises JobError with the row of a value of another kind."""
         parts = {column.name: column for column in self.task.columns if column.name in self.columns}
         features = {name: self._feature(column, survey) for name, column in parts.items()}
-        return Dataset.from_generator(
-            _generate, features=Features(features), gen_kwargs={"table": self}, fingerprint=self._fingerprint
-        )
+        builder = _Builder(features=Features(features), table=self, config_id=f"rows-{self._fingerprint}")
+        builder.download_and_prepare()
+        data = builder.as_dataset(split="train")
+        data._fingerprint = self._fingerprint  # the same rows are the same data set, for the cache of what is encoded
+        return data
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows under the task's names."""
@@ -98,8 +106,31 @@ class Table:
         raise JobError(f"spec.{self.where}: row {number}: {column.name} is {value!r}{before}.{fix}")
 
 
-def _generate(table: Table) -> Iterator[dict[str, Any]]:
-    yield from table.rows()
+@dataclass
+class _BuilderConfig(datasets.BuilderConfig):
+    table: Table | None = None
+    features: Features | None = None
+
+
+class _Builder(datasets.ArrowBasedBuilder):
+    """Writes the rows of a table into Arrow files of datasets' cache, some thousand at a time."""
+
+    BUILDER_CONFIG_CLASS = _BuilderConfig
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=self.config.features)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        return [datasets.SplitGenerator(name="train", gen_kwargs={"table": self.config.table})]
+
+    def _generate_tables(self, table: Table) -> Iterator[tuple[Key, pa.Table]]:
+        schema = self.config.features.arrow_schema
+        every = table.rows()
+        for number in count():
+            batch = list(islice(every, _ROWS_AT_ONCE))
+            if not batch:
+                return
+            yield Key(0, number), pa.Table.from_pylist(batch, schema=schema)
 
 
 def _common(kinds: set[str]) -> str | None:
