@@ -223,9 +223,10 @@ def test_a_corrupt_checkpoint_is_set_aside_and_the_one_before_is_used(tiny: Tiny
 
 
 def test_a_users_exception_fails_at_once_with_its_words(tiny: Tiny, tmp_path: Path, start: Start) -> None:
-    data = tmp_path / "data.jsonl"
-    data.write_text('{"text": "a", "label": "x"}\n' * 5)
-    code, _, told = start(tiny_manifest(tiny, tmp_path, data={"train": {"source": str(data)}})).end()
+    folder = tmp_path / "rows"  # the plan does not look into folders
+    folder.mkdir()
+    (folder / "train.jsonl").write_text('{"text": "a", "label": "x"}\n' * 5)
+    code, _, told = start(tiny_manifest(tiny, tmp_path, data={"train": {"source": str(folder)}})).end()
     assert code == 5
     assert "label has a single value, 'x'" in told
     assert "attempt 2" not in told
