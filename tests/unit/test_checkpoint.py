@@ -1,8 +1,11 @@
 """Lineage, choice and retention: functions from data to data, and over a store on disk."""
 
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,7 +14,7 @@ from trainyard.checkpoint import attempts, catalogue, restore, retain
 from trainyard.checkpoint.attempts import Attempt
 from trainyard.checkpoint.manifest import FileEntry, Manifest
 from trainyard.checkpoint.transfer import CorruptCheckpointError
-from trainyard.cluster.kubectl import TimedOutError
+from trainyard.cluster.kubectl import Kubectl, TimedOutError
 from trainyard.errors import JobError, NotFoundError
 from trainyard.launch import savenow
 from trainyard.protocol.ending import Cause, Ending
@@ -209,6 +212,50 @@ def test_a_save_that_the_run_has_ended_without_is_not_waited_for(tmp_path: Path)
         savenow.saved(store, 60.0, lambda: attempts.end(store, 2, Ending.user_error("the sky is falling", 9)))
     with pytest.raises(TimedOutError):  # asked before the next attempt is claimed
         savenow.saved(store, 0.1, lambda: None)
+
+
+def test_save_ends_when_its_run_is_stopped(tmp_path: Path) -> None:
+    """The run is a real process that stops when it is asked to save."""
+    store = open_store(str(tmp_path / "run"))
+    attempts.claim(store, None, 1, after=0)
+    saved = commit(store, 10, 1)
+    code = (
+        "import signal, sys; from trainyard.launch.node import only_run\n"
+        "signal.signal(signal.SIGUSR2, lambda *_: sys.exit())\n"
+        "with only_run(sys.argv[1], print): print('running', flush=True); signal.pause()"
+    )
+    running = subprocess.Popen([sys.executable, "-c", code, store.uri], stdout=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "running\n"
+        with pytest.raises(NotFoundError, match=rf"was stopped meanwhile, .*; its newest checkpoint is {saved}"):
+            savenow.ask_here(store, 60.0)
+    finally:
+        running.kill()
+        running.communicate()
+
+
+class Cluster:
+    """kubectl of a cluster in which a job is in one state."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def run(self, verb: str, *_: str) -> str:
+        return self.words if verb == "get" else ""
+
+
+@pytest.mark.parametrize("words", ["true Running", " Suspending", " Complete", " Failed", ""])
+def test_save_of_a_job_ends_when_nobody_will_run_it(tmp_path: Path, words: str) -> None:
+    store = open_store(str(tmp_path))
+    with pytest.raises(NotFoundError, match=r"stopped meanwhile, .*; it has no checkpoint"):
+        savenow.ask_pod(store, cast("Kubectl", Cluster(words)), "job", 60.0)
+
+
+@pytest.mark.parametrize("words", [" Running", "false Restarting", " "])
+def test_save_of_a_job_that_runs_is_waited_for(tmp_path: Path, words: str) -> None:
+    with pytest.raises(TimedOutError):
+        savenow.ask_pod(open_store(str(tmp_path)), cast("Kubectl", Cluster(words)), "job", 0.3)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}'], ids=repr)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 
 import psutil
@@ -42,16 +41,11 @@ def test_a_process_that_has_ended_is_no_error(sleeper: "subprocess.Popen[bytes]"
     priority.lower(sleeper.pid, priority.LOWEST)
 
 
-def test_a_thread_that_steps_back_takes_the_process_not_along() -> None:
-    found: list[int] = []
-
-    def work() -> None:
-        priority.step_back()
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert found == [max(before, priority.WATCHING)]
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+def test_all_threads_of_a_process_step_back() -> None:
+    code = (
+        "import os, threading; from trainyard.launch import priority; over = threading.Event()\n"
+        "threading.Thread(target=over.wait).start(); priority.step_back(); priority.step_back(); over.set()\n"
+        "print(*{os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir('/proc/self/task')})"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == [str(max(os.getpriority(os.PRIO_PROCESS, 0), priority.WATCHING))]

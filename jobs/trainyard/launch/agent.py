@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from trainyard.launch.listener import Listener
 from trainyard.launch.logs import LogUpload, RankTail, Tee
 from trainyard.launch.node import Node, Warm, open_node
 from trainyard.launch.progress import plain_display
-from trainyard.launch.raynode import RayNode, connected, reachable, resolve
+from trainyard.launch.raynode import Head, RayNode, connected, reachable, resolve
 from trainyard.launch.reporter import Reporter
 from trainyard.launch.uploads import Uploads
 from trainyard.launch.warm import imports_of
@@ -153,22 +154,31 @@ class _Agent:
 
     def _lead(self) -> Ending:
         workers = self.job.spec.workers
-        ray_node = RayNode(workers.processes, workers.gpus, self.place.address, self.node.folder / _RAY_LOG)
-        watch = threading.Thread(target=self._watch_head, args=(ray_node,), daemon=True)
-        watch.start()
-        connect = functools.partial(
-            connected, self.place.address, self.job.name, workers.count,
-            lambda: self.stopping.is_set() or not ray_node.alive(), self._note,
-        )  # fmt: skip
+        log = self.node.folder / _RAY_LOG
+        begin = functools.partial(RayNode, workers.processes, workers.gpus, self.place.address, log, None)
+        head = Head(begin, self._note)
+        threading.Thread(target=self._watch_head, args=(head,), daemon=True).start()
+        connect = functools.partial(self._connected, head)
         made = plan.plan(self.job, gather(self.job.spec))
         return Drive(
             self.job, made, self._store(), self.node, self.listener.tell, connect, self.uploads.flush,
             workers.processes, self.stopping, self.place.uid,
         ).run()  # fmt: skip
 
-    def _watch_head(self, ray_node: RayNode) -> None:
-        ray_node.process.wait()
-        self._lost(f"the head of the Ray cluster died. {ray_node.last_words()}".strip())
+    @contextlib.contextmanager
+    def _connected(self, head: Head) -> Iterator[Callable[[], None]]:
+        def given_up() -> bool:
+            return self.stopping.is_set() or head.is_lost.is_set()
+
+        count = self.job.spec.workers.count
+        with connected(self.place.address, self.job.name, count, given_up, self._note) as gathered:
+            head.is_up.set()
+            yield gathered
+
+    def _watch_head(self, head: Head) -> None:
+        words = head.keep()
+        what = "died" if head.is_up.is_set() else "did not start"
+        self._lost(f"the head of the Ray cluster {what}. {words}".strip())
 
     def _watch_warm(self) -> None:
         status = self.warm.process.wait()

@@ -3,8 +3,8 @@
 import signal
 from pathlib import Path
 
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerGroupStartupFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from trainyard.protocol import foreign
 from trainyard.protocol.ending import Cause, Ending
@@ -62,6 +62,8 @@ def root_cause(error: WorkerGroupError) -> Ending:
 
 def of_ray(error: BaseException) -> Ending:
     """The ending of a group that Ray could not start, or lost."""
+    if isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupFailedError):
+        return Ending.fault(Cause.WORKER, "a worker was lost while the workers started")
     text = str(error).strip()
     loss = foreign.ray_loss(text)
     if loss is not None:

@@ -71,7 +71,10 @@ class _WorkerGroup(worker_group.WorkerGroup):
 
 class _Controller(TrainController):
     worker_group_cls = _WorkerGroup
+    _has_stepped_back = False
 
     async def _poll_workers(self) -> Any:
-        priority.step_back()  # they train
+        if not self._has_stepped_back:
+            priority.step_back()  # they train
+            self._has_stepped_back = True
         return await super()._poll_workers()

@@ -7,7 +7,6 @@ its imports are the longest wait, and everything else happens beside it.
 import contextlib
 import functools
 import logging
-import os
 import select
 import signal
 import socket
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import ExitCode, JobError, ManifestError
-from trainyard.launch import orphans, priority, rayenv
+from trainyard.launch import orphans, rayenv, raystart
 from trainyard.launch.drive import Drive
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node, Warm, only_run, open_node
@@ -38,8 +37,6 @@ from trainyard.storage import layout
 from trainyard.storage.store import Store, open_store
 
 _WAITING = "waiting for the run before, which was killed: its last checkpoint is still being uploaded"
-_OF_RAY = ("gcs_server", "raylet")
-"""Ray's processes without which its others end, and this one."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def run(loaded: Loaded, quiet: bool = False) -> Finished:
     made = plan.plan(job, facts)
     store = open_run(job)
     orphans.adopt()
-    rayenv.prepare()
+    rayenv.prepare(one_node=True)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # whom `ckpt save` asks when there is nothing to save any more
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # and not yet: it waits
     waiting = functools.partial(print, f"{job.name}: {_WAITING}", file=sys.stderr)
@@ -87,8 +84,6 @@ class _Session:
         self.job, self.plan, self.store, self.node, self.display = job, made, store, node, display
         self.warm = Warm(node, imports=imports_of(job.spec))
         self.listener, self.uploads = Listener(node), Uploads(node, [held])
-        # Ray's processes inherit this. They only watch: on full cores they must not interrupt a step.
-        os.nice(priority.WATCHING)
         self.stopping, self.killed = threading.Event(), threading.Event()
         self.result: Ending | None = None
         self.error: BaseException | None = None
@@ -141,7 +136,7 @@ class _Session:
 
     def _drive(self) -> None:
         try:
-            connect = functools.partial(_ray, self.job, self.node, self._lose)
+            connect = functools.partial(_ray, self.job, self.node, self._lose, self._note)
             drive = Drive(
                 self.job, self.plan, self.store, self.node, self.listener.tell, connect, self.uploads.flush,
                 self.plan.world_size.value, self.stopping,
@@ -151,6 +146,9 @@ class _Session:
             self.error = error
         finally:
             self.ending[1].close()
+
+    def _note(self, text: str) -> None:
+        self.listener.tell({"event": "note", "text": text})
 
     def _lose(self, name: str) -> None:
         """One of Ray's processes has died. Ray will end this one: within two seconds for a raylet's death."""
@@ -202,8 +200,13 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _ray(job: TrainerJob, node: Node, lost: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Ray of this machine. `lost` is called with the name of one of its processes that died before its time."""
+def _ray(
+    job: TrainerJob, node: Node, lost: Callable[[str], None], note: Callable[[str], None]
+) -> Iterator[Callable[[], None]]:
+    """Ray of this machine. `lost` is called with the name of one of its processes that died before its time.
+
+    Raises RayStartError.
+    """
     import ray
 
     # It would call it an error that nobody waits for the dashboard (rayenv).
@@ -213,7 +216,9 @@ def _ray(job: TrainerJob, node: Node, lost: Callable[[str], None]) -> Iterator[C
     # not hear it, for without them this one would end before it has saved; they inherit what this thread blocks.
     if sys.platform == "linux":  # elsewhere it is with SIGTERM that Ray ends them when this process is killed
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
-    ray.init(
+    folder = node.sockets / "ray"
+    begin = functools.partial(
+        ray.init,
         address="local",
         num_cpus=workers.count * workers.processes,
         num_gpus=workers.count * workers.gpus,
@@ -221,11 +226,12 @@ def _ray(job: TrainerJob, node: Node, lost: Callable[[str], None]) -> Iterator[C
         log_to_driver=False,
         logging_level=logging.ERROR,
         namespace="trainyard",
-        _temp_dir=str(node.sockets / "ray"),
+        _temp_dir=str(folder),
     )
+    raystart.start(begin, folder, note)
     ended = threading.Event()
     started: Any = ray._private.worker._global_node
-    for name in _OF_RAY:
+    for name in raystart.PROCESSES:
         process = started.all_processes[name][0].process
         watch = functools.partial(_watch, process, ended, functools.partial(lost, name))
         threading.Thread(target=watch, name=f"{name}'s watch", daemon=True).start()

@@ -6,12 +6,15 @@ process says of itself would then count within its own session alone.
 
 import contextlib
 import os
-import threading
 
 import psutil
 
-WATCHING, LOWEST = 10, 19
-"""Nice values: of Ray's processes, which must answer in time, and of work that can wait."""
+WATCHING, LOWEST = 5, 19
+"""Nice values: of Ray's processes, which must answer in time also beside strangers that keep the cores busy, and of
+work that can wait. A process of 5 still gets a third of what one of 0 gets, one of 10 a tenth."""
+
+_BUSY_LOAD = 2.0
+"""Processes that want a core, for each core there is, averaged over a minute."""
 
 
 def lower(pid: int, nice: int) -> None:
@@ -36,7 +39,12 @@ def only_idle() -> None:
 
 
 def step_back() -> None:
-    """Lower the priority of this thread, and of those that it starts, to that of what only watches."""
-    with contextlib.suppress(OSError):
-        thread = threading.get_native_id()  # on Linux each thread has a nice value of its own (setpriority(2))
-        os.setpriority(os.PRIO_PROCESS, thread, max(WATCHING, os.getpriority(os.PRIO_PROCESS, thread)))
+    """Lower the priority of all threads of this process, and of those that they start, to that of what only watches."""
+    for thread in psutil.Process().threads():
+        with contextlib.suppress(OSError):  # on Linux each thread has a nice value of its own (setpriority(2))
+            os.setpriority(os.PRIO_PROCESS, thread.id, max(WATCHING, os.getpriority(os.PRIO_PROCESS, thread.id)))
+
+
+def is_busy() -> bool:
+    """Whether others want much more of the cores than there are: what takes only idle time would get none."""
+    return os.getloadavg()[0] > _BUSY_LOAD * (os.cpu_count() or 1)

@@ -25,15 +25,29 @@ _ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_report_resources_period_ms": "1000",
+    # On busy cores Ray's processes need minutes to start. One that has died is noticed at once all the same.
+    "RAY_gcs_server_port_wait_time_s": "600",
+    "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+}
+_MANY_NODES = {
     # A node that refuses connections is noticed after two seconds, a silent one after four; not after fifteen.
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
 }
+_ONE_NODE = {
+    # It cannot be lost without the launcher, which watches Ray's processes itself: silence only means busy cores.
+    "RAY_health_check_initial_delay_ms": "600000",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
+}
 
 
-def prepare() -> None:
+def prepare(one_node: bool = False) -> None:
     """Set the variables for this process and those that it starts; what the user has set stays."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**_ENVIRONMENT, **(_ONE_NODE if one_node else _MANY_NODES)}.items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,9 @@
 """This pod's part of the job's Ray cluster: the head on index 0, a member elsewhere."""
 
 import contextlib
+import itertools
 import logging
+import math
 import os
 import re
 import socket
@@ -16,13 +18,19 @@ from typing import Any
 import psutil
 
 import trainyard
-from trainyard.launch import priority
+from trainyard.launch import priority, raystart
 
 PORT, DASHBOARD_PORT = 6379, 8265
 _MEMORY_BYTES = 100 * 1024 * 1024
 """Of Ray's object store: training data does not pass through it, and Ray wants 75 MiB at least."""
 _START = "ray.scripts.scripts"
-_START_SECONDS = 60.0
+_JOIN_SECONDS = 600.0
+"""How long a member waits for its head to be a node of its own cluster."""
+_HEAD_TRIES = 4
+"""Starts of a head in its pod, each with twice the time of the one before, until the pod ends for it."""
+_CONNECT_TRIES = 20
+_SECONDS_ENV = "TRAINYARD_RAY_SECONDS"
+"""Environment variable by which `ray start` knows how long its raylet may take."""
 _HEAD_ENV = "TRAINYARD_RAY_HEAD"
 """Environment variable by which `ray start` on a member's node knows the head."""
 _VERSION_LABEL = "trainyard.dev/version"
@@ -41,7 +49,16 @@ _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 class RayNode:
     """The Ray processes of this pod; they end when one of them does."""
 
-    def __init__(self, processes: int, gpus: int, address: str, log: Path, head: str | None = None) -> None:
+    def __init__(
+        self,
+        processes: int,
+        gpus: int,
+        address: str,
+        log: Path,
+        head: str | None = None,
+        seconds: float = raystart.SECONDS,
+    ) -> None:
+        """`head`: the address of the head, None for the head itself; `seconds`: how long its raylet may take."""
         where = (
             [
                 "--head",
@@ -62,7 +79,10 @@ class RayNode:
                     "--disable-usage-stats", "--include-log-monitor=False",
                 ],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0,
-                env={**os.environ, "RAY_START_HOOK": f"{__name__}.{before_start.__name__}", _HEAD_ENV: head or ""},
+                env={
+                    **os.environ, "RAY_START_HOOK": f"{__name__}.{before_start.__name__}", _HEAD_ENV: head or "",
+                    _SECONDS_ENV: str(seconds),
+                },
             )  # fmt: skip
         if head is None:
             threading.Thread(target=self._let_wait, name="ray's dashboard", daemon=True).start()
@@ -91,7 +111,7 @@ class RayNode:
 
     def _let_wait(self) -> None:
         """While the head starts, on cores that everything wants, the dashboard is not to take any."""
-        until = time.monotonic() + _START_SECONDS
+        until = time.monotonic() + _JOIN_SECONDS
         while self.alive() and time.monotonic() < until:
             for process in _tree(self.process.pid):
                 with contextlib.suppress(psutil.Error):
@@ -112,9 +132,10 @@ def before_start(parameters: Any, head: bool) -> None:
     """What `ray start` calls with its parameters, which this may change, when it has imported Ray (RAY_START_HOOK)."""
     parameters.ray_client_server_port = None  # a Python process on each head, for clients that no job has
     parameters.labels = {**(parameters.labels or {}), _VERSION_LABEL: trainyard.__version__}
+    raystart.be_patient(float(os.environ.get(_SECONDS_ENV, raystart.SECONDS)))
     if head:
         return
-    version = await_head(os.environ[_HEAD_ENV])
+    version = await_head(os.environ[_HEAD_ENV], seconds=_JOIN_SECONDS)
     if version not in (None, trainyard.__version__):
         print(
             f"this pod runs trainyard {trainyard.__version__} and the head of its job {version}: give all pods one "
@@ -124,7 +145,34 @@ def before_start(parameters: Any, head: bool) -> None:
         sys.exit(_OTHER_VERSION)
 
 
-def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> str | None:
+class Head:
+    """The head of the job's Ray cluster: until it has come up once it is started again, with more time.
+
+    A pod that ended for a slow start would count as a restart of the job, and its successor would begin from zero.
+    """
+
+    def __init__(self, begin: Callable[[float], RayNode], note: Callable[[str], None]) -> None:
+        """`begin`: starts it, with the seconds that its raylet may take."""
+        self._begin, self._note = begin, note
+        self.is_up, self.is_lost = threading.Event(), threading.Event()
+        self.node = begin(raystart.SECONDS)
+
+    def keep(self) -> str:
+        """Start it again while it has not come up. Returns Ray's last words when it is lost for good. Blocks."""
+        for number in range(1, _HEAD_TRIES):
+            self.node.process.wait()
+            if self.is_up.is_set():
+                break
+            words = self.node.last_words()
+            self._note(f"Ray did not start ({words or 'without words'}); it is tried again, with more time")
+            self.node.end()
+            self.node = self._begin(raystart.SECONDS * 2**number)
+        self.node.process.wait()
+        self.is_lost.set()
+        return self.node.last_words()
+
+
+def await_head(address: str, given_up: Callable[[], bool] = lambda: False, seconds: float = math.inf) -> str | None:
     """Wait until the head is a node of its cluster: Ray itself would look again after one or two seconds.
 
     Returns the head's version of trainyard, or None where it says none or does not come.
@@ -133,7 +181,7 @@ def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> st
     from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
     from ray.exceptions import RayError
 
-    until = time.monotonic() + _START_SECONDS
+    until = time.monotonic() + seconds
     try:
         client = GcsClient(address=f"{address}:{PORT}")
         while not given_up() and time.monotonic() < until:
@@ -151,9 +199,20 @@ def await_head(address: str, given_up: Callable[[], bool] = lambda: False) -> st
 def let_watch() -> None:
     """In a Ray worker: from now on Ray's processes of this pod only watch; on full cores they must not delay a step."""
     with contextlib.suppress(psutil.Error):
-        starter = [each for each in psutil.Process().parents() if _START in each.cmdline()]
-        for process in _tree(starter[0].pid) if starter else ():
+        for process in _ray_processes(psutil.Process().parents()):
             priority.lower(process.pid, priority.WATCHING)
+
+
+def _ray_processes(parents: list[psutil.Process]) -> list[psutil.Process]:
+    """Ray's processes of this node, by the parents of one of its workers, the nearest first."""
+    for parent in parents:
+        if _START in parent.cmdline():  # in a pod: `ray start` and all below it
+            return _tree(parent.pid)
+    for raylet, launcher in itertools.pairwise(parents):
+        if raylet.name() == "raylet":  # `trainyard run` has started it, beside the GCS
+            servers = [each for each in launcher.children() if each.name() in raystart.PROCESSES]
+            return [process for server in servers for process in _tree(server.pid)]
+    return []
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -182,6 +241,33 @@ def resolve(name: str) -> str | None:
         return None
 
 
+def _connect(address: str, name: str, given_up: Callable[[], bool]) -> bool:
+    """Connect this process to the head, again when that one dies while it starts. False when given up."""
+    import ray
+    from ray.job_config import JobConfig
+
+    for number in range(1, _CONNECT_TRIES + 1):
+        while not reachable(address) and not given_up():
+            time.sleep(_LOOK_AGAIN_SECONDS)  # `ray start` tells nobody when the head listens
+        if not given_up():
+            await_head(address, given_up)
+        if given_up():
+            return False
+        try:
+            ray.init(
+                address=f"{address}:{PORT}", log_to_driver=False, logging_level=logging.ERROR, namespace="trainyard",
+                job_config=JobConfig(metadata={"trainerjob": name}),
+            )  # fmt: skip
+        except Exception:  # Ray raises bare Exception, and much else
+            if number == _CONNECT_TRIES:
+                raise
+            ray.shutdown()
+            time.sleep(1)
+        else:
+            return True
+    return False
+
+
 @contextlib.contextmanager
 def connected(
     address: str, name: str, nodes: int, given_up: Callable[[], bool], tell: Callable[[str], None]
@@ -190,19 +276,10 @@ def connected(
 
     `name`: of the job, for Ray's own list of jobs.
     """
-    while not reachable(address) and not given_up():
-        time.sleep(_LOOK_AGAIN_SECONDS)  # `ray start` tells nobody when the head listens
-    if given_up():
+    if not _connect(address, name, given_up):
         yield lambda: None
         return
-    await_head(address, given_up)
     import ray
-    from ray.job_config import JobConfig
-
-    ray.init(
-        address=f"{address}:{PORT}", log_to_driver=False, logging_level=logging.ERROR, namespace="trainyard",
-        job_config=JobConfig(metadata={"trainerjob": name}),
-    )  # fmt: skip
 
     def gathered() -> None:
         told = -1

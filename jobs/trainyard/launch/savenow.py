@@ -16,6 +16,8 @@ from trainyard.storage.layout import CheckpointId
 from trainyard.storage.store import Store
 
 _LOOK_SECONDS = 0.5
+_AT_REST = ("Suspending", "Suspended", "Complete", "Failed", "Invalid")
+"""States of a TrainerJob in which no pod of it will save."""
 
 
 def ask_here(store: Store, timeout: float) -> CheckpointId:
@@ -28,17 +30,27 @@ def ask_here(store: Store, timeout: float) -> CheckpointId:
     if pid is None:
         fix = "start it with trainyard run, or give the job's name when it runs on a cluster"
         raise NotFoundError(f"{store.url()} is not being run by a process of this machine. Fix: {fix}")
-    return saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2))
+    return saved(store, timeout, lambda: os.kill(pid, signal.SIGUSR2), lambda: runner(store.uri) != pid)
 
 
 def ask_pod(store: Store, kubectl: Kubectl, job: str, timeout: float) -> CheckpointId:
     """Have a job on a cluster save: its first pod is asked, and its ranks agree with all others. Raises as ask_here."""
     ask = ("exec", f"pod/{job}-0", "--container=trainer", "--", "sh", "-c", "kill -USR2 1")
-    return saved(store, timeout, lambda: kubectl.run(*ask))
+    return saved(store, timeout, lambda: kubectl.run(*ask), lambda: _rests(kubectl, job))
 
 
-def saved(store: Store, timeout: float, ask: Callable[[], object]) -> CheckpointId:
-    """Ask for a save; returns it when it is committed.
+def _rests(kubectl: Kubectl, job: str) -> bool:
+    """Whether nobody is to run a job any more: it is suspended or has ended, or there is no such job."""
+    fields = "jsonpath={.spec.suspend} {.status.state}"
+    words = kubectl.run("get", f"trainerjob/{job}", "--ignore-not-found", "--output", fields)
+    suspended, _, state = words.partition(" ")
+    return not words or suspended == "true" or state in _AT_REST
+
+
+def saved(
+    store: Store, timeout: float, ask: Callable[[], object], is_over: Callable[[], bool] = lambda: False
+) -> CheckpointId:
+    """Ask for a save; returns it when it is committed. `is_over`: whether nobody runs the run any more.
 
     Raises NotFoundError when the run has ended without it, TimedOutError after so many seconds.
     """
@@ -46,7 +58,7 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
 
     def follow() -> None:
         try:
-            outcome.set_result(_follow(store, ask, over))
+            outcome.set_result(_follow(store, ask, over, is_over))
         except BaseException as error:  # noqa: BLE001 - who waits raises it
             outcome.set_exception(error)
 
@@ -63,8 +75,10 @@ def saved(store: Store, timeout: float, ask: Callable[[], object]) -> Checkpoint
         over.set()
 
 
-def _follow(store: Store, ask: Callable[[], object], over: threading.Event) -> CheckpointId:
-    """Ask for a save, and look until it is committed or nobody waits any more."""
+def _follow(
+    store: Store, ask: Callable[[], object], over: threading.Event, is_over: Callable[[], bool]
+) -> CheckpointId:
+    """Ask for a save, and look until it is committed, nobody runs the run, or nobody waits any more."""
     seen = set(committed(list_checkpoints(store)))
     attempt = newest_number(store)
     if _end(store, attempt) is not None:
@@ -73,6 +87,7 @@ def _follow(store: Store, ask: Callable[[], object], over: threading.Event) -> C
         raise TimeoutError
     ask()
     while not over.is_set():
+        has_stopped = is_over()  # asked before the look: what was committed until then is seen
         end = _end(store, attempt)
         for each in committed(list_checkpoints(store)):
             # A regular save that was under way already holds less than what was asked for.
@@ -82,6 +97,10 @@ def _follow(store: Store, ask: Callable[[], object], over: threading.Event) -> C
         if end is not None and end.outcome in ("Complete", "UserError"):
             told = f"{end.outcome}, step {end.step}. {end.message}"
             raise NotFoundError(f"{store.url()} has ended without the save: {told}")
+        if has_stopped:
+            newest = max(seen, default=None)
+            step = f"its newest checkpoint is {newest}" if newest is not None else "it has no checkpoint"
+            raise NotFoundError(f"{store.url()} was stopped meanwhile, without the save that was asked for; {step}")
         attempt += end is not None  # the next one makes it: a node keeps what it was asked until there are steps
         over.wait(_LOOK_SECONDS)
     raise TimeoutError

@@ -276,7 +276,10 @@ def main(descriptor: str, tickets: str, events: str) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the kernel says to one that stands still when its owner goes
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who asks all processes of a run to stop wants its last save sent
     terminal.leave()
-    priority.only_idle()
+    if priority.is_busy():  # with strangers, who leave nothing idle: it would not even come to its first line
+        priority.lower(os.getpid(), priority.WATCHING)
+    else:
+        priority.only_idle()
     for folder in _folders():  # from the first moment: an owner that is killed is noticed only between two uploads
         hold(folder, as_uploader=True)
     _Server(socket.socket(fileno=int(descriptor)), Tickets(Path(tickets)), Events(events)).serve()

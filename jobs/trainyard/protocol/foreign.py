@@ -22,7 +22,6 @@ _NOT_READY = "connection was not ready"
 """obstore, of a connection that was reset before a request went over it. It gives up at once."""
 
 _RAY_LOSSES = (
-    ("failed to initialize", Cause.WORKER, "a worker was lost while the workers started"),
     ("node was terminated", Cause.NODE, "the node of a worker is gone, or Ray's processes there"),
     ("worker process has died", Cause.WORKER, "the Ray worker of a rank died (killed; out of memory?)"),
 )

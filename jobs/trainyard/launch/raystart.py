@@ -1,0 +1,129 @@
+"""How Ray's own start is given the time that a busy machine needs.
+
+Ray waits thirty seconds for its raylet, a number that no variable changes, and then gives up with words about an
+overloaded GCS; on cores that others keep busy a raylet needs minutes. What is waited for here has an end all the same:
+a process of Ray that has died ends the wait at once, and its last line says why.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trainyard.errors import ExitCode, TrainyardError
+
+SECONDS = 300.0
+"""For one try of a start. The next try gets twice as long."""
+TRIES = 2
+PROCESSES = ("gcs_server", "raylet")
+"""Ray's processes without which its others end."""
+_OF_RAY = "/ray/_private/"
+"""In the command line of Ray's other processes."""
+_LOOK_AGAIN_SECONDS = 0.2
+_LOGS = ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out")
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_PREFIX = re.compile(r"^(\[[^\]]*\] ?)+(\([^)]*\) ?)*")
+"""Time, level and process, with which each line of Ray's logs begins."""
+_LINE = 300
+
+
+class RayStartError(TrainyardError):
+    """Ray did not start: the machine may be too busy, and the same command may work later."""
+
+    exit_code = ExitCode.RETRY
+
+
+def start(begin: Callable[[], Any], folder: Path, note: Callable[[str], None]) -> None:
+    """Have `begin` start Ray, and once more if that fails. Raises RayStartError with Ray's own last line.
+
+    `folder`: where Ray keeps its session, of which the logs are read.
+    """
+    for number in range(1, TRIES + 1):
+        before = set(psutil.Process().children())
+        try:
+            with patience(SECONDS * 2 ** (number - 1)):
+                begin()
+            return
+        except Exception as error:
+            words = last_words(folder) or str(error).strip().rpartition("\n")[2][:_LINE]
+            end_processes(before)
+            if number == TRIES:
+                busy = f"load {psutil.getloadavg()[0]:.0f} on {psutil.cpu_count()} cores"
+                raise RayStartError(
+                    f"Ray did not start on this machine in {TRIES} tries ({busy}). Fix: run the same command again "
+                    f"when less runs here. Ray's last line: {words}"
+                ) from error
+            note(f"Ray did not start ({words}); it is tried once more, with more time")
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within, Ray waits so long for the raylet that it has started in this process, and not thirty seconds."""
+    from ray._private import services
+
+    get_node = services.get_node
+    be_patient(seconds)
+    try:
+        yield
+    finally:
+        services.get_node = get_node
+
+
+def be_patient(seconds: float) -> None:
+    """The same for the rest of this process."""
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def wait(gcs_address: str, node_id: str) -> Any:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return get_node(gcs_address, node_id)  # type: ignore[no-untyped-call]
+            except RuntimeError:  # Ray's word for a node that has not registered yet
+                if time.monotonic() > until or is_dead():
+                    raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    services.get_node = wait
+
+
+def is_dead() -> bool:
+    """Whether a process of Ray that this process has started has died."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.name() in PROCESSES and child.status() == psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def end_processes(before: set[psutil.Process]) -> None:
+    """Kill what Ray has started since, of which a second try must find nothing. `before`: what there was already."""
+    import ray
+
+    with contextlib.suppress(Exception):  # it may not even have begun
+        ray.shutdown()
+    ended: list[psutil.Process] = []
+    for process in set(psutil.Process().children()) - before:
+        with contextlib.suppress(psutil.Error):
+            if process.name() in PROCESSES or _OF_RAY in " ".join(process.cmdline()):
+                ended += [*process.children(recursive=True), process]
+    for process in ended:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(ended, timeout=10)
+
+
+def last_words(folder: Path) -> str:
+    """The last line of Ray's own logs that says something; empty when there is none."""
+    for name in _LOGS:
+        for log in sorted(folder.glob(f"session_2*/logs/{name}"), reverse=True):
+            with contextlib.suppress(OSError):
+                lines = _COLOUR.sub("", log.read_text(errors="replace")).strip().splitlines()
+                if lines:
+                    return _PREFIX.sub("", lines[-1]).strip()[:_LINE]
+    return ""

@@ -1,0 +1,84 @@
+"""A machine that strangers keep busy: the load is made for real."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tiny, tiny_manifest
+from tests.run.conftest import Start
+from trainyard.errors import ExitCode
+from trainyard.launch import raystart
+from trainyard.launch.node import open_node
+
+BUSY = "import time\nend = time.monotonic() + 590\nwhile time.monotonic() < end: pass"
+LOAD = 20
+
+
+@pytest.fixture
+def load() -> Iterator[None]:
+    """Twenty processes that want a core each, in this test's own session, for ten minutes at most."""
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(LOAD)]
+    yield
+    for process in busy:
+        process.kill()
+    for process in busy:
+        process.wait()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("load")
+def test_run_on_a_busy_machine_trains_or_says_why_not(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 4, "save_steps": 2}
+    running = start(tiny_manifest(tiny, tmp_path, trainingArguments=arguments, workers={"count": 1}))
+    _, err = running.process.communicate(timeout=580)
+    code = running.process.returncode
+    assert "Traceback" not in err
+    assert code in (ExitCode.OK, ExitCode.RETRY), err
+    if code == ExitCode.OK:
+        assert (tmp_path / "runs/job/final/manifest.json").exists()
+    else:
+        assert "Ray did not start on this machine" in err
+        assert "Ray's last line: " in err
+
+
+def test_ray_that_never_starts_ends_with_its_own_last_line(tiny: Tiny, tmp_path: Path, start: Start) -> None:
+    """The raylet dies in each of its starts: its agent has one millisecond to register."""
+    file = tiny_manifest(tiny, tmp_path, trainingArguments={"max_steps": 2, "per_device_train_batch_size": 4})
+    env = {"RAY_agent_register_timeout_ms": "1"}
+    code, _, err = start(file, env=env).end()
+    assert code == ExitCode.RETRY, err
+    assert "it is tried once more, with more time" in err
+    assert "Ray did not start on this machine in 2 tries (load " in err
+    assert "Ray's last line: " in err
+    assert "agent" in err.rpartition("Ray's last line: ")[2]
+    assert "Traceback" not in err
+
+
+def test_second_try_begins_without_the_first() -> None:
+    """What the first has started is ended, and only that."""
+    with open_node() as node:
+        other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        notes: list[str] = []
+        raylets: list[subprocess.Popen[bytes]] = []
+
+        def begin() -> None:
+            if not notes:
+                raylets.append(subprocess.Popen(["bash", "-c", "exec -a raylet sleep 600"]))
+                (node.folder / "session_2026/logs").mkdir(parents=True)
+                line = "[2026-11-30 10:00:00,000 C 12 12] (raylet) agent_manager.cc:91: The agent did not register."
+                (node.folder / "session_2026/logs/raylet.out").write_text(f"first\n{line}\n")
+                raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
+
+        raystart.start(begin, node.folder, notes.append)
+        assert notes == [
+            "Ray did not start (agent_manager.cc:91: The agent did not register.); it is tried once more, with more time"
+        ]
+        assert other.poll() is None
+        other.communicate()
+        os.kill(raylets[0].pid, signal.SIGKILL)
+        raylets[0].wait()
