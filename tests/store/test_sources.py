@@ -21,13 +21,13 @@ RANKS = 8
 
 
 @pytest.fixture
-def model(tmp_path: Path, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Storage]]:
+def model(tmp_path: Path, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Storage]:
     """A model in a bucket, and a cache that is empty."""
     uri = f"s3://bucket/{tmp_path.name}"
     for name, data in FILES.items():
         open_store(uri, s3_env.endpoint).put(f"model/{name}", data)
     monkeypatch.setenv("TRAINYARD_CACHE", str(tmp_path / "cache"))
-    yield f"{uri}/model", Storage(uri=uri, endpoint=s3_env.endpoint)
+    return f"{uri}/model", Storage(uri=uri, endpoint=s3_env.endpoint)
 
 
 def fetch(source: str, storage: Storage, fetched: Path, write: Connection, slow: bool = False) -> None:
@@ -46,7 +46,9 @@ def fetch(source: str, storage: Storage, fetched: Path, write: Connection, slow:
     write.send(sources.local_folder(source, storage))
 
 
-def begun(source: str, storage: Storage, fetched: Path, slow: bool = False) -> tuple[multiprocessing.Process, Connection]:
+def begun(
+    source: str, storage: Storage, fetched: Path, slow: bool = False
+) -> tuple[multiprocessing.Process, Connection]:
     spawn = multiprocessing.get_context("spawn")
     read, write = spawn.Pipe(duplex=False)
     process = spawn.Process(target=fetch, args=(source, storage, fetched, write, slow))

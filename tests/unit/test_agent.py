@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.jobs import job
 from trainyard.checkpoint import attempts
-from trainyard.checkpoint.manifest import Manifest
+from trainyard.checkpoint.manifest import FileEntry, Manifest
 from trainyard.errors import ExitCode
 from trainyard.launch import runfile
 from trainyard.launch.agent import EXIT_CODES, Place, _Agent
@@ -34,7 +34,9 @@ def test_worker_that_is_asked_to_go_ends_as_its_job(
     runfile.write(store, as_manifest(agent.job), {}, {})
     attempts.claim(store, None, 2, after=0)
     if complete:
-        store.put(f"{layout.FINAL}/manifest.json", Manifest(10, 1, 2, "ddp", 8, ()).to_json())
+        store.put(f"{layout.FINAL}/config.json", b"{}")
+        files = (FileEntry("config.json", 2, ""),)
+        store.put(f"{layout.FINAL}/manifest.json", Manifest(10, 1, 2, "ddp", 8, files).to_json())
         attempts.end(store, 1, Ending.complete(store.url(layout.FINAL), 10))
     agent.stopping.set()
     assert agent._follow() == ending

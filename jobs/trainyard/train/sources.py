@@ -115,7 +115,7 @@ def _fetch(store: Store, entry: Entry, target: Path) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f"{target.name}.partial")  # under the lock; of one that died it is written again
     with partial.open("wb") as stream:
         for chunk in store.stream(entry.path, entry.size):
             stream.write(chunk)
