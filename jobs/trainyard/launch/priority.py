@@ -6,6 +6,7 @@ process says of itself would then count within its own session alone.
 
 import contextlib
 import os
+from pathlib import Path
 
 import psutil
 
@@ -13,8 +14,8 @@ WATCHING, LOWEST = 5, 19
 """Nice values: of Ray's processes, which must answer in time also beside strangers that keep the cores busy, and of
 work that can wait. A process of 5 still gets a third of what one of 0 gets, one of 10 a tenth."""
 
-_BUSY_LOAD = 2.0
-"""Processes that want a core, for each core there is, averaged over a minute."""
+_BUSY_LOAD = 4.0
+"""Threads that want a core, for each core there is. A run that trains alone has one or two."""
 
 
 def lower(pid: int, nice: int) -> None:
@@ -45,6 +46,23 @@ def step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, thread.id, max(WATCHING, os.getpriority(os.PRIO_PROCESS, thread.id)))
 
 
+def turns(pid: int) -> tuple[float, float]:
+    """Seconds that a process ran, of all its threads, and that its most patient thread waited for a core.
+
+    Zeros where the kernel does not say, or the process has ended. Source: /proc/PID/schedstat, sched-stats.rst.
+    """
+    ran = waited = 0.0
+    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError):  # the thread ended
+            on_core, runnable, _ = file.read_text().split()
+            ran += int(on_core) / 1e9
+            waited = max(waited, int(runnable) / 1e9)
+    return ran, waited
+
+
 def is_busy() -> bool:
-    """Whether others want much more of the cores than there are: what takes only idle time would get none."""
-    return os.getloadavg()[0] > _BUSY_LOAD * (os.cpu_count() or 1)
+    """Whether much more is wanted of the cores than there are: what takes only idle time would get none."""
+    waiting = os.getloadavg()[0]
+    with contextlib.suppress(OSError, ValueError):  # Linux also says how many want a core at this moment
+        waiting = max(waiting, float(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+    return waiting > _BUSY_LOAD * (os.cpu_count() or 1)

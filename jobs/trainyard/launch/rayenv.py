@@ -30,7 +30,6 @@ _ENVIRONMENT = {
     "RAY_gcs_server_request_timeout_seconds": "600",
     "RAY_agent_register_timeout_ms": "600000",
     "RAY_worker_register_timeout_seconds": "600",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 _MANY_NODES = {
     # A node that refuses connections is noticed after two seconds, a silent one after four; not after fifteen.
@@ -38,12 +37,14 @@ _MANY_NODES = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
 }
 _ONE_NODE = {
     # It cannot be lost without the launcher, which watches Ray's processes itself: silence only means busy cores.
     "RAY_health_check_initial_delay_ms": "600000",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "10",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 
 

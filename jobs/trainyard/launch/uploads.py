@@ -35,6 +35,10 @@ _LOOK_AGAIN = 0.25
 _METRICS_INTERVAL = 5.0
 _RESTART_PAUSE, _MOST_PAUSE, _SOON = 0.2, 30.0, 10.0
 """Seconds before it is started again; longer each time while it does not live for so long."""
+_TURNS = "turns"
+_STARVED_SECONDS = 60.0
+_WAITED, _MOST_RUN = 0.9, 30.0
+"""It starves when it waited for a core nine tenths of so many seconds, and had less than a thirtieth of that."""
 _MOST_WORDS = 64 * 1024
 _FAULT_SECONDS = 5.0
 _LAST_SECONDS = 60.0
@@ -55,9 +59,12 @@ class Uploads:
         self._listener.bind(str(node.bell))
         self._listener.listen()
         self._log = node.folder / "uploads.log"
+        self._takes_turns = False
+        """Whether it takes its turn of the cores with others, because they left it nothing idle."""
         self.process = self._start()
         self._thread = threading.Thread(target=self._watch, name="uploader's watch", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._help, name="uploader's turns", daemon=True).start()
 
     def flush(self) -> None:
         """Wait until nothing is left that can be committed now, as long as a slow upload of it may take."""
@@ -84,8 +91,9 @@ class Uploads:
         with self._log.open("ab") as log:
             self._log_before = log.tell()
             command = [sys.executable, "-m", "trainyard.launch.uploads", str(self._listener.fileno())]
+            turns = [_TURNS] if self._takes_turns else []
             return subprocess.Popen(
-                [*command, str(self.node.tickets), str(self.node.events_socket)],
+                [*command, str(self.node.tickets), str(self.node.events_socket), *turns],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[self._listener.fileno(), *self._held],
                 process_group=0, env={**os.environ, **self.node.environment},
             )  # fmt: skip
@@ -109,6 +117,21 @@ class Uploads:
                     self.process = self._start()
                 except OSError as error:  # no memory, no room on the disk: wait() returns at once the next time
                     self._note(f"the uploader cannot be started, and this is tried again: {error}")
+
+    def _help(self) -> None:
+        """Have it started again with a turn of its own when it gets none: else nothing would be committed any more."""
+        while not self._takes_turns:
+            process = self.process
+            ran, waited = priority.turns(process.pid)
+            if self._closing.wait(_STARVED_SECONDS):
+                return
+            ran_now, waited_now = priority.turns(process.pid)
+            if process is self.process and waited_now - waited > _STARVED_SECONDS * _WAITED > _MOST_RUN * (
+                ran_now - ran
+            ):
+                self._takes_turns = True
+                self._note("others keep the cores busy, and the uploader got none: it takes its turn with them now")
+                process.kill()
 
     def _note(self, text: str) -> None:
         Events(str(self.node.events_socket)).send("note", text=text)
@@ -271,12 +294,14 @@ def _gone(connection: socket.socket) -> bool:
         return True
 
 
-def main(descriptor: str, tickets: str, events: str) -> None:
-    """Serve until the owner has gone and nothing is left."""
+def main(descriptor: str, tickets: str, events: str, turns: str = "") -> None:
+    """Serve until the owner has gone and nothing is left. `turns`: _TURNS to take more than what is idle."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the kernel says to one that stands still when its owner goes
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who asks all processes of a run to stop wants its last save sent
     terminal.leave()
-    if priority.is_busy():  # with strangers, who leave nothing idle: it would not even come to its first line
+    if (
+        turns == _TURNS or priority.is_busy()
+    ):  # with strangers, who leave nothing idle: it would not even come to its first line
         priority.lower(os.getpid(), priority.WATCHING)
     else:
         priority.only_idle()
