@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import httpx2
 import pytest
 import requests
@@ -17,10 +18,13 @@ from huggingface_hub import constants, hf_hub_download
 
 from tests.unit.jobs import job
 from trainyard.errors import JobError, StorageError
+from trainyard.plan.labels import Labels
 from trainyard.protocol.ending import Cause
 from trainyard.spec.manifest import as_manifest
-from trainyard.train import mend
+from trainyard.train import mend, model, processor
+from trainyard.train.choices import Choices
 from trainyard.train.failures import cause_of, ending_of, words_of
+from trainyard.train.tasks import TABLE
 from trainyard.train.work import Work
 
 
@@ -85,6 +89,34 @@ def test_hub_that_has_trouble_is_not_the_job(
     assert cause_of(raised.value) is cause, repr(raised.value)
 
 
+def loads_rows(folder: Path) -> None:
+    datasets.load_dataset("someone/rows", cache_dir=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(-1, Cause.NETWORK), (503, Cause.NETWORK), (404, Cause.JOB)], ids=["away", "503", "404"]
+)
+def test_data_set_of_a_hub_that_has_trouble(
+    tmp_path: Path, hub: Callable[[int], str], monkeypatch: pytest.MonkeyPatch, status: int, cause: Cause
+) -> None:
+    url = hub(status)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - of each library its own
+        loads_rows(tmp_path)
+    assert cause_of(raised.value) is cause, repr(raised.value)
+
+
+@pytest.mark.parametrize("ask", [loads_config, downloads_file])
+def test_hub_that_the_user_turned_off_is_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - of each library its own
+        ask(tmp_path)
+    assert cause_of(raised.value) in (Cause.JOB, Cause.CODE), repr(raised.value)
+
+
 @pytest.mark.parametrize("get", [httpx2.get, requests.get])
 @pytest.mark.parametrize(
     ("status", "cause"), [(-1, Cause.NETWORK), (503, Cause.NETWORK), (429, Cause.NETWORK), (403, Cause.JOB)]
@@ -96,6 +128,30 @@ def test_server_that_user_code_asks_is_not_the_job(
     with pytest.raises(Exception) as raised:  # noqa: PT011 - of each library its own
         get(url).raise_for_status()
     assert cause_of(raised.value) is cause
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "cause"),
+    [(-1, "Infrastructure", Cause.NETWORK), (503, "Infrastructure", Cause.NETWORK), (404, "UserError", Cause.JOB)],
+    ids=["away", "unavailable", "no such model"],
+)
+@pytest.mark.parametrize("part", ["config", "processor"])
+def test_model_that_cannot_be_fetched_is_tried_again(
+    hub: Callable[[int], str], part: str, status: int, outcome: str, cause: Cause
+) -> None:
+    hub(status)
+    spec = job(model={"source": "someone/model"}).spec
+
+    def load() -> None:
+        if part == "config":
+            model.load_config(spec, Labels(), None)
+        else:
+            processor.load(spec, TABLE[spec.task], Choices())
+
+    error = caught(load)
+    ending = ending_of(error, 0, work())
+    assert (ending.outcome, ending.cause) == (outcome, cause), repr(error)
+    assert "someone/model" in ending.message
 
 
 def caught(raise_it: Callable[[], object]) -> Exception:

@@ -6,6 +6,7 @@
 | gloo: peer gone, time-out | a real group of which one rank dies, or sleeps |
 | torch.utils.data: a loader's process dies | a real DataLoader whose worker kills itself |
 | PyTorch's zip writer, ENOSPC | torch.save onto a full tmpfs (needs root) |
+| transformers: no model for a configuration | an Auto class of another kind of model |
 | obstore: never sent | tests/store/test_proxy.py, by a proxy that resets the connection |
 | huggingface_hub, httpx, transformers, datasets | tests/unit/test_failures.py, against a real HTTP server |
 | Ray: worker, node | tests/run/test_ray_words.py, against a real cluster of two raylets |
@@ -25,6 +26,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
+from transformers import AutoModelForCausalLM, ViTConfig
 
 from tests.conftest import fill
 from trainyard.protocol import foreign
@@ -126,6 +128,12 @@ def test_torch_says_that_a_disk_is_full(small_disk: Path) -> None:
     filled.unlink()
     words = str(raised.value)
     assert foreign.is_write_failed(words) or foreign.is_disk_full(words)
+
+
+def test_transformers_says_that_a_model_has_no_such_head() -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        AutoModelForCausalLM.from_config(ViTConfig())
+    assert foreign.is_model_without_head(str(raised.value))
 
 
 def free_port() -> int:

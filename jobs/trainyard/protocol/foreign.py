@@ -18,6 +18,8 @@ _NO_SPACE = "No space left"
 """strerror(ENOSPC), which libraries of C++ and Rust copy into errors of their own."""
 _FAILED_WRITE = ("PytorchStreamWriter", "unexpected pos")
 """PyTorch's zip writer, when a write failed. It does not say why; the disk does."""
+_NO_HEAD = "Unrecognized configuration class"
+"""transformers, of an Auto class that has no model for a configuration."""
 _NOT_READY = "connection was not ready"
 """obstore, of a connection that was reset before a request went over it. It gives up at once."""
 
@@ -46,6 +48,11 @@ def is_disk_full(text: str) -> bool:
 def is_write_failed(text: str) -> bool:
     """Whether PyTorch says that it could not write a file, for a reason that it does not tell."""
     return any(mark in text for mark in _FAILED_WRITE)
+
+
+def is_model_without_head(text: str) -> bool:
+    """Whether transformers says that an Auto class knows no model for a configuration."""
+    return _NO_HEAD in text
 
 
 def is_never_sent(text: str) -> bool:

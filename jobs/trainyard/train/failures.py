@@ -14,8 +14,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import OfflineModeIsEnabled
 
-from trainyard.errors import DiskFullError, TrainyardError
+from trainyard.errors import DiskFullError, JobError, TrainyardError
 from trainyard.protocol import foreign
 from trainyard.protocol.ending import Cause, Ending
 from trainyard.storage.disk import full
@@ -64,7 +66,7 @@ def ending_of(error: BaseException, step: int, work: Work) -> Ending:
     if work.resumed is not None:
         step = max(step, work.resumed.step)  # it may have come before the checkpoint was loaded
     if isinstance(error, TrainyardError):
-        return _of_disk(error, step, work) if isinstance(error, DiskFullError) else Ending.of(error, step)
+        return _of_ours(error, step, work)
     disk = _disk_full(error, Path(work.staging))
     if disk is not None:
         return _of_disk(disk, step, work)
@@ -82,6 +84,17 @@ def ending_of(error: BaseException, step: int, work: Work) -> Ending:
     return Ending.fault(cause, f"{_WORDS.get(cause, '')}{message}", step, where)
 
 
+def _of_ours(error: TrainyardError, step: int, work: Work) -> Ending:
+    """How an error of ours ends it: with its words, by what it came from. A model that cannot be loaded, say, may be
+    wrong, or its hub may be away.
+    """
+    if isinstance(error, DiskFullError):
+        return _of_disk(error, step, work)
+    ending = Ending.of(error, step)
+    cause = cause_of(error)
+    return ending if cause is ending.cause else Ending.fault(cause, str(error), step)
+
+
 def _of_disk(error: DiskFullError, step: int, work: Work) -> Ending:
     """A disk that was full before anything was trained has never held what the job needs."""
     if step == 0 and work.attempt == 1 and work.job.spec.script is None:
@@ -95,11 +108,15 @@ def _is_short_of_memory(error: BaseException) -> bool:
 
 def cause_of(error: BaseException) -> Cause:
     """What failed, by an exception and those that it came from, the outermost first; CODE when none of them tells."""
+    is_ours = False
     for each in _chain(error):
+        if isinstance(each, JobError):
+            is_ours = True  # it says what cannot be done; what it came from says whose fault that is
+            continue
         cause = _own_cause(each)
         if cause is not None:
             return cause
-    return Cause.CODE
+    return Cause.JOB if is_ours else Cause.CODE
 
 
 def words_of(error: BaseException) -> str:
@@ -119,11 +136,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while following is not None and id(following) not in seen:
         seen.add(id(following))
         yield following
-        suppressed = following.__suppress_context__
-        following = following.__cause__ or (None if suppressed else following.__context__)
+        following = following.__cause__ or following.__context__  # `from None` hides it from readers only
 
 
 def _own_cause(error: BaseException) -> Cause | None:
+    # Not there; or HF_HUB_OFFLINE is set, and it is not in the cache.
+    if isinstance(error, DatasetNotFoundError | OfflineModeIsEnabled):
+        return Cause.JOB
     status = _http_status(error)
     if status is not None:
         return Cause.NETWORK if status in _BUSY_STATUS else Cause.JOB

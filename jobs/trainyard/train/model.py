@@ -9,6 +9,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from trainyard.errors import JobError
 from trainyard.plan.labels import Labels
 from trainyard.plan.weights import weights
+from trainyard.protocol import foreign
 from trainyard.spec.model import Spec
 from trainyard.train.choices import Choices
 from trainyard.train.processor import first_line
@@ -97,7 +98,7 @@ def load(spec: Spec, task: Task, config: PretrainedConfig, choices: Choices) -> 
                 **arguments,
             )
     except ValueError as error:
-        if "Unrecognized configuration class" in str(error):
+        if foreign.is_model_without_head(str(error)):
             message = f"spec.model: a {config.model_type} model cannot do {task.info.name}: {name} does not take it"
             raise JobError(f"{message}. Choose a model for the task, or another task") from error
         raise JobError(f"spec.model: {name} cannot be made: {first_line(error)}") from error
