@@ -16,6 +16,7 @@ from trainyard.checkpoint import attempts, catalogue
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.retain import remove
 from trainyard.errors import JobError, NotFoundError
+from trainyard.launch import retry
 from trainyard.launch.causes import died
 from trainyard.launch.driver import Driver
 from trainyard.launch.node import Node
@@ -182,6 +183,28 @@ def test_who_stops_it_is_told_the_step_that_is_committed(
 
     monkeypatch.setattr(made, "_attempt", attempt)
     assert made.run() == Ending.stopped(message, 10 if saved else 0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "times"),
+    [
+        (Ending.fault(Cause.CODE, "KeyError: 'text'", 5000, "train.py:3"), 2),
+        (Ending.fault(Cause.NETWORK, "a server cannot be reached: 429", 0, "hub.py:1"), 8),
+        (Ending.fault(Cause.SIGNAL, "rank 0: the training process was killed", 7), 3),
+    ],
+    ids=["raises at step 5,000", "hub away before a step", "killed"],
+)
+def test_same_failure_again_is_the_end_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending, times: int
+) -> None:
+    """Also on a cluster, where another outcome would have the pod replaced."""
+    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.0)
+    made = driver(tmp_path / "run", 1, 4)
+    monkeypatch.setattr(made, "_attempt", lambda work: ending)
+    last = made.run()
+    assert (last.outcome, last.where, last.step) == ("UserError", ending.where, ending.step)
+    assert last.message == f"{ending.message} ({times} times at step {ending.step}, nothing committed between)"
+    assert attempts.newest_number(made.store) == times
 
 
 def test_an_attempt_begins_where_the_driver_does_and_not_where_training_does(tmp_path: Path) -> None:
