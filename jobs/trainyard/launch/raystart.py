@@ -23,7 +23,7 @@ PROCESSES = ("gcs_server", "raylet")
 """Ray's processes without which its others end."""
 _OF_RAY = "/ray/_private/"
 """In the command line of Ray's other processes."""
-_LOOK_AGAIN_SECONDS = 0.2
+_LOOK_AGAIN_SECONDS, _LOOK_MS = 0.2, 500
 _LOGS = ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out")
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _PREFIX = re.compile(r"^(\[[^\]]*\] ?)+(\([^)]*\) ?)*")
@@ -62,34 +62,49 @@ def start(begin: Callable[[], Any], folder: Path, note: Callable[[str], None]) -
 
 @contextlib.contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Within, Ray waits so long for the raylet that it has started in this process, and not thirty seconds."""
-    from ray._private import services
-
-    get_node = services.get_node
+    """Within, Ray waits so long for its GCS and for the raylet, which it has started in this process."""
+    node, services = _ray_modules()
+    before = services.get_node, node.wait_for_persisted_port
     be_patient(seconds)
     try:
         yield
     finally:
-        services.get_node = get_node
+        services.get_node, node.wait_for_persisted_port = before
 
 
 def be_patient(seconds: float) -> None:
     """The same for the rest of this process."""
-    from ray._private import services
+    node, services = _ray_modules()
+    get_node, wait_for_port = services.get_node, node.wait_for_persisted_port
 
-    get_node = services.get_node
+    def wait_for_node(gcs_address: str, node_id: str) -> Any:
+        return _until_there(lambda: get_node(gcs_address, node_id), seconds)
 
-    def wait(gcs_address: str, node_id: str) -> Any:
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                return get_node(gcs_address, node_id)  # type: ignore[no-untyped-call]
-            except RuntimeError:  # Ray's word for a node that has not registered yet
-                if time.monotonic() > until or is_dead():
-                    raise
-            time.sleep(_LOOK_AGAIN_SECONDS)
+    def wait_for_file(folder: str, node_id: str, name: str, timeout_ms: int) -> Any:
+        if not timeout_ms:
+            return wait_for_port(folder, node_id, name, timeout_ms=0)
+        return _until_there(lambda: wait_for_port(folder, node_id, name, timeout_ms=_LOOK_MS), seconds)
 
-    services.get_node = wait
+    services.get_node, node.wait_for_persisted_port = wait_for_node, wait_for_file
+
+
+def _ray_modules() -> tuple[Any, Any]:
+    """Where Ray starts its processes: what is replaced there is no part of its interface."""
+    from ray._private import node, services
+
+    return node, services
+
+
+def _until_there(look: Callable[[], Any], seconds: float) -> Any:
+    """What Ray's look returns, as soon as it does. Raises what it raised last when the time is over, or Ray is dead."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return look()
+        except RuntimeError:  # Ray's word for what is not there yet
+            if time.monotonic() > until or is_dead():
+                raise
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def is_dead() -> bool:
