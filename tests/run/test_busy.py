@@ -83,7 +83,9 @@ def test_second_try_begins_without_the_first() -> None:
                 raylets.append(subprocess.Popen(["bash", "-c", "exec -a raylet sleep 600"]))
                 (node.folder / "session_2026/logs").mkdir(parents=True)
                 line = "[2026-11-30 10:00:00,000 C 12 12] (raylet) agent_manager.cc:91: The agent did not register."
-                (node.folder / "session_2026/logs/raylet.out").write_text(f"first\n{line}\n")
+                (node.folder / "session_2026/logs/raylet.out").write_text(
+                    f"first\n{line}\n*** StackTrace Information ***\n/raylet(+0x263cb7) [0x56]\n"
+                )
                 raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
 
         raystart.start(begin, node.folder, notes.append)

@@ -43,7 +43,7 @@ REQUEST = 'import requests; requests.get("http://127.0.0.1:9/rows")'
         ("", REQUEST, "Infrastructure", Cause.NETWORK, 3, "a server cannot be reached"),
         (
             "",
-            "raise RuntimeError('one\\\\ntwo\\\\nthree')",
+            "raise RuntimeError('one\\ntwo\\nthree')",
             "Infrastructure",
             Cause.CODE,
             3,

@@ -28,6 +28,8 @@ _LOGS = ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out")
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _PREFIX = re.compile(r"^(\[[^\]]*\] ?)+(\([^)]*\) ?)*")
 """Time, level and process, with which each line of Ray's logs begins."""
+_ERROR = re.compile(r"^\[\S+ \S+ [EFC] ")
+"""How a line of Ray's logs begins that tells an error, or the check that ended the process."""
 _LINE = 300
 
 
@@ -134,11 +136,16 @@ def end_processes(before: set[psutil.Process]) -> None:
 
 
 def last_words(folder: Path) -> str:
-    """The last line of Ray's own logs that says something; empty when there is none."""
+    """The last line of Ray's own logs that says something, of errors before others; empty when there is none."""
+    last = ""
     for name in _LOGS:
         for log in sorted(folder.glob(f"session_2*/logs/{name}"), reverse=True):
             with contextlib.suppress(OSError):
-                lines = _COLOUR.sub("", log.read_text(errors="replace")).strip().splitlines()
-                if lines:
-                    return _PREFIX.sub("", lines[-1]).strip()[:_LINE]
-    return ""
+                # A line of Ray begins with its time and level. What follows a fatal one is the stack.
+                lines = [_COLOUR.sub("", line) for line in log.read_text(errors="replace").splitlines()]
+                errors = [line for line in lines if _ERROR.match(line)]
+                if errors:
+                    return _PREFIX.sub("", errors[-1]).strip()[:_LINE]
+                said = [line for line in lines if line.startswith("[")]
+                last = last or (_PREFIX.sub("", said[-1]).strip()[:_LINE] if said else "")
+    return last
