@@ -83,8 +83,10 @@ def test_save_verify_pull_rm_and_another_number_of_workers(tiny: Tiny, tmp_path:
     assert max(losses(run)) == steps
     three = start(file, "--set", f"trainingArguments.max_steps={steps + 3}", "--set", "workers.count=3")
     code, _, told = three.end()
-    assert code == 5
+    assert code == 5, told
     assert "3 processes cannot share equally; these can: 1, 2, 4, 8" in told
+    again = start(file, "--set", f"trainingArguments.max_steps={steps + 3}", "--set", "workers.count=3")
+    assert again.end()[0] == 5, "what was refused has not been trained"
 
 
 def test_what_was_staged_whole_is_committed_though_every_trainer_and_the_uploader_were_killed(

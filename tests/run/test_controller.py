@@ -7,7 +7,7 @@ from ray._private.parameter import RayParams
 from ray.train.v2._internal.execution.worker_group import state, worker_group
 from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 
-from trainyard.launch import controller, group, raynode
+from trainyard.launch import causes, controller, raynode
 
 _METHOD = "_init_train_context_on_workers"
 
@@ -38,12 +38,16 @@ def test_rays_worker_group_calls_what_ours_replaces() -> None:
     ],
 )
 def test_a_loss_is_told_in_a_line(text: str, words: str) -> None:
-    told = group._of_ray(RuntimeError(text))
-    assert words in told.message
-    assert "\n" not in told.message
-    assert told.lost
-    assert not group._of_ray(RuntimeError("a\n\tb")).lost
-    assert group._of_ray(RuntimeError("a\n\tb")).message == "Ray: b"
+    ending = causes.of_ray(RuntimeError(text))
+    assert words in ending.message
+    assert "\n" not in ending.message
+    assert ending.host_failed
+
+
+def test_other_words_of_ray_are_shown_in_a_line() -> None:
+    ending = causes.of_ray(RuntimeError("a\n\tb"))
+    assert ending.message == "Ray: b"
+    assert not ending.host_failed
 
 
 def test_the_head_starts_no_server_for_rays_client() -> None:

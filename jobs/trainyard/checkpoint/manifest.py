@@ -60,6 +60,8 @@ class Manifest:
     created_at: str = ""
     requested: bool = False
     """Whether somebody asked for this save (`trainyard ckpt save`)."""
+    training: str = ""
+    """Of a final model: plan.identity.training() of the manifest that it was trained by."""
 
     @property
     def id(self) -> CheckpointId:

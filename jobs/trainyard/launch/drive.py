@@ -15,7 +15,7 @@ from trainyard.errors import JobError, NotFoundError
 from trainyard.launch import runfile
 from trainyard.launch.node import Node
 from trainyard.plan.cautions import nothing_to_train
-from trainyard.plan.identity import identity
+from trainyard.plan.identity import identity, training
 from trainyard.plan.notes import notes
 from trainyard.plan.plan import Plan
 from trainyard.protocol.ending import Ending
@@ -90,8 +90,10 @@ def complete(store: Store, job: TrainerJob, uid: str = "") -> Manifest | None:
     known = attempts.list_attempts(store)
     if not known or (final := _ended_with(store, known)) is None:
         return None
+    # run.json may be of a later start that asked for other training, and was refused.
     before = runfile.read(store)
-    if before is None or not _same_training(before["manifest"], as_manifest(job)):
+    trained = final.training or (training(before["manifest"]) if before is not None else "")
+    if trained != training(as_manifest(job)):
         return None
     return final if job.spec.resume is not Resume.NEVER or attempts.began_anew(known, uid) else None
 
@@ -106,9 +108,3 @@ def _ended_with(store: Store, known: list[Attempt]) -> Manifest | None:
     there = {entry.path: entry.size for entry in store.list(layout.FINAL)}
     whole = all(there.get(f"{layout.FINAL}/{entry.path}") == entry.size for entry in final.files)
     return final if whole and end.outcome == "Complete" and final.attempt == known[-1].number else None
-
-
-def _same_training(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a finished run is what the manifest asks for; other epochs, say, make it go on."""
-    keys = ("trainingArguments", "strategy", "accelerate")
-    return all(before["spec"].get(key) == now["spec"].get(key) for key in keys)

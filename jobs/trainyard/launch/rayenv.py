@@ -44,6 +44,9 @@ _ONE_NODE = {
     "RAY_health_check_initial_delay_ms": "600000",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "10",
+    # Five and ten seconds by themselves, after which a raylet and a worker end.
+    "RAY_gcs_rpc_server_connect_timeout_s": "120",
+    "RAY_raylet_client_num_connect_attempts": "120",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 

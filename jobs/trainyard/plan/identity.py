@@ -1,5 +1,7 @@
 """What makes a run this run: its task, model and data. A run of the same name with others is refused, not mixed."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,12 @@ def identity(spec: Spec) -> dict[str, Any]:
             name = ".".join(where[1:]).removesuffix(".source")
             parts[f"content of {name}"] = " ".join(fingerprint(path) for path in paths)
     return parts
+
+
+def training(manifest: dict[str, Any]) -> str:
+    """SHA-256 in hex over what a manifest may change of a run, and what makes a finished run continue when it does."""
+    parts = {key: manifest["spec"].get(key) for key in ("trainingArguments", "strategy", "accelerate")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _local(source: str) -> list[Path]:

@@ -16,6 +16,7 @@ from trainyard.checkpoint.attempts import newest_number, now
 from trainyard.checkpoint.manifest import Manifest
 from trainyard.checkpoint.transfer import folder_files, upload
 from trainyard.errors import JobError
+from trainyard.plan import identity
 from trainyard.storage import layout
 from trainyard.train import adapter, report
 from trainyard.train.arguments import global_batch_size, staging_file, versions
@@ -76,6 +77,7 @@ def export(work: Work, trainer: Trainer, metrics: dict[str, float], dtype: torch
             metrics=metrics,
             versions=versions(),
             created_at=now(),
+            training=identity.training(work.manifest),
         )
         store.put(f"{layout.FINAL}/{layout.MANIFEST}", manifest.to_json())
         shutil.rmtree(folder, ignore_errors=True)
