@@ -113,8 +113,7 @@ def run(work: Work, course: Course) -> Ending:
     mend.replace(Trainer.train, watched.train)
     shells.hide(work.resume_folder)
     if not work.job.spec.workers.gpus and os.environ.get("WORLD_SIZE", "1") != "1":
-        # Without it accelerate makes no process group where there is no GPU, and each rank trains on its own.
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+        TrainingArguments.__post_init__ = _on_cpus(TrainingArguments.__post_init__)
     # The agent reports progress; transformers' own report would be a second one.
     os.environ.update({"DISABLE_KUBEFLOW_INTEGRATION": "TRUE", **spec.env})
     sys.argv = [spec.path, *spec.args]
@@ -142,6 +141,20 @@ def _run(work: Work, course: Course, watched: _Watched, module: types.ModuleType
     final = export.export(work, watched.trained, _measured(watched.trained))
     course.events.send("final", url=final.url, metrics=final.metrics)
     return Ending.complete(final.url, course.step)
+
+
+def _on_cpus(original: Callable[..., None]) -> Callable[..., None]:
+    """TrainingArguments.__post_init__ where there is no GPU, whether or not a script says so.
+
+    Without use_cpu accelerate makes no process group there, and each rank would train alone. With it FSDP would become
+    DDP without a word.
+    """
+
+    def post_init(args: TrainingArguments, *rest: Any) -> None:
+        args.use_cpu = args.use_cpu or not args.fsdp
+        original(args, *rest)
+
+    return post_init
 
 
 @contextlib.contextmanager
