@@ -31,10 +31,6 @@ def test_rays_worker_group_calls_what_ours_replaces() -> None:
             "Ray worker of a",
         ),
         ("The actor died.\n\tThe actor's node was terminated: health check failed", "node of a worker is gone"),
-        (
-            "Traceback: the actor's node was terminated\nAt least one of the actors failed to initialize.",
-            "workers started",
-        ),
     ],
 )
 def test_a_loss_is_told_in_a_line(text: str, words: str) -> None:
