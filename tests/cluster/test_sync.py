@@ -89,6 +89,7 @@ def running(operator: None, namespace: str) -> str:
     return namespace
 
 
+@pytest.mark.slow
 def test_sync_of_the_chart_touches_no_running_job(running: str) -> None:
     before = status_of(running)
     trusted = authorities(running)
