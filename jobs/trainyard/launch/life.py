@@ -15,6 +15,9 @@ _FORMAT = "d"
 _CORE_SHARE, _BYTES_A_SECOND = 0.01, 4096
 """What counts as life: a hundredth of a core, or 4 KiB/s. A process that waits for a lock or for other ranks looks
 again ten times a second, which is less than a thousandth of a core."""
+_LEAST_SECONDS = 0.03
+"""And at least this much of a core: Linux counts in ticks of 10 ms, and one falls now and then on a process that
+only looks."""
 
 
 class Life:
@@ -66,5 +69,5 @@ def _used(pid: int) -> tuple[float, float]:
 def _lives(before: tuple[float, float, float], after: tuple[float, float, float]) -> bool:
     elapsed = after[0] - before[0]
     # Less than before: a process below it has ended, with all that it used.
-    busy = abs(after[1] - before[1]) >= _CORE_SHARE * elapsed
+    busy = abs(after[1] - before[1]) >= max(_CORE_SHARE * elapsed, _LEAST_SECONDS)
     return busy or abs(after[2] - before[2]) >= _BYTES_A_SECOND * elapsed
