@@ -133,7 +133,7 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(beside, kill, ended) if beside is not None else None
             try:
-                result, log = _run(node, work, watches)
+                result, log = _run(node, work, watches, kill)
             finally:
                 ended.set()
                 uploads.close()
@@ -145,7 +145,7 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
     return start
 
 
-def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Ending | None, str]:
+def _run(node: Node, work: Work, watches: list[HangWatch], kill: Callable[[], None]) -> tuple[Ending | None, str]:
     """The result, of the rank that failed first if one did, unless rank 0 died without one; and the log of all ranks."""
     staging, ranks = Path(work.staging), len(watches)
     work.write(staging / "work.json")
@@ -169,7 +169,11 @@ def _run(node: Node, work: Work, watches: list[HangWatch]) -> tuple[Ending | Non
         return run_process(node, request, watches[rank])
 
     with ThreadPoolExecutor(ranks) as pool:
-        ends = list(pool.map(one, range(ranks)))
+        try:
+            ends = list(pool.map(one, range(ranks)))
+        except BaseException:  # a test that takes too long ends here, and its processes with it
+            kill()
+            raise
     log = "\n".join((staging / f"{rank}.log").read_text() for rank in range(ranks))
     if not isinstance(ends[0], Ending):
         return None, log

@@ -13,13 +13,17 @@ from tests.train.conftest import trains_on
 from trainyard.launch.node import Node
 
 SCRIPT = """
-import sys, threading
+import os, sys, threading, time
 from pathlib import Path
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 class WaitsOnce(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:  # trackio writes beside the training
+            until = time.monotonic() + 60
+            while not list(Path(os.environ["TRACKIO_DIR"]).rglob("*.db")) and time.monotonic() < until:
+                time.sleep(0.1)
         reached = Path("reached")
         if state.global_step == 5 and not reached.exists():
             reached.touch()
@@ -32,6 +36,7 @@ args = TrainingArguments(
 )
 Trainer(AutoModelForCausalLM.from_pretrained(sys.argv[1]), args, train_dataset=rows, callbacks=[WaitsOnce()]).train()
 """
+"""Waits at step 3 until there is something to send of every tracker, and at step 5 to be killed."""
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from typing import Any
 import transformers.trainer as trainer_module
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from trainyard.errors import NotFoundError, TrainyardError
+from trainyard.errors import TrainyardError
 from trainyard.storage.layout import TRACKERS
 from trainyard.storage.store import Store
 from trainyard.train.arguments import staging_file
@@ -35,6 +35,8 @@ from trainyard.train.work import Work
 
 _IDS = "ids.json"
 _DATABASE = ".db"
+_OF_A_MOMENT = ("-wal", "-shm", "-journal", ".lock")
+"""Ends of the names of files that a database keeps while it is open; `_content` copies what stands in them."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -63,7 +65,8 @@ class Trackers:
         self._folder = folder
         self._ids: dict[str, str] = {}
         self._sent: dict[str, tuple[int, int]] = {}
-        self._sending: threading.Thread | None = None
+        self._changed = threading.Event()
+        self._sending = threading.Lock()
         self._begun = False
 
     def begin(self) -> None:
@@ -80,6 +83,7 @@ class Trackers:
         self._keep_ids()
         for name, value in self._environment().items():
             os.environ.setdefault(name, value)
+        threading.Thread(target=self._keep_sending, name="trackers", daemon=True).start()
 
     def note_mlflow(self) -> None:
         """Keep the id of the run that MLflow has begun."""
@@ -91,14 +95,15 @@ class Trackers:
 
     def send(self, last: bool = False) -> None:
         """Send what has changed, beside the training; with `last` return when it is sent."""
-        if self._sending is not None and (last or not self._sending.is_alive()):
-            self._sending.join()
-            self._sending = None
-        if self._sending is None:
-            self._sending = threading.Thread(target=self._send, name="trackers", daemon=True)
-            self._sending.start()
         if last:
-            self._sending.join()
+            self._send()
+        else:
+            self._changed.set()
+
+    def _keep_sending(self) -> None:
+        while self._changed.wait():
+            self._changed.clear()
+            self._send()
 
     def _bring(self) -> None:
         for entry in self._store.list(TRACKERS):
@@ -129,14 +134,17 @@ class Trackers:
         return variables | ({"MLFLOW_RUN_ID": self._ids["mlflow"]} if "mlflow" in self._ids else {})
 
     def _send(self) -> None:
-        for file in sorted(self._folder.rglob("*")):
-            if not file.is_file() or file.is_symlink() or file.name.endswith(("-wal", "-shm", "-journal", ".lock")):
-                continue
-            status = file.stat()
-            mark = (status.st_size, status.st_mtime_ns)
-            path = f"{TRACKERS}/{file.relative_to(self._folder)}"
-            if self._sent.get(path) != mark and _without_harm(lambda: self._store.put(path, _content(file))):  # noqa: B023 - called at once
-                self._sent[path] = mark
+        with self._sending:
+            for file in sorted(self._folder.rglob("*")):
+                if file.is_file() and not file.is_symlink() and not file.name.endswith(_OF_A_MOMENT):
+                    self._send_file(file)
+
+    def _send_file(self, file: Path) -> None:
+        status = file.stat()
+        mark = (status.st_size, status.st_mtime_ns)
+        path = f"{TRACKERS}/{file.relative_to(self._folder)}"
+        if self._sent.get(path) != mark and _without_harm(lambda: self._store.put(path, _content(file))):
+            self._sent[path] = mark
 
 
 class TrackersCallback(TrainerCallback):
@@ -171,7 +179,7 @@ def _without_harm(send: Callable[[], None]) -> bool:
     """Whether something could be sent. Trackers never take training down: it is tried again at the next save."""
     try:
         send()
-    except (TrainyardError, NotFoundError, OSError, sqlite3.Error) as error:
+    except (TrainyardError, OSError, sqlite3.Error) as error:
         _LOG.warning("what trackers keep could not be sent to the run's storage: %s", error)
         return False
     return True
