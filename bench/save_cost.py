@@ -181,12 +181,14 @@ def table(rows: dict[str, list[dict[str, float]]], saves: int) -> list[str]:
         lines.append(f"{mode:<14}" + "".join(f"{spread(values):>34}" for values in cells[mode].values()))
     runs = [[row["seconds"] for row in rows[mode]] for mode in NONE]
     drift = max(max(seconds) - min(seconds) for seconds in runs) / (saves - FRESH)
-    differ = f"by {drift:.3f} s for each save that others make in that time" if len(runs[0]) > 1 else "unknown by one"
+    differ = "one run does not show how much runs without saves differ"
+    if len(runs[0]) > 1:
+        differ = f"runs without saves differ by {drift:.3f} s for each save that others make in that time"
     noise = max(abs(lost) for mode in NONE for lost in cells[mode]["by its own steps"])
     return [
         *lines,
-        f"runs without saves differ {differ}, and by their own steps",
-        f"lose up to {noise:.3f} s: so much is noise",
+        f"{differ}; by their own steps they",
+        f"lose up to {noise:.3f} s: this is the noise",
         f"blocked {_less(cells, 'blocked', 0)} (goal 1,000)",
         f"lost {_less(cells, 'lost', drift)}",
         f"by its own steps {_less(cells, 'by its own steps', noise)}",

@@ -32,7 +32,7 @@ def manifest_page() -> str:
         default = "**required**" if entry.required else f"`{entry.default}`" if entry.default is not None else ""
         cells = [f"`{'.'.join(entry.path)}`", entry.type, default, entry.help]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    lines += ["", "## Columns", "", "| task | parts |", "|---|---|"]
+    lines += ["", "## Columns", "", "| task | columns |", "|---|---|"]
     lines += [f"| {task.name} | {task.columns_in_words} |" for task in TASKS.values()]
     lines += [
         "",

@@ -1,8 +1,8 @@
 """The certificates of the progress server: a certificate authority (CA) and a certificate that it has signed. Pure.
 
-Pods trust the server by the CA, which lies in each job's Secret. A new CA must reach all pods before a certificate of
-it is served. So a CA is made two years before the one before it expires, is published beside it at once, and signs for
-the first time when the served certificate is renewed: eight months later.
+Pods trust the server by the CA, which lies in each job's Secret. A pod must have a new CA before the server uses a
+certificate that it signed. So two years before a CA expires, the operator makes its successor and publishes both. The
+successor signs nothing until the next renewal of the served certificate, eight months later.
 """
 
 import re

@@ -1,7 +1,6 @@
 """Which Kubernetes events a change of status makes: pure.
 
-One event for what happened, and none for what follows from it: a fault is told with its cause, and the steps by which
-its pod comes back are not.
+A fault makes one event, with its cause. The steps by which its pod comes back make none.
 """
 
 from typing import NamedTuple
@@ -20,7 +19,7 @@ _CHECKPOINT = "CheckpointCommitted"
 
 
 class Event(NamedTuple):
-    """An event to be."""
+    """A Kubernetes event to write."""
 
     type: str
     """Normal or Warning."""

@@ -59,7 +59,7 @@ def _failure_of(job: TrainerJob, world: World, pod: Object) -> Failure:
         message = f"{name}: node {pod['spec']['nodeName']} was lost, and is back"
         return Failure(pod=pod, reason=reasons.NODE_LOST, message=message, counts=False)
     if cause == "OOMKilled":
-        message = f"{name} was killed: out of memory ({_memory_limit(job, pod)}"
+        message = f"{name} was killed: out of memory {_memory_limit(job, pod)}"
         return Failure(pod=pod, reason=reasons.OOM, message=message, counts=True, kind=reasons.OOM)
     if code == ExitCode.RETRY:
         return Failure(pod=pod, reason=reasons.POD_LOST, message=f"{name}: {words}", counts=True)
@@ -105,13 +105,13 @@ def _memory_limit(job: TrainerJob, pod: Object) -> str:
     field = "spec.workers.resources.memory"
     limit = _limit_of(pod["spec"]["containers"])
     if limit is None:
-        return f"no limit: the node's memory was full); set {field}"
+        return f"(no limit: the node's memory was full); set {field}"
     if job.spec.workers.resources.memory is not None:
-        return f"limit {limit}); raise {field}"
+        return f"(limit {limit}); raise {field}"
     overlay = job.spec.workers.template.get("spec") or {}
     if _limit_of(overlay.get("containers") or []) is not None:
-        return f"limit {limit}); raise it in spec.workers.template"
-    return f"limit {limit}, the namespace's default); set {field}"
+        return f"(limit {limit}); raise it in spec.workers.template"
+    return f"(limit {limit}, the namespace's default); set {field}"
 
 
 def _limit_of(containers: list[Object]) -> str | None:

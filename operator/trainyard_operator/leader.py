@@ -59,7 +59,7 @@ class Leader:
         threading.Thread(target=self._watch, args=(lost,), name="lease watch", daemon=True).start()
 
     def release(self) -> None:
-        """Give the Lease up, so that another need not wait for it to expire. Call it when nothing works any more."""
+        """Give the Lease up, so that another operator need not wait until it expires. Call it after the last pass."""
         self._stopped.set()
         if self._renewer is not None:
             self._renewer.join(_RENEW)

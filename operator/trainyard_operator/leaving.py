@@ -40,9 +40,9 @@ def held_words(world: World) -> str | None:
         finalizers = pod["metadata"].get("finalizers") or []
         left = _seconds_to_hold(world, pod)
         if finalizers and left is not None and left <= 0:
-            name, kept_by = pod["metadata"]["name"], ", ".join(finalizers)
-            look = f"kubectl get pod {name} -o yaml"
-            return f"{name} has ended and is kept by its finalizers: {kept_by}. Who set them takes them away ({look})"
+            name = pod["metadata"]["name"]
+            fix = f"their owner must remove them, or you: kubectl edit pod {name}"
+            return f"{name} has ended and is kept by its finalizers: {', '.join(finalizers)}. Fix: {fix}"
     return None
 
 

@@ -78,7 +78,7 @@ class Operator:
                 self._workers.append(worker)
 
     def finish(self) -> bool:
-        """Begin no pass any more, and wait for those that run. Returns whether all have ended in time."""
+        """Start no further pass, and wait for the running ones. Returns whether all ended within _FINISH_SECONDS."""
         self.queue.close()
         until = time.monotonic() + _FINISH_SECONDS
         with self._starting:
@@ -86,7 +86,9 @@ class Operator:
                 worker.join(max(0.0, until - time.monotonic()))
             running = [worker.name for worker in self._workers if worker.is_alive()]
         if running:
-            log.warning("the lease is left to expire: %s still in a pass", ", ".join(running))
+            log.warning(
+                "the lease is not released and will expire: a pass did not end in time (%s)", ", ".join(running)
+            )
         return not running
 
     def work(self) -> None:
@@ -159,7 +161,7 @@ def main() -> None:
 
 
 def _on_end(act: Callable[[], object]) -> None:
-    """Do this when the process is asked to end."""
+    """Call `act` on SIGTERM or SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: act())
 

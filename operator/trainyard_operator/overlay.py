@@ -65,7 +65,7 @@ def _listed(base: list[Any], over: list[Any], field: str) -> list[Any]:
 
 def _can_be_told(item: Any, keys: tuple[str, ...]) -> bool:
     """Whether an entry has what tells it apart."""
-    return isinstance(item, dict) and all(key in item or key in _DEFAULTS for key in keys)
+    return isinstance(item, dict) and all(isinstance(item.get(key, _DEFAULTS.get(key)), str | int) for key in keys)
 
 
 def _identity(item: dict[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:

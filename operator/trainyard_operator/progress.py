@@ -7,6 +7,7 @@ bearer token. The token is a projected one, bound to a pod and to our audience; 
 
 import hashlib
 import json
+import math
 import re
 import threading
 import time
@@ -187,8 +188,9 @@ class Server:
 
 
 def _checked(values: Object) -> dict[str, Any]:
-    """A report without what is not of its kind. Raises AttributeError when it is no mapping."""
-    return {name: value for name, value in values.items() if isinstance(value, _KINDS.get(name, object))}
+    """A report without what is not of its kind, or no number. Raises AttributeError when it is no mapping."""
+    of_kind = {name: value for name, value in values.items() if isinstance(value, _KINDS.get(name, object))}
+    return {name: value for name, value in of_kind.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 def _from_kubeflow(status: Object) -> dict[str, Any]:

@@ -229,7 +229,7 @@ class Reconciler:
         return None
 
     def _tell(self, found: Object, before: Object, status: Object) -> None:
-        """Write the events of a change of status, here and to the log."""
+        """Write the events of a change of status to the API server and to the log."""
         meta = found["metadata"]
         path = f"/api/v1/namespaces/{meta['namespace']}/events"
         for event in events(before, status):

@@ -49,11 +49,14 @@ class Folder:
                 texts[name] = (self._folder / name).read_text(encoding="utf-8")
             except FileNotFoundError:
                 raise ValueError(
-                    f"the Secret of tls.existingSecret has no {name}: it needs tls.crt, tls.key and ca.crt, "
-                    "the certificate authority that training pods shall trust"
+                    f"the Secret with the certificates has no {name}. Fix: put tls.crt, tls.key and ca.crt (the CA "
+                    "that pods trust) into the Secret of tls.existingSecret, or name an issuer that writes ca.crt in "
+                    "tls.certManager.issuerRef"
                 ) from None
         if not merged(texts["ca.crt"]):
-            raise ValueError("ca.crt in the Secret of tls.existingSecret holds no certificate in PEM")
+            raise ValueError(
+                "the Secret with the certificates has no PEM certificate in ca.crt. Fix: write the CA there"
+            )
         return Certificates(authorities=texts["ca.crt"], certificate=texts["tls.crt"], key=texts["tls.key"])
 
 
@@ -169,7 +172,7 @@ class Tls:
                 if self.look():
                     publish(self.bundle)
             except (ApiError, OSError, ValueError) as error:
-                log.warning("the certificates are not renewed, those of before are served: %s", error)
+                log.warning("the certificates could not be renewed; the previous ones stay in use: %s", error)
 
 
 def _first(source: Source) -> tuple[Certificates, ssl.SSLContext]:

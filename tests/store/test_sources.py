@@ -75,6 +75,29 @@ def test_ranks_of_a_node_fetch_a_model_once(model: tuple[str, Storage], tmp_path
     assert sorted((tmp_path / "fetched").read_text().split()) == sorted(f"model/{name}" for name in FILES)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*", ["a.jsonl"]),
+        ("*.jsonl", ["a.jsonl"]),
+        ("*/*.jsonl", ["b.jsonl"]),
+        ("**/*.jsonl", ["a.jsonl", "b.jsonl", "c.jsonl"]),
+        ("old/**", ["b.jsonl", "c.jsonl"]),
+    ],
+)
+def test_a_pattern_takes_the_same_files_in_a_bucket_and_here(
+    s3_env: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
+) -> None:
+    monkeypatch.setenv("TRAINYARD_CACHE", str(tmp_path / "cache"))
+    uri, here = f"s3://bucket/{tmp_path.name}", tmp_path / "here"
+    for name in ("a.jsonl", "old/b.jsonl", "old/older/c.jsonl", ".hidden.jsonl"):
+        for store in (open_store(uri, s3_env.endpoint), open_store(str(here))):
+            store.put(f"data/{name}", b"{}")
+    storage = Storage(uri=uri, endpoint=s3_env.endpoint)
+    assert [file.name for file in sources.local_files(f"{uri}/data/{pattern}", storage)] == names
+    assert [file.name for file in sources.local_files(f"{here}/data/{pattern}", storage)] == names
+
+
 def test_rank_that_dies_while_it_fetches_keeps_nobody(model: tuple[str, Storage], tmp_path: Path) -> None:
     first, read = begun(*model, tmp_path / "fetched", slow=True)
     assert read.poll(120)

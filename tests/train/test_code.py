@@ -9,6 +9,7 @@ from tests.conftest import Tiny, losses
 from tests.train.conftest import Train
 
 TRAINER = """
+import torch
 from transformers import Trainer
 
 class Halved(Trainer):
@@ -20,6 +21,14 @@ class Told(Trainer):
     def training_step(self, model, *args, **kwargs):
         print("trains", type(model).__name__, flush=True)
         return super().training_step(model, *args, **kwargs)
+
+class Alone(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs["labels"] - 1  # of which -1 is nothing that the model's own loss takes
+        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+        print("items", num_items_in_batch, flush=True)
+        loss = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / num_items_in_batch
+        return (loss, logits) if return_outputs else loss
 
 def forgetful(callbacks, **kwargs):
     return Trainer(**kwargs)
@@ -38,6 +47,16 @@ def test_a_trainer_of_ones_own_trains(train: Train, tiny: Tiny, own: str) -> Non
     plain = train(name="plain", **parts)
     halved = train(name="halved", code=own, trainer={"entrypoint": "own:Halved"}, **parts)
     assert losses(halved.run)[1] == pytest.approx(losses(plain.run)[1] / 2)
+
+
+def test_a_loss_of_ones_own_gets_the_labels_of_the_step(train: Train, tiny: Tiny, own: str) -> None:
+    done = train(
+        model={"source": tiny.model("bert")}, data={"train": {"source": tiny.rows("classes")}}, code=own,
+        trainer={"entrypoint": "own:Alone"},
+        trainingArguments={"max_steps": 2, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+    )  # fmt: skip
+    assert done.result.outcome == "Complete", done.log
+    assert done.log.count("items tensor(4") == 4, "once for each batch"
 
 
 @pytest.mark.parametrize(("ranks", "kind"), [(1, "BertForSequenceClassification"), (2, "DistributedDataParallel")])

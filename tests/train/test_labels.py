@@ -63,6 +63,7 @@ def test_labels_are_decided_from_the_values(name: str) -> None:
 
 
 REFUSALS: dict[str, tuple[list[Any], Given, str]] = {
+    "a list and then a number": ([[1, 0], 1], {}, "row 2 has the label 1; each row needs a list of labels"),
     "a misspelt problem type": (["a", "b"], {"problem_type": "regresion"}, "spec.model.config.problem_type: there is no 'regresion'; write one of single_label_classification, multi_label_classification, regression"),
     "a regression of words": (["a", "b"], REGRESSION, "spec.model.config.problem_type is regression, and label holds words: write single_label_classification, or leave it out"),
     "several labels of one": (["a", "b"], {"problem_type": SEVERAL}, "problem_type is multi_label_classification, and label holds words: write single_label_classification, or leave it out"),

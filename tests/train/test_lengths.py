@@ -69,6 +69,18 @@ def test_truncated_rows_train_and_say_so(tiny: Tiny, train: Train, tmp_path: Pat
     assert "32 tokens: cut by processor.call; the model takes 64" in (done.run / "final/README.md").read_text()
 
 
+def test_rows_are_encoded_again_for_another_limit_of_the_tokenizer(tiny: Tiny, train: Train, tmp_path: Path) -> None:
+    parts = {
+        "model": {"source": tiny.model("bert")}, "data": {"train": {"source": rows(tmp_path, "cat sun", LONG, "dog")}},
+        "trainingArguments": ARGUMENTS,
+    }  # fmt: skip
+    for limit in (16, 24):
+        of_tokenizer = {"load": {"model_max_length": limit}, "call": {"truncation": True}}
+        done = train(name=f"limit-{limit}", processor=of_tokenizer, **parts)
+        assert done.result.outcome == "Complete", done.log
+        assert f"{limit} tokens" in (done.run / "final/README.md").read_text()
+
+
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 20}
 MODELS: dict[str, tuple[str, dict[str, Any], int | None]] = {
     "BERT": ("bert", {**SIZES, "max_position_embeddings": 40}, 40),

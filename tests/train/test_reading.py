@@ -259,7 +259,7 @@ def test_a_pattern_is_not_uploaded(folder: Path, pattern: str) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"body": "text"}, "spec.data.train.columns.body: text-classification has no such part; its parts: text, text_pair, label"),
+        ({"body": "text"}, "spec.data.train.columns.body: text-classification reads no column body. Known here: text, text_pair, label."),
         ({"text": "body"}, "spec.data.train.columns.text: rows.jsonl has no column body; it has text, label"),
     ],
     ids=["part", "column"],

@@ -1,6 +1,7 @@
 """The strategies agree, and a resumed run is the unbroken one."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ ARGUMENTS = {
 STRATEGIES = {"ddp": {"ddp": {}}, **{f"zero{stage}": {"deepspeed": {"zeroStage": stage}} for stage in (1, 2, 3)}}
 
 
-def spec(tiny: Tiny, strategy: str = "ddp", **arguments: object) -> dict[str, object]:
+def spec(tiny: Tiny, strategy: str = "ddp", **arguments: object) -> dict[str, Any]:
     return {
         "model": {"source": tiny.model("bert")},
         "data": {"train": {"source": tiny.rows("classes")}},
@@ -56,6 +57,21 @@ def test_a_resumed_run_is_the_unbroken_one(tiny: Tiny, train: Train, strategy: s
     second = train(ranks=2, name="broken", **spec(tiny, strategy, lr_scheduler_type="constant", max_steps=6))
     whole = train(ranks=2, name="whole", **spec(tiny, strategy, lr_scheduler_type="constant", max_steps=6))
     assert (first.result.outcome, second.result.outcome) == ("Complete", "Complete"), second.log
+    assert losses(second.run) == pytest.approx(losses(whole.run), abs=1e-6)
+
+
+def test_an_optimizer_of_deepspeeds_configuration_is_resumed(tiny: Tiny, train: Train) -> None:
+    params = {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto", "torch_adam": True}
+    config = {"optimizer": {"type": "AdamW", "params": params}}
+    changes = {
+        **spec(tiny, lr_scheduler_type="constant"),
+        "strategy": {"deepspeed": {"zeroStage": 2, "config": config}},
+    }
+    changes["trainingArguments"] |= {"max_steps": 3}
+    assert train(name="broken", **changes).result.outcome == "Complete"
+    changes["trainingArguments"] |= {"max_steps": 6}
+    second, whole = train(name="broken", **changes), train(name="whole", **changes)
+    assert second.result.outcome == "Complete", second.log
     assert losses(second.run) == pytest.approx(losses(whole.run), abs=1e-6)
 
 

@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import Tiny, losses
 from tests.train.conftest import trains_on
 from trainyard.launch.node import Node
+from trainyard.storage.store import Store, open_store
+from trainyard.train.trackers import Trackers
 
 SCRIPT = """
 import os, sys, threading, time
@@ -64,6 +66,22 @@ def run(node: Node, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Pat
     assert second.result.outcome == "Complete", second.log
     assert set(losses(second.run)) == set(range(1, 9))
     return second.run / "trackers"
+
+
+def test_a_file_that_its_tracker_removes_keeps_no_other_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, store = tmp_path / "kept", open_store(str(tmp_path / "run"))
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / name).write_text(name)
+    put = Store.put
+
+    def put_and_remove(self: Store, path: str, data: bytes) -> None:
+        (folder / "b").unlink(missing_ok=True)
+        put(self, path, data)
+
+    monkeypatch.setattr(Store, "put", put_and_remove)
+    Trackers(store, folder).send(last=True)
+    assert [entry.path for entry in store.list()] == ["trackers/a", "trackers/c"]
 
 
 def test_tensorboard_has_every_step(run: Path) -> None:

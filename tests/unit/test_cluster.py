@@ -293,7 +293,7 @@ class Cluster:
         (Cluster([operator_in("other", "other"), operator_in("team", "team", 0)]), False, "none ready in team"),
         (Cluster([]), False, "not found: helm install"),
         (Cluster(None), True, "not known: deployments is forbidden"),
-        (Cluster(None, [UNSEEN]), False, "a job says that no operator has looked at it"),
+        (Cluster(None, [UNSEEN]), False, "no operator has looked at a job for"),
     ],
     ids=["all", "this one", "another", "several", "not ready", "none", "may not look", "may not look, job unseen"],
 )

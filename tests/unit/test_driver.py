@@ -99,9 +99,11 @@ def test_a_head_that_is_replaced_goes_on_with_what_its_job_began_anew(tmp_path: 
     commit(first.store, 5, 1)
     attempts.claim(first.store, None, 1, after=0)
     first.store.put(layout.METRICS, b'{"step": 5, "time": 1.0}')
+    first.store.put(f"{layout.TRACKERS}/ids.json", b'{"wandb": "1"}')
     begun = first._next_attempt(first=True)
     assert (begun.attempt, begun.resumed) == (2, None)
     assert first.store.get(layout.METRICS) == b"", "nothing of the former run is lost in this one"
+    assert first.store.list(layout.TRACKERS) == [], "its trackers show another run"
     saved = commit(first.store, 10, 2)
     assert driver(folder, 1, 4, "one", resume="Never")._next_attempt(first=True).resumed == saved
     assert driver(folder, 1, 4, "two", resume="Never")._next_attempt(first=True).resumed is None

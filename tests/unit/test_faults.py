@@ -11,7 +11,7 @@ from trainyard.spec.status import Status
 from trainyard_operator.identity import SPEC_ANNOTATION
 
 
-def test_a_last_line_that_is_json_but_no_message_of_ours_is_words() -> None:
+def test_foreign_json_is_shown_as_text() -> None:
     failed = ended(1, 1)
     failed["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "Traceback\n42"
     assert "42" in look([real(0), failed]).status["message"]
@@ -50,7 +50,7 @@ def test_failures_without_a_checkpoint_between_wait_longer_each_time() -> None:
     ],
     ids=["preempted", "oom", "retry"],
 )
-def test_why_a_pod_ended_is_told_and_preemption_is_free(failed: dict[str, Any], counts: int, reason: str) -> None:
+def test_status_reports_why_a_pod_ended(failed: dict[str, Any], counts: int, reason: str) -> None:
     seen = look([real(0), failed])
     assert state(seen)[0] == "Restarting"
     assert reason in seen.status["message"]
@@ -172,7 +172,7 @@ def test_an_init_container_that_failed_is_told() -> None:
     assert "init container fetch failed: no route to the mirror (kubectl logs job-1 -c fetch)" in seen.status["message"]
 
 
-def test_a_sidecar_that_was_killed_after_the_trainer_is_not_why_the_pod_ended() -> None:
+def test_sidecar_killed_later_is_no_cause() -> None:
     failed = ended(0, 5, outcome="UserError", message="no such model")
     failed["status"]["initContainerStatuses"] = [{"name": "proxy", "state": {"terminated": {"exitCode": 143}}}]
     seen = look([failed, real(1)])

@@ -47,7 +47,7 @@ def test_head_that_is_slow_is_started_again_with_more_time(failing: int) -> None
     starts, notes = Starts(failing), list[str]()
     head = Head(starts.begin, notes.append)
     words: list[str] = []
-    keeping = threading.Thread(target=lambda: words.append(head.keep()))
+    keeping = threading.Thread(target=lambda: words.append(head.supervise()))
     keeping.start()
     try:
         assert starts.stays.wait(30)
@@ -64,7 +64,7 @@ def test_head_that_is_slow_is_started_again_with_more_time(failing: int) -> None
 def test_head_that_never_comes_up_ends_its_pod() -> None:
     starts, notes = Starts(100), list[str]()
     head = Head(starts.begin, notes.append)
-    assert head.keep() == "raylet: exit code 1"
+    assert head.supervise() == "raylet: exit code 1"
     assert head.is_lost.is_set()
     assert len(starts.seconds) == 4
     assert notes[0] == "Ray did not start (raylet: exit code 1); it is tried again, with more time"

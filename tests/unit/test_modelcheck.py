@@ -31,6 +31,31 @@ def test_unknown_keyword_of_call_is_told(task: str, call: dict[str, object], wor
 
 
 @pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"id2label": {"neg": 0, "pos": 1}}, "it maps ids to names: {0: neg, 1: pos}"),
+        ({"id2label": ["neg", "pos"]}, "it maps ids to names: {0: neg, 1: pos}"),
+        ({"label2id": {0: "neg"}}, "it maps names to ids: {neg: 0, pos: 1}"),
+        ({"num_labels": "3"}, "'3' is no whole number"),
+    ],
+    ids=["swapped", "a list", "names swapped", "a word"],
+)
+def test_labels_of_the_wrong_form_are_told(config: dict[str, object], message: str) -> None:
+    (problem,) = modelcheck.label_fields(spec_of(model={"source": "hub/model", "config": config}))
+    assert problem.path == ("spec", "model", "config", *config)
+    assert problem.message == message
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"id2label": {0: "neg", "1": "pos"}}, {"label2id": {"neg": 0, "pos": "1"}, "num_labels": 2}],
+    ids=["ids", "names"],
+)
+def test_labels_of_the_right_form_pass(config: dict[str, object]) -> None:
+    assert list(modelcheck.label_fields(spec_of(model={"source": "hub/model", "config": config}))) == []
+
+
+@pytest.mark.parametrize(
     "processor",
     [
         {"call": {"max_length": 32, "truncation": True, "add_special_tokens": False}},

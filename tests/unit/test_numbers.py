@@ -55,7 +55,7 @@ def test_what_is_longer_than_the_schema_takes_is_cut() -> None:
     assert len(seen.status["metrics"]) == 64
 
 
-def test_only_a_job_of_several_pods_has_a_service_and_a_dashboard_by_its_name() -> None:
+def test_single_pod_has_no_service() -> None:
     def kinds(made: TrainerJob) -> set[str]:
         return {obj["kind"] for obj in objects(made, OWNER, SETTINGS)}
 

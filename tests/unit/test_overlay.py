@@ -39,6 +39,7 @@ OURS = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleA
          [OURS, {**OURS, "whenUnsatisfiable": "DoNotSchedule"}]),
         ("containers", [{"name": "trainer", "image": "a"}], [{"name": "trainer", "tty": True}, {"name": "side"}],
          [{"name": "trainer", "image": "a", "tty": True}, {"name": "side"}]),
+        ("env", [{"name": "A"}], [{"name": {"a": "b"}}], [{"name": {"a": "b"}}]),
         ("args", ["a", "b"], ["c"], ["c"]),
         ("envFrom", [{"secretRef": {"name": "a"}}], [{"secretRef": {"name": "b"}}], [{"secretRef": {"name": "b"}}]),
         ("volumeDevices", [{"name": "a", "devicePath": "/dev/a"}], [{"name": "a", "devicePath": "/dev/b"}],
@@ -48,7 +49,7 @@ OURS = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleA
         "two mounts of one volume", "a mount in place of another", "two tolerations of one key", "tolerations are replaced",
         "ports of two protocols", "the default protocol", "variables", "a variable from elsewhere", "volumes",
         "another kind of volume", "pull secrets", "host aliases", "spread of one key", "spread of two kinds", "containers",
-        "arguments", "sources of variables", "devices",
+        "a name of the wrong kind", "arguments", "sources of variables", "devices",
     ],
 )  # fmt: skip
 def test_lists_merge_by_the_keys_of_kubernetes(field: str, base: list[Any], over: list[Any], merged: list[Any]) -> None:

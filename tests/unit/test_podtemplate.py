@@ -28,6 +28,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "host name of a domain": ({"spec": {"setHostnameAsFQDN": True}}, "spec.setHostnameAsFQDN", "64 characters"),
     "network of the host": ({"spec": {"hostNetwork": True}}, "spec.hostNetwork", "each other's ports"),
     "processes of the host": ({"spec": {"hostPID": True}}, "spec.hostPID", "nobody waits for"),
+    "processes of one pod": ({"spec": {"shareProcessNamespace": True}}, "spec.shareProcessNamespace", "first process"),
+    "labels that are a word": ({"metadata": {"labels": "team"}}, "metadata.labels", "key: value"),
     "a node": ({"spec": {"nodeName": "node-1"}}, "spec.nodeName", "nodeSelector"),
     "deadline of pods": ({"spec": {"activeDeadlineSeconds": 60}}, "spec.activeDeadlineSeconds", "set spec.activeDeadlineSeconds"),
     "no time to save": ({"spec": {"terminationGracePeriodSeconds": 0}}, "spec.terminationGracePeriodSeconds", "time to save"),

@@ -49,3 +49,14 @@ def test_all_threads_of_a_process_step_back() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == [str(max(os.getpriority(os.PRIO_PROCESS, 0), priority.WATCHING))]
+
+
+def test_what_starts_training_processes_keeps_its_priority() -> None:
+    code = (
+        "import os, threading; from trainyard.launch import priority; over, ids = threading.Event(), []\n"
+        "def wait(): ids.append(threading.get_native_id()); over.wait()\n"
+        "threading.Thread(target=wait, name=priority.STARTER).start(); priority.step_back()\n"
+        "print(os.getpriority(os.PRIO_PROCESS, ids[0])); over.set()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) == os.getpriority(os.PRIO_PROCESS, 0)

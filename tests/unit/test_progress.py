@@ -31,6 +31,14 @@ def test_what_the_operator_finds_out_itself_is_not_taken_from_a_report() -> None
     assert isinstance(known["moved"], float)
 
 
+def test_a_number_that_is_none_is_not_taken_from_a_report() -> None:
+    progress = Progress(lambda _: None)
+    progress.take(
+        "team/job", "1", {"trainyard": {"attempt": 1, "goodput_share": float("nan"), "eval_f1": float("inf")}}
+    )
+    assert set(progress.get("team/job", "1")) & {"goodput_share", "eval_f1"} == set()
+
+
 def test_what_no_step_came_of_has_not_moved() -> None:
     progress = Progress(lambda _: None)
     progress.take("team/job", "1", {"trainyard": {"attempt": 1, "step": 9}})

@@ -17,7 +17,7 @@ def test_what_was_reported_before_the_newest_pod_began_is_not_running() -> None:
     assert state(look(pods, {"state": "Running"}, progress=told))[0] == "Running", "a spare that came later"
 
 
-def test_an_operator_that_was_just_started_does_not_say_that_the_job_starts() -> None:
+def test_new_operator_keeps_state_running() -> None:
     pods = [real(0), real(1)]
     running = look(pods, progress={"step": 1, "total": 2, "phase": "training"})
     assert state(look(pods, running.status)) == ("Running", "Running")
@@ -50,7 +50,7 @@ def test_why_pods_cannot_be_made_is_told() -> None:
     assert "exceeded quota" in seen.status["message"]
 
 
-def test_a_pod_that_waits_for_a_volume_is_told_and_what_it_mounts_is_made_again() -> None:
+def test_missing_mounts_are_reported_and_made_again() -> None:
     since = NOW.isoformat().replace("+00:00", "Z")
     waits = {
         "startTime": since,

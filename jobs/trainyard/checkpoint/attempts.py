@@ -5,8 +5,8 @@ with a conditional create, so two can never have the same number, and it records
 resumed from. What an older attempt commits after it has begun (a frozen process that wakes up, a partitioned
 node) is outside the lineage.
 
-A run may come to thousands of attempts. So each one also records what follows from those before it (`Before`): to know
-the lineage, one listing and the file of the newest attempt that has begun are enough, and old files can be deleted.
+A run may have thousands of attempts. So each attempt also records the lineage before it (`Before`). One listing and the
+file of the newest attempt that has begun give the whole lineage, and old files can be deleted.
 """
 
 import json
@@ -31,7 +31,7 @@ _READ_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Before:
-    """What follows from the attempts before one, as it was when that one was claimed."""
+    """The lineage before an attempt, as it was when the attempt was claimed."""
 
     ancestors: dict[int, int | None]
     """The attempts whose checkpoints count besides its own, each with the last step that counts (None: every step)."""
@@ -50,14 +50,14 @@ class Attempt:
     world_size: int
     started_at: str
     anew: bool = False
-    """Started anew on purpose (resume: Never), beside what was there."""
+    """Started from scratch on purpose (resume: Never), although there were checkpoints."""
     job: str = ""
     """The uid of the TrainerJob on a cluster; empty for `trainyard run`."""
     begun: bool = True
-    """False from the claim until the checkpoint to go on from is sure. Until then the end of the attempt before counts,
-    as it does where its file cannot be read."""
+    """False from the claim until the checkpoint to resume from is certain. Until then, and where its file cannot be
+    read, the end of the previous attempt counts."""
     before: Before | None = None
-    """None: whoever wants to know reads the attempts before."""
+    """None: the lineage must be read from the earlier attempts."""
 
 
 def now() -> str:
@@ -98,8 +98,8 @@ def claim(
 ) -> Attempt | None:
     """Claim attempt number `after + 1`; None when another process was faster, and the caller must look again.
 
-    Who is not sure yet of the checkpoint to go on from claims it as not begun, and calls begin() later. `known`: what
-    list_attempts() returned.
+    A caller that is not yet sure of the checkpoint claims the attempt as not begun, and calls begin() later. `known`:
+    what list_attempts() returned.
     """
     number = after + 1
     before = _before(known, number, resumed_from, job if anew else None) if known is not None else None
@@ -108,12 +108,12 @@ def claim(
 
 
 def begin(store: Store, attempt: Attempt) -> None:
-    """From here on what earlier attempts have committed counts up to the checkpoint that this one goes on from."""
+    """Mark an attempt as begun. What earlier attempts committed now counts up to the checkpoint it resumes from."""
     store.put(layout.attempt_path(attempt.number), _written(replace(attempt, begun=True)))
 
 
 def prune(store: Store, newest: Attempt) -> None:
-    """Delete the files of old attempts, a few at a time, when an attempt that has just begun says what counts of them.
+    """Delete the files of old attempts, _DELETED_AT_ONCE at most, when `newest` records the lineage before it.
 
     A driver that was frozen may call it late: the lineage of a later attempt holds no older one that its own does not.
     """

@@ -26,7 +26,7 @@ def command(field: str) -> None:
     click.echo(f"{'.'.join(entry.path)}  <{entry.type}>{_facts(entry)}\n")
     click.echo(textwrap.fill(entry.help, 96, initial_indent="  ", subsequent_indent="  "))
     if entry.path[-1] == "columns":
-        click.echo("\n  Parts by task:")
+        click.echo("\n  Columns by task:")
         for task in TASKS.values():
             click.echo(f"    {task.name}: {task.columns_in_words}")
     if children:

@@ -15,8 +15,8 @@ from trainyard.plan.plan import doubts
 def command(files: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check manifests: every mistake at once, with its line and the fix.
 
-    Looks at the text, and at a model's config.json and the number of rows where they are on this machine. Storage, and
-    that everything is there, are looked at by `trainyard run`, before anything starts.
+    Checks the text and, where they are on this machine, the model's config.json, the number of rows and the labels.
+    `trainyard run` checks the storage, and that all inputs exist, before anything starts.
     """
     failed: TrainyardError | None = None
     for file in files:

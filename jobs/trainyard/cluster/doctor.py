@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.cluster.jobs import Object, condition, now, unseen
+from trainyard.cluster.jobs import Object, condition, now, unseen_seconds
 from trainyard.cluster.kubectl import JOB, ClusterError, Kubectl, TimedOutError
 from trainyard.cluster.lifecycle import delete, wait
 from trainyard.cluster.upload import placed, upload
@@ -117,12 +117,13 @@ def _operator(kubectl: Kubectl) -> Finding:
 
 
 def _unseen_jobs(kubectl: Kubectl, what: str, error: ClusterError) -> Finding:
-    """What the jobs of the namespace say of an operator that this user may not look at."""
-    warnings = [unseen(job, now()) for job in kubectl.get(JOB)["items"]]
-    warning = next((each for each in warnings if each is not None), None)
-    if warning is not None:
-        return Finding(what, False, f"a job says that {warning.partition(';')[0]}. Ask who runs the cluster")
-    return Finding(what, True, f"not known: {error}")
+    """Whether jobs of the namespace wait for an operator that this user may not look at."""
+    ages = [unseen_seconds(job, now()) for job in kubectl.get(JOB)["items"]]
+    longest = max((age for age in ages if age is not None), default=None)
+    if longest is None:
+        return Finding(what, True, f"not known: {error}")
+    words = f"no operator has looked at a job for {longest} s"
+    return Finding(what, False, f"{words}. Fix: ask the cluster's administrator to install one for this namespace")
 
 
 def _watched(deployment: dict[str, Any], namespace: str) -> list[str]:

@@ -59,17 +59,23 @@ def refused(job: Object) -> str | None:
     return next((str(each["message"]) for each in found), None)
 
 
-def unseen(job: Object, now: datetime) -> str | None:
-    """That no operator has looked at a job, seconds after it was made, and what to do; None when one has."""
+def unseen_seconds(job: Object, now: datetime) -> int | None:
+    """Seconds for which no operator has looked at a job; None when one has, or before UNSEEN_SECONDS."""
     if job.get("status"):
         return None
     seconds = _seconds_old(job, now)
-    if seconds < UNSEEN_SECONDS:
+    return seconds if seconds >= UNSEEN_SECONDS else None
+
+
+def unseen(job: Object, now: datetime) -> str | None:
+    """That no operator has looked at a job, with the fix; None when one has, or the job is new."""
+    seconds = unseen_seconds(job, now)
+    if seconds is None:
         return None
     namespace = job["metadata"]["namespace"]
     return (
-        f"no operator has looked at it for {seconds} s: none watches the namespace {namespace}, or it is down; "
-        f"trainyard doctor --namespace {namespace} tells which"
+        f"no operator has looked at it for {seconds} s: none watches the namespace {namespace}, or it is down. "
+        f"Fix: trainyard doctor --namespace {namespace} says which"
     )
 
 
@@ -113,10 +119,12 @@ def events_of(job: Object, events: list[Object]) -> list[Object]:
 def describe(job: Object, pods: list[Object], events: list[Object], now: datetime) -> str:
     """A job in words: what it does, why it waits, what has happened, of its pods only what went wrong."""
     status, meta = job.get("status", {}), job["metadata"]
+    warning = unseen(job, now)
+    state = _state(status) if warning is None else f"New: {warning}"
     lines = [
         ("Name", meta["name"]),
         ("Namespace", meta["namespace"]),
-        ("State", _state(status) if unseen(job, now) is None else f"New: {unseen(job, now)}"),
+        ("State", state),
         ("Age", _age(job, now)),
     ]
     columns = status.get("columns", {})

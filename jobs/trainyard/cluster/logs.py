@@ -9,10 +9,13 @@ from trainyard.cluster.jobs import condition, refused, unseen
 from trainyard.cluster.jobs import now as clock
 from trainyard.cluster.kubectl import Kubectl
 from trainyard.errors import ManifestError, NotFoundError
+from trainyard.spec.podtemplate import TRAINER
 from trainyard.storage import segments
 from trainyard.storage.store import Store
 
 _PAUSE = 0.5
+_TRAINER = f"--container={TRAINER}"
+"""A sidecar that something puts into the pod may come before the trainer."""
 _AGENT_LOG = re.compile(r"logs/worker-(\d+)/[^/]+\.log\Z")
 
 
@@ -53,7 +56,7 @@ def now(kubectl: Kubectl, name: str, worker: int, tail: int | None) -> str | Non
     pod = kubectl.pod(name, worker)
     if pod is None or not _has_started(pod):
         return None
-    return kubectl.run("logs", f"pod/{name}-{worker}", *([f"--tail={tail}"] if tail is not None else []))
+    return kubectl.run("logs", f"pod/{name}-{worker}", _TRAINER, *([f"--tail={tail}"] if tail is not None else []))
 
 
 def stored(store: Store, worker: int) -> str:
@@ -68,7 +71,7 @@ def stored(store: Store, worker: int) -> str:
 def _lines(kubectl: Kubectl, pod: str, after: str) -> Iterator[tuple[str, str]]:
     """The lines of a pod's log after a moment, as they come, each with its time."""
     since = [f"--since-time={after}"] if after else []
-    for each in kubectl.lines("logs", "--follow", "--timestamps", *since, pod):
+    for each in kubectl.lines("logs", "--follow", "--timestamps", _TRAINER, *since, pod):
         stamp, _, line = each.partition(" ")
         if stamp > after:  # the API server counts whole seconds
             yield stamp, line
@@ -78,9 +81,15 @@ def _has_ended(pod: dict[str, Any] | None, uid: str) -> bool:
     """Whether nothing more comes from the pod of a uid."""
     if pod is None or pod["metadata"]["uid"] != uid:
         return True
-    return str(pod.get("status", {}).get("phase")) in ("Succeeded", "Failed")
+    return "terminated" in _trainer_state(pod) or str(pod.get("status", {}).get("phase")) in ("Succeeded", "Failed")
 
 
 def _has_started(pod: dict[str, Any]) -> bool:
-    states = [status.get("state", {}) for status in pod.get("status", {}).get("containerStatuses", [])]
-    return any("running" in state or "terminated" in state for state in states)
+    state = _trainer_state(pod)
+    return "running" in state or "terminated" in state
+
+
+def _trainer_state(pod: dict[str, Any]) -> dict[str, Any]:
+    """The state of the container that trains, whatever sidecars do; empty before there is one."""
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return next((status.get("state", {}) for status in statuses if status.get("name") == TRAINER), {})

@@ -23,7 +23,7 @@ from typing import Any, TextIO, cast
 import psutil
 
 from trainyard.errors import ExitCode, TrainyardError
-from trainyard.launch import orphans, rayenv
+from trainyard.launch import orphans, priority, rayenv
 from trainyard.launch.drive import Drive, complete
 from trainyard.launch.listener import Listener
 from trainyard.launch.logs import LogUpload, RankTail, Tee
@@ -132,7 +132,7 @@ class _Agent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
         thread = threading.Thread(target=self._work, args=(ended_write,), name="agent", daemon=True)
         thread.start()
-        threading.Thread(target=self._watch_warm, name="warm watch", daemon=True).start()
+        threading.Thread(target=self._watch_warm, name=priority.STARTER, daemon=True).start()
         self._show(ended_read)
         self.ranks.close()
         self.warm.close()
@@ -176,7 +176,7 @@ class _Agent:
             yield gathered
 
     def _watch_head(self, head: Head) -> None:
-        words = head.keep()
+        words = head.supervise()
         what = "died" if head.is_up.is_set() else "did not start"
         self._lost(f"the head of the Ray cluster {what}. {words}".strip())
 

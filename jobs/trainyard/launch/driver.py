@@ -158,6 +158,7 @@ class Driver:
                 attempts.prune(self.store, claimed)
             if anew:  # the curves of the former run are not this one's, and nothing of it is lost
                 segments.clear(self.store, layout.METRICS)
+                self.store.delete([entry.path for entry in self.store.list(layout.TRACKERS)])
             if resumed is None and self.job.spec.resume_from is None and not anew and self._set_aside(known):
                 self.tell({"event": "note", "text": "no whole checkpoint is left: training begins anew"})
             resumed_from = str(resumed) if resumed else None

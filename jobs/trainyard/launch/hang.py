@@ -29,8 +29,10 @@ _KEPT = 64
 _LONG_SECONDS = 1800.0
 """A first step compiles kernels and meets the other ranks, which may still fetch the model; a save uploads."""
 _BEFORE_STEPS = (Awaited.PHASE, Awaited.FIRST_STEP)
-_LOOKS, _LOOK_SECONDS = 20, 15.0
-"""How often it is looked whether a process lives: so many times within restart.hangSeconds, or every few seconds."""
+_LOOKS_PER_HANG = 20
+"""How many times a process is checked for life within restart.hangSeconds."""
+_MAX_LOOK_SECONDS = 15.0
+"""The longest time between two of these checks."""
 _OTHERS_SECONDS = 3.0
 """Every rank that waits for the same step tells its stack before the group is taken down."""
 
@@ -47,7 +49,7 @@ class HangWatch:
         """Why it was ended; empty while it was not."""
         self._durations: deque[float] = deque(maxlen=_KEPT)
         self._last: Beat | None = None
-        self._life = Life(beats.parent / "alive", min(floor / _LOOKS, _LOOK_SECONDS))
+        self._life = Life(beats.parent / "alive", min(floor / _LOOKS_PER_HANG, _MAX_LOOK_SECONDS))
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="hang watch", daemon=True)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import ExitCode, JobError, ManifestError
-from trainyard.launch import orphans, rayenv, raystart
+from trainyard.launch import orphans, priority, rayenv, raystart
 from trainyard.launch.drive import Drive
 from trainyard.launch.listener import Listener
 from trainyard.launch.node import Node, Warm, only_run, open_node
@@ -98,7 +98,7 @@ class _Session:
         try:
             with self._signals():
                 thread.start()
-                threading.Thread(target=self.warm.keep, name="warm watch", daemon=True).start()
+                threading.Thread(target=self.warm.keep, name=priority.STARTER, daemon=True).start()
                 self._show()
         finally:
             with contextlib.suppress(OSError, SystemExit):
@@ -136,12 +136,17 @@ class _Session:
 
     def _drive(self) -> None:
         try:
-            connect = functools.partial(_ray, self.job, self.node, self._lose, self._note)
+            connect = functools.partial(_ray, self.job, self.node, self._lose, self._note, self.stopping.is_set)
             drive = Drive(
                 self.job, self.plan, self.store, self.node, self.listener.tell, connect, self.uploads.flush,
                 self.plan.world_size.value, self.stopping,
             )  # fmt: skip
             self.result = drive.run()
+        except raystart.RayStartError as error:
+            if self.stopping.is_set():
+                self.result = Ending.stopped("stopped before the training processes began")
+            else:
+                self.error = error
         except BaseException as error:  # noqa: BLE001 - a thread's error is raised again by the main thread
             self.error = error
         finally:
@@ -201,9 +206,14 @@ class _Session:
 
 @contextlib.contextmanager
 def _ray(
-    job: TrainerJob, node: Node, lost: Callable[[str], None], note: Callable[[str], None]
+    job: TrainerJob,
+    node: Node,
+    lost: Callable[[str], None],
+    note: Callable[[str], None],
+    given_up: Callable[[], bool],
 ) -> Iterator[Callable[[], None]]:
-    """Ray of this machine. `lost` is called with the name of one of its processes that died before its time.
+    """Ray of this machine. `lost` is called with the name of one of its processes that died before its time;
+    `given_up` says whether the run is asked to stop before Ray has started.
 
     Raises RayStartError.
     """
@@ -228,13 +238,9 @@ def _ray(
         namespace="trainyard",
         _temp_dir=str(folder),
     )
-    raystart.start(begin, folder, note)
+    raystart.start(begin, folder, note, given_up)
     ended = threading.Event()
-    started: Any = ray._private.worker._global_node
-    for name in raystart.PROCESSES:
-        process = started.all_processes[name][0].process
-        watch = functools.partial(_watch, process, ended, functools.partial(lost, name))
-        threading.Thread(target=watch, name=f"{name}'s watch", daemon=True).start()
+    _watch_processes(ended, lost)
     try:
         yield lambda: None
     finally:
@@ -242,6 +248,17 @@ def _ray(
         # Ray would wait for the end of processes that it asks with SIGTERM; orphans.end() ends them.
         ray._private.worker._global_node = None
         ray.shutdown()
+
+
+def _watch_processes(ended: threading.Event, lost: Callable[[str], None]) -> None:
+    """Call `lost` with the name of a Ray process that dies before `ended` is set."""
+    import ray
+
+    started: Any = ray._private.worker._global_node
+    for name in raystart.PROCESSES:
+        process = started.all_processes[name][0].process
+        watch = functools.partial(_watch, process, ended, functools.partial(lost, name))
+        threading.Thread(target=watch, name=f"{name}'s watch", daemon=True).start()
 
 
 def _watch(process: "subprocess.Popen[bytes]", ended: threading.Event, lost: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ process says of itself would then count within its own session alone.
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import psutil
@@ -39,15 +40,22 @@ def only_idle() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
+STARTER = "warm watch"
+"""Name of the thread that starts a process which trains: that process inherits the thread's priority."""
+
+
 def step_back() -> None:
-    """Lower the priority of all threads of this process, and of those that they start, to that of what only watches."""
+    """Lower the priority of this process's threads, but of STARTER, to that of processes that only watch."""
+    starters = {thread.native_id for thread in threading.enumerate() if thread.name == STARTER}
     for thread in psutil.Process().threads():
+        if thread.id in starters:
+            continue
         with contextlib.suppress(OSError):  # on Linux each thread has a nice value of its own (setpriority(2))
             os.setpriority(os.PRIO_PROCESS, thread.id, max(WATCHING, os.getpriority(os.PRIO_PROCESS, thread.id)))
 
 
 def turns(pid: int) -> tuple[float, float]:
-    """Seconds that a process ran, of all its threads, and that its most patient thread waited for a core.
+    """CPU seconds of all threads of a process, and the longest time in seconds that one thread waited for a core.
 
     Zeros where the kernel does not say, or the process has ended. Source: /proc/PID/schedstat, sched-stats.rst.
     """
@@ -61,7 +69,7 @@ def turns(pid: int) -> tuple[float, float]:
 
 
 def is_busy() -> bool:
-    """Whether much more is wanted of the cores than there are: what takes only idle time would get none."""
+    """Whether far more threads want a core than there are cores, so that idle priority would get no time."""
     waiting = os.getloadavg()[0]
     with contextlib.suppress(OSError, ValueError):  # Linux also says how many want a core at this moment
         waiting = max(waiting, float(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))

@@ -43,7 +43,6 @@ _UNHURRIED = "dashboard/dashboard.py"
 
 _ENDED = re.compile(r"END (\w+)\.\w+ tail \(exit code\(s\)=(.*)\) -----")
 """How `ray start --block` says which of its processes ended, below the tail of that one's log."""
-_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 class RayNode:
@@ -107,7 +106,7 @@ class RayNode:
         return self._text().rpartition("\n")[2]
 
     def _text(self) -> str:
-        return _COLOUR.sub("", self._log.read_text(errors="replace")).strip()
+        return raystart.COLOUR.sub("", self._log.read_text(errors="replace")).strip()
 
     def _let_wait(self) -> None:
         """While the head starts, on cores that everything wants, the dashboard is not to take any."""
@@ -146,9 +145,9 @@ def before_start(parameters: Any, head: bool) -> None:
 
 
 class Head:
-    """The head of the job's Ray cluster: until it has come up once it is started again, with more time.
+    """The head of the job's Ray cluster. It is started again, with more time, until it has come up once.
 
-    A pod that ended for a slow start would count as a restart of the job, and its successor would begin from zero.
+    If the pod ended instead, that would count as a restart, and the next pod would have as little time as this one.
     """
 
     def __init__(self, begin: Callable[[float], RayNode], note: Callable[[str], None]) -> None:
@@ -157,8 +156,8 @@ class Head:
         self.is_up, self.is_lost = threading.Event(), threading.Event()
         self.node = begin(raystart.SECONDS)
 
-    def keep(self) -> str:
-        """Start it again while it has not come up. Returns Ray's last words when it is lost for good. Blocks."""
+    def supervise(self) -> str:
+        """Restart the head until it has come up once. Blocks. Returns Ray's last words when it is lost for good."""
         for number in range(1, _HEAD_TRIES):
             self.node.process.wait()
             if self.is_up.is_set():

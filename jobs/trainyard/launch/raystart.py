@@ -6,6 +6,7 @@ a process of Ray that has died ends the wait at once, and its last line says why
 """
 
 import contextlib
+import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ _OF_RAY = "/ray/_private/"
 """In the command line of Ray's other processes."""
 _LOOK_AGAIN_SECONDS, _LOOK_MS = 0.2, 500
 _LOGS = ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out")
-_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+"""A colour in a terminal's text."""
 _PREFIX = re.compile(r"^(\[[^\]]*\] ?)+(\([^)]*\) ?)*")
 """Time, level and process, with which each line of Ray's logs begins."""
 _ERROR = re.compile(r"^\[\S+ \S+ [EFC] ")
@@ -39,21 +41,23 @@ class RayStartError(TrainyardError):
     exit_code = ExitCode.RETRY
 
 
-def start(begin: Callable[[], Any], folder: Path, note: Callable[[str], None]) -> None:
+def start(
+    begin: Callable[[], Any], folder: Path, note: Callable[[str], None], given_up: Callable[[], bool] = lambda: False
+) -> None:
     """Have `begin` start Ray, and once more if that fails. Raises RayStartError with Ray's own last line.
 
-    `folder`: where Ray keeps its session, of which the logs are read.
+    `folder`: where Ray keeps its session, of which the logs are read; `given_up`: whether nobody wants it any more.
     """
     for number in range(1, TRIES + 1):
         before = set(psutil.Process().children())
         try:
-            with patience(SECONDS * 2 ** (number - 1)):
+            with patience(SECONDS * 2 ** (number - 1), given_up):
                 begin()
             return
-        except Exception as error:
+        except Exception as error:  # Ray raises bare Exception, and much else; the last try raises it again
             words = last_words(folder) or str(error).strip().rpartition("\n")[2][:_LINE]
             end_processes(before)
-            if number == TRIES:
+            if number == TRIES or given_up():
                 busy = f"load {psutil.getloadavg()[0]:.0f} on {psutil.cpu_count()} cores"
                 raise RayStartError(
                     f"Ray did not start on this machine in {TRIES} tries ({busy}). Fix: run the same command again "
@@ -63,29 +67,30 @@ def start(begin: Callable[[], Any], folder: Path, note: Callable[[str], None]) -
 
 
 @contextlib.contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """Within, Ray waits so long for its GCS and for the raylet, which it has started in this process."""
+def patience(seconds: float, given_up: Callable[[], bool]) -> Iterator[None]:
+    """A context in which Ray waits `seconds` for its GCS and its raylet, which it starts in this process."""
     node, services = _ray_modules()
     before = services.get_node, node.wait_for_persisted_port
-    be_patient(seconds)
+    be_patient(seconds, given_up)
     try:
         yield
     finally:
         services.get_node, node.wait_for_persisted_port = before
 
 
-def be_patient(seconds: float) -> None:
-    """The same for the rest of this process."""
+def be_patient(seconds: float, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Have Ray wait `seconds` for its GCS and its raylet from now on, in this process."""
     node, services = _ray_modules()
     get_node, wait_for_port = services.get_node, node.wait_for_persisted_port
 
     def wait_for_node(gcs_address: str, node_id: str) -> Any:
-        return _until_there(lambda: get_node(gcs_address, node_id), seconds)
+        return _until_there(lambda: get_node(gcs_address, node_id), seconds, given_up)
 
     def wait_for_file(folder: str, node_id: str, name: str, timeout_ms: int) -> Any:
         if not timeout_ms:
             return wait_for_port(folder, node_id, name, timeout_ms=0)
-        return _until_there(lambda: wait_for_port(folder, node_id, name, timeout_ms=_LOOK_MS), seconds)
+        wait = functools.partial(wait_for_port, folder, node_id, name, timeout_ms=_LOOK_MS)
+        return _until_there(wait, seconds, given_up)
 
     services.get_node, node.wait_for_persisted_port = wait_for_node, wait_for_file
 
@@ -97,14 +102,14 @@ def _ray_modules() -> tuple[Any, Any]:
     return node, services
 
 
-def _until_there(look: Callable[[], Any], seconds: float) -> Any:
-    """What Ray's look returns, as soon as it does. Raises what it raised last when the time is over, or Ray is dead."""
+def _until_there(look: Callable[[], Any], seconds: float, given_up: Callable[[], bool]) -> Any:
+    """What Ray's look returns, as soon as it does. Raises its last error when time is over, Ray dead or unwanted."""
     until = time.monotonic() + seconds
     while True:
         try:
             return look()
         except RuntimeError:  # Ray's word for what is not there yet
-            if time.monotonic() > until or is_dead():
+            if time.monotonic() > until or is_dead() or given_up():
                 raise
         time.sleep(_LOOK_AGAIN_SECONDS)
 
@@ -142,7 +147,7 @@ def last_words(folder: Path) -> str:
         for log in sorted(folder.glob(f"session_2*/logs/{name}"), reverse=True):
             with contextlib.suppress(OSError):
                 # A line of Ray begins with its time and level. What follows a fatal one is the stack.
-                lines = [_COLOUR.sub("", line) for line in log.read_text(errors="replace").splitlines()]
+                lines = [COLOUR.sub("", line) for line in log.read_text(errors="replace").splitlines()]
                 errors = [line for line in lines if _ERROR.match(line)]
                 if errors:
                     return _PREFIX.sub("", errors[-1]).strip()[:_LINE]

@@ -11,7 +11,7 @@ _TWICE, _THRICE, _OFTEN = 2, 3, 8
 _MOST_ALIKE = {
     # An exception that comes back at the same place is the job's own. A death without words may be bad luck twice.
     Cause.CODE: _TWICE,
-    # With the back-off that is about two minutes of somebody else's trouble.
+    # The delays before the eighth failure add up to about one minute (63 s).
     Cause.NETWORK: _OFTEN,
     Cause.RENDEZVOUS: _OFTEN,
 }
@@ -42,9 +42,9 @@ class Decision:
 def decide(history: list[Ended], restart: Restart) -> Decision:
     """What to do after the failures of a run, oldest first.
 
-    The job's own error is not tried again, and neither is a failure that came back, a few times in a row, with nothing
-    committed between: the next time would not differ. That does not hold for the loss of what it ran on. Anything
-    else is tried again, at once while the run makes progress, and with growing delays while it does not.
+    The job's own error is not retried. A failure that came back a few times in a row, with nothing committed between,
+    is not retried either, unless the node, worker or disk failed. Anything else is retried: at once while the run
+    makes progress, with growing delays while it does not.
     """
     last = history[-1]
     if last.ending.outcome == "UserError":

@@ -37,7 +37,7 @@ _RESTART_PAUSE, _MOST_PAUSE, _SOON = 0.2, 30.0, 10.0
 """Seconds before it is started again; longer each time while it does not live for so long."""
 _TURNS = "turns"
 _STARVED_SECONDS = 60.0
-_WAITED, _MOST_RUN = 0.9, 30.0
+_WAITED, _LEAST_SHARE = 0.9, 1 / 30
 """It starves when it waited for a core nine tenths of so many seconds, and had less than a thirtieth of that."""
 _MOST_WORDS = 64 * 1024
 _FAULT_SECONDS = 5.0
@@ -64,7 +64,7 @@ class Uploads:
         self.process = self._start()
         self._thread = threading.Thread(target=self._watch, name="uploader's watch", daemon=True)
         self._thread.start()
-        threading.Thread(target=self._help, name="uploader's turns", daemon=True).start()
+        threading.Thread(target=self._watch_turns, name="uploader's turns", daemon=True).start()
 
     def flush(self) -> None:
         """Wait until nothing is left that can be committed now, as long as a slow upload of it may take."""
@@ -118,19 +118,20 @@ class Uploads:
                 except OSError as error:  # no memory, no room on the disk: wait() returns at once the next time
                     self._note(f"the uploader cannot be started, and this is tried again: {error}")
 
-    def _help(self) -> None:
-        """Have it started again with a turn of its own when it gets none: else nothing would be committed any more."""
+    def _watch_turns(self) -> None:
+        """Restart the uploader with a normal turn of the cores when it gets none: else it would commit nothing."""
         while not self._takes_turns:
             process = self.process
-            ran, waited = priority.turns(process.pid)
+            ran_before, waited_before = priority.turns(process.pid)
             if self._closing.wait(_STARVED_SECONDS):
                 return
-            ran_now, waited_now = priority.turns(process.pid)
-            if process is self.process and waited_now - waited > _STARVED_SECONDS * _WAITED > _MOST_RUN * (
-                ran_now - ran
-            ):
+            ran, waited = priority.turns(process.pid)
+            least_wait = _STARVED_SECONDS * _WAITED
+            has_waited = waited - waited_before > least_wait
+            has_run = ran - ran_before >= least_wait * _LEAST_SHARE
+            if process is self.process and has_waited and not has_run:
                 self._takes_turns = True
-                self._note("others keep the cores busy, and the uploader got none: it takes its turn with them now")
+                self._note("other programs keep the cores busy: the uploader now competes with them")
                 process.kill()
 
     def _note(self, text: str) -> None:
@@ -299,9 +300,8 @@ def main(descriptor: str, tickets: str, events: str, turns: str = "") -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what the kernel says to one that stands still when its owner goes
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who asks all processes of a run to stop wants its last save sent
     terminal.leave()
-    if (
-        turns == _TURNS or priority.is_busy()
-    ):  # with strangers, who leave nothing idle: it would not even come to its first line
+    # Other programs leave nothing idle: at idle priority it would not even reach its first line.
+    if turns == _TURNS or priority.is_busy():
         priority.lower(os.getpid(), priority.WATCHING)
     else:
         priority.only_idle()

@@ -232,6 +232,7 @@ CHECKS = (
     _check(modelcheck.call_keywords, "task", "processor", "model"),
     _check(modelcheck.load_arguments, "model"),
     _check(modelcheck.config_fields, "model"),
+    _check(modelcheck.label_fields, "model"),
 )
 """What needs nothing but the manifest."""
 

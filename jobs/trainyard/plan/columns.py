@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from trainyard.errors import JobError
+from trainyard.spec.hints import did_you_mean
 from trainyard.spec.tasks import TaskInfo
 
 
@@ -31,6 +32,7 @@ def _check(names: Sequence[str], task: TaskInfo, columns: dict[str, str], where:
     parts = [column.name for column in task.columns]
     for part, name in columns.items():
         if part not in parts:
-            raise JobError(f"spec.{where}.columns.{part}: {task.name} has no such part; its parts: {', '.join(parts)}")
+            hint = did_you_mean(part, parts)
+            raise JobError(f"spec.{where}.columns.{part}: {task.name} reads no column {part}. {hint}")
         if name not in names:
             raise JobError(f"spec.{where}.columns.{part}: {source} has no column {name}; it has {', '.join(names)}")

@@ -25,7 +25,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks at the begin of a file; that of UTF-32 begins with that of UTF-16."""
+"""Byte order marks at the beginning of a file; the mark of UTF-32 starts with the mark of UTF-16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,7 @@ class TextFile:
                 try:
                     line.decode()
                 except UnicodeDecodeError:
-                    guess = _guess(line)
-                    return f"line {number} is not UTF-8. Write {self.where}.encoding: {guess}"
+                    return f"line {number} is not UTF-8. Write {self.where}.encoding: {_guess(line)}"
         return f"the text is not {error.encoding}"
 
 
@@ -155,4 +154,4 @@ def _guess(line: bytes) -> str:
         text = ""
     if any("가" <= letter <= "힣" for letter in text):
         return "cp949 (it reads as Korean)"
-    return "cp949, shift_jis, gb18030, cp1252 or what the file is in"
+    return "<the encoding of the file>, such as cp949, shift_jis, gb18030 or cp1252"

@@ -89,7 +89,7 @@ def decide(column: Column, wish: Wish, where: str, part: str) -> tuple[Labels, C
 
 
 def tag_scores(labels: Labels) -> Choice[str]:
-    """Which scores fit the tags: those of whole entities need the marks of their begin and end."""
+    """Which scores fit the tags: scores over entities need tags that mark where an entity begins and ends."""
     if labels.are_entities:
         return Choice("F1 over entities", "the tags are BIO")
     return Choice("macro F1 over tags", f"the tags are not BIO ({shown(labels.names)})")

@@ -94,7 +94,7 @@ def are_vectors(column: Column) -> bool:
     Lists of words, ids of a ClassLabel column, and whole numbers other than 0 and 1 name the labels that a row has.
     """
     rows = column.values
-    if column.class_names or not isinstance(rows[0], list):
+    if column.class_names or not all(isinstance(row, list) for row in rows):
         return False
     if len(rows[0]) < 2 or len({len(row) for row in rows}) != 1:
         return False

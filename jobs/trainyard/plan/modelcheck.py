@@ -71,6 +71,22 @@ def load_arguments(spec: Spec) -> Iterator[Problem]:
             yield Problem(where, f"{written!r} is none of {', '.join(_DTYPES)}")
 
 
+def label_fields(spec: Spec) -> Iterator[Problem]:
+    """The labels in model.config, where they are not of the form that transformers reads."""
+    config = spec.model.config if spec.model is not None else {}
+    where = ("spec", "model", "config")
+    for name, sides in (("id2label", "ids to names: {0: neg, 1: pos}"), ("label2id", "names to ids: {neg: 0, pos: 1}")):
+        labels = config.get(name)
+        if labels is None:
+            continue
+        ids = (labels if name == "id2label" else labels.values()) if isinstance(labels, dict) else [None]
+        if not all(str(each).isdecimal() for each in ids):
+            yield Problem((*where, name), f"it maps {sides}")
+    count = config.get("num_labels")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+        yield Problem((*where, "num_labels"), f"{count!r} is no whole number")
+
+
 def config_fields(spec: Spec) -> Iterator[Problem]:
     """Fields of model.config that are no fields of a Config but arguments of from_pretrained."""
     for key, written in spec.model.config.items() if spec.model is not None else ():
@@ -80,32 +96,34 @@ def config_fields(spec: Spec) -> Iterator[Problem]:
         yield Problem(("spec", "model", "config", key), f"it is an argument of from_pretrained, no field: {fix}")
 
 
+def _longest_row(spec: Spec) -> int | None:
+    """The most tokens that the model has positions for, by its config.json and the manifest; None if not known."""
+    if spec.model is None:
+        return None
+    config = {**configfile.read(spec.model), **spec.model.config}
+    positions = library.positions(str(config.get("model_type")))
+    return positions.longest_row(config) if positions is not None else None
+
+
 def row_length(spec: Spec) -> Iterator[Problem]:
     """A max_length above the positions of a model whose config.json is on this machine, or in the manifest."""
     length = spec.processor.call.get("max_length")
-    if spec.model is None or not isinstance(length, int):
-        return
-    config = {**configfile.read(spec.model), **spec.model.config}
-    positions = library.positions(str(config.get("model_type")))
-    if positions is None:
-        return
-    longest = positions.longest_row(config)
-    if length > longest:
+    longest = _longest_row(spec)
+    if longest is not None and isinstance(length, int) and length > longest:
         message = f"{length} tokens, and the model has positions for {longest}: write max_length: {longest}"
         yield Problem(("spec", "processor", "call", "max_length"), message)
 
 
 def truncation(spec: Spec) -> Iterator[str]:
-    """A doubt about `truncation: true` without max_length, which cuts where the tokenizer says, not the model."""
+    """A warning about `truncation: true` without max_length: the tokenizer's limit may be larger than the model's."""
     call = spec.processor.call
     if spec.model is None or not call.get("truncation") or call.get("max_length") is not None:
         return
-    config = {**configfile.read(spec.model), **spec.model.config}
-    positions = library.positions(str(config.get("model_type")))
+    longest = _longest_row(spec)
     tokenizer = configfile.document(spec.processor.source or spec.model.source, "tokenizer_config.json")
-    if positions is None or not tokenizer:
+    if longest is None or not tokenizer:
         return
-    longest, cut = positions.longest_row(config), {**tokenizer, **spec.processor.load}.get("model_max_length")
+    cut = {**tokenizer, **spec.processor.load}.get("model_max_length")
     if not isinstance(cut, int) or cut > longest:
         where = f"at {cut}" if isinstance(cut, int) and cut < _NO_LIMIT else "nowhere"
         yield (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import JobError
-from trainyard.plan import columns, files, rows
+from trainyard.plan import columns, configfile, files, rows
 from trainyard.plan.choice import Choice
 from trainyard.plan.labelling import Wish, decided
 from trainyard.plan.labels import Column, matched
@@ -159,12 +159,12 @@ def _parquet(path: Path, where: str) -> Any:
 
 
 def _model_names(model: Model) -> tuple[str, ...]:
-    """The labels of a model on this machine, in the order of its ids."""
-    if model.source is None or model.from_config:
+    """The labels of a model on this machine, in the order of its ids; empty where they are not known."""
+    names = configfile.read(model).get("id2label")
+    if model.from_config or not isinstance(names, dict):
         return ()
     try:
-        config = json.loads(Path(model.source, "config.json").expanduser().read_text(encoding="utf-8"))
-        by_id = {int(key): str(name) for key, name in (config.get("id2label") or {}).items()}
-    except (OSError, ValueError, AttributeError):
+        by_id = {int(key): str(name) for key, name in names.items()}
+    except ValueError:
         return ()
     return tuple(by_id[key] for key in sorted(by_id))

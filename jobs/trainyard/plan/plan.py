@@ -49,22 +49,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
     world_size = spec.workers.count * processes
     size = Choice(world_size, f"{spec.workers.count} workers × {processes} processes")
     if spec.script is not None:
-        own = "the script's own TrainingArguments"
-        unknown: Choice[int | None] = Choice(None, "not known: the script loads its model")
-        return Plan(
-            world_size=size,
-            batch=None,
-            strategy=Choice("script", own),
-            chosen={},
-            cadence=Choice("as the script saves", own),
-            weights=None,
-            memory=unknown,
-            every=spec.checkpoint.every,
-            staging=memory.staging(spec, facts, None),
-            labels={},
-            warnings=(),
-            arguments={},
-        )
+        return _plan_of_script(spec, facts, size)
     arithmetic = batch(spec.training_arguments, world_size, facts.train_rows)
     choices = chosen(spec, arithmetic)
     arguments = _arguments(spec, choices)
@@ -92,6 +77,25 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         labels=facts.labels,
         warnings=tuple(warning for warning in warnings if warning),
         arguments=arguments,
+    )
+
+
+def _plan_of_script(spec: Spec, facts: Facts, size: Choice[int]) -> Plan:
+    """The plan of a script, whose own code decides most of it."""
+    own = "the script's own TrainingArguments"
+    return Plan(
+        world_size=size,
+        batch=None,
+        strategy=Choice("script", own),
+        chosen={},
+        cadence=Choice("as the script saves", own),
+        weights=None,
+        memory=Choice(None, "not known: the script loads its model"),
+        every=spec.checkpoint.every,
+        staging=memory.staging(spec, facts, None),
+        labels={},
+        warnings=(),
+        arguments={},
     )
 
 

@@ -1,11 +1,11 @@
 """The strategy's settings in full: what goes to DeepSpeed, FSDP2 or DDP."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from trainyard.plan.choice import Choice
 from trainyard.spec.catalogue import arguments
+from trainyard.spec.hints import did_you_mean
 from trainyard.spec.model import Spec
 
 _FSDP_KEYS = (
@@ -95,9 +95,7 @@ def _at(config: dict[str, Any], path: tuple[str, ...]) -> Any:
 def _unknown(config: dict[str, Any], known: Sequence[str]) -> Iterator[Mistake]:
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
-            yield (key,), f"unknown key. {hint}"
+            yield (key,), f"unknown key. {did_you_mean(key, known)}"
 
 
 def settings(spec: Spec) -> dict[str, Choice[Any]]:

@@ -1,8 +1,8 @@
-"""What other libraries say only in English, and what it means: the one place that decides by their messages.
+"""Failures that other libraries report only in English: the one place that decides on retries by their messages.
 
-What a provider of storage answers becomes a sentence in `storage/messages`. Each entry here has a test in
-tests/unit/test_foreign.py or tests/run/test_ray_words.py, in which the library itself says it. Where a library raises
-a type of its own, the type decides (`train/failures`), not the words.
+Messages of storage providers become sentences in `storage/messages`, those of kubectl in `cluster/kubectl`. Each entry
+here has a test in tests/unit/test_foreign.py or tests/run/test_ray_words.py in which the library itself says it. Where
+a library raises a type of its own, the type decides (`train/failures`), not the words.
 """
 
 import re

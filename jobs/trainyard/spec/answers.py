@@ -1,6 +1,7 @@
-"""What is answered to the name of an argument: names of transformers 4, what trainyard sets, what cannot work here.
+"""Arguments that a manifest cannot set, each with the reason and the fix.
 
-A value that is the default asks for nothing, so it is no mistake.
+They are names of transformers 4, arguments that trainyard sets itself, and arguments that cannot work here. Writing an
+argument's default value is no mistake.
 """
 
 from collections.abc import Callable

@@ -122,8 +122,8 @@ def _accelerator(given: dict[str, Any]) -> Iterator[Mistake]:
         if key not in known:
             yield (where, key), f"unknown key. {did_you_mean(key, known)}"
     if config.get("dispatch_batches"):
-        message = "rows of different lengths cannot be put into one batch and dealt out; remove it: each process reads"
-        yield (where, "dispatch_batches"), f"cannot work here: {message} its own rows"
+        message = "rows of different lengths cannot be put into one batch, and each process reads its own rows"
+        yield (where, "dispatch_batches"), f"cannot work here: {message}. Remove it"
     if config.get("even_batches") is False:
         message = "processes with fewer batches than others would leave these waiting at the end of an epoch"
         yield (where, "even_batches"), f"cannot work here: {message}. Remove it"

@@ -108,7 +108,7 @@ class Processor(Part):
     """Arguments of its __call__, verbatim (`{max_length: 128, truncation: true}`). Padding is the collator's work."""
     load: Foreign = {}
     """Arguments of its from_pretrained, verbatim (`{pad_token: <pad>, add_prefix_space: true}`). The model gets
-    embeddings for tokens that it has none for."""
+    new embeddings for added tokens."""
 
 
 class DataSet(Part):
@@ -276,9 +276,10 @@ class Storage(Part):
     uri: StorageUri
     """`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…` or a local path."""
     endpoint: ServerUrl | None = None
-    """URL of another server than the provider's: an S3-compatible one (`http://127.0.0.1:8333`), a private endpoint, or
-    an emulator (of Azure with its account: `http://127.0.0.1:10000/account`). Default: AWS_ENDPOINT_URL,
-    GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT, or the provider's. It holds for sources in such buckets, too."""
+    """URL of the storage server, where it is not the provider's own: an S3-compatible server (`http://127.0.0.1:8333`),
+    a private endpoint, or an emulator (for Azure with its account: `http://127.0.0.1:10000/account`). Default:
+    AWS_ENDPOINT_URL, GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT, else the provider's. Sources in buckets of the same
+    kind use it, too."""
     region: Text | None = None
     """Region of a bucket of S3. Default: AWS_REGION, or us-east-1."""
     secret: Annotated[str, StringConstraints(max_length=253)] | None = None
@@ -328,8 +329,8 @@ class Restart(Part):
     """Seconds without a step after which a run is taken to hang: the stacks of its processes go into their logs, and
     it is restarted. When ten median steps take longer, it is ten median steps. A save and a batch of an evaluation may
     take half an hour. Before the first step the seconds count from the start of each phase, and again whenever a
-    process computes, reads or writes; with several pods they are half an hour at least, because a pod does not see
-    what the others do. A rank waits for the storage any time, and half an hour for one that does."""
+    process computes, reads or writes. With several pods they are half an hour at least, because a pod does not see the
+    others. Waiting for storage has no limit; waiting for a rank that waits for storage has half an hour."""
 
 
 class Resume(StrEnum):

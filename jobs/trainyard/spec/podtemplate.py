@@ -79,6 +79,9 @@ POD_RULES: dict[str, Rule] = {
     ),
     "hostNetwork": Rule(_other_than(False), "two pods on one node would take each other's ports: remove it"),
     "hostPID": Rule(_other_than(False), "the agent ends processes that nobody waits for: remove it"),
+    "shareProcessNamespace": Rule(
+        _other_than(False), "the agent must be the first process of its container: remove it"
+    ),
     "nodeName": _refused("a pod could not leave that node when it is lost: use nodeSelector"),
     "activeDeadlineSeconds": _refused(
         "the kubelet would end pods one by one, as if they had failed: set spec.activeDeadlineSeconds"
@@ -153,6 +156,9 @@ def _metadata(metadata: dict[str, Any]) -> Iterator[Problem]:
     for key, value in metadata.items():
         if key not in ("labels", "annotations"):
             yield (key,), "the operator makes the pods and their metadata: only labels and annotations can be added"
+            continue
+        if not isinstance(value or {}, dict):
+            yield (key,), "it is a mapping (key: value)"
             continue
         for name in value or {}:
             if _OURS.match(str(name)) or name in LABELS:

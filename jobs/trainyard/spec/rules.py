@@ -6,6 +6,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 
 from typing import Any
 
+from trainyard.spec.model import BROUGHT_BY_SCRIPT
 from trainyard.spec.patterns import IN_WORDS, NAME
 
 Rule = dict[str, Any]
@@ -20,7 +21,6 @@ NO_STORAGE = (
 )
 
 _STRATEGIES = "[has(self.ddp), has(self.deepspeed), has(self.fsdp)]"
-_SCRIPT_BRINGS = ("processor", "trainer", "trainingArguments", "strategy", "accelerate")
 
 OF_MODELS: dict[str, list[Rule]] = {
     "Spec": [
@@ -30,10 +30,10 @@ OF_MODELS: dict[str, list[Rule]] = {
         },
         {
             "rule": "!has(self.script) || !("
-            + " || ".join(f"has(self.{part})" for part in ("task", "model", "data", *_SCRIPT_BRINGS))
+            + " || ".join(f"has(self.{part})" for part in ("task", "model", "data", *BROUGHT_BY_SCRIPT))
             + ")",
-            "message": f"a script brings its own task, model, data, {', '.join(_SCRIPT_BRINGS)}: remove them here, and "
-            "use script.args",
+            "message": f"a script brings its own task, model, data, {', '.join(BROUGHT_BY_SCRIPT)}: remove them here, "
+            "and use script.args",
         },
         {"rule": "has(self.storage)", "message": f"storage is missing, and its default, ./runs, is {NO_STORAGE}"},
     ],

@@ -73,7 +73,7 @@ class Columns(Part):
 
 
 class LastEnd(Part):
-    """How a pod ended that made the newest fault, and how often in a row."""
+    """How the pod of the newest fault ended, and how many times in a row."""
 
     kind: Line
     """What the end was like."""
@@ -140,7 +140,7 @@ class Status(Part):
     restarted_from: Word | None = None
     """The newest checkpoint at the last fault."""
     last_end: LastEnd | None = None
-    """How the pod of the newest fault ended, where the pod alone tells it."""
+    """How the pod of the newest fault ended, where only the pod shows it."""
     handled: Annotated[list[Word], Field(max_length=64)] | None = None
     """Pods (by uid) whose end has been counted."""
     active_seconds: Int | None = None

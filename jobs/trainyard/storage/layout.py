@@ -12,7 +12,7 @@ metrics.jsonl                  every logged value
 trackers/                      ids and files of what trainingArguments.report_to names
 final/                         the model to use, and manifest.json
 
-Logs and metrics.jsonl grow: in an object store they go on in segments, which storage/segments names.
+Logs and metrics.jsonl grow. An object store keeps them in segments (storage/segments).
 """
 
 import re

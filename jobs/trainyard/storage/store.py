@@ -218,7 +218,7 @@ class Store:
     def _error(self, verb: str, path: str, error: BaseException) -> errors.TrainyardError:
         where = self.url(path)
         failure = messages.failure(self.scheme, urlsplit(self.uri).netloc, error)
-        # To a write or a listing a server says so that has lost an upload's parts, or a proxy before it.
+        # S3 servers and proxies answer "not found" to a write or a listing, too, when the parts of an upload are lost.
         if failure.kind == "Missing" and verb not in ("write", "list"):
             return errors.NotFoundError(f"{where}: {failure.what}")
         if failure.kind == "Missing":
@@ -230,7 +230,7 @@ class Store:
 def open_store(uri: str, endpoint: str | None = None, region: str | None = None, must_exist: bool = False) -> Store:
     """The store of a URI (s3://, gs://, az://, file://) or of a local path.
 
-    A folder that is not there is made, unless it `must_exist`: for who only looks.
+    Makes a folder that does not exist, unless `must_exist` is set, for callers that only read.
 
     A folder's links are followed, so that two names of one folder are one store.
 

@@ -80,9 +80,9 @@ def encode(fields: Mapping[str, Any], limit: int = MAX_BYTES) -> bytes:
 
 
 def led_by(head: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields after those of `head`, which hold whatever a user has given their names to.
+    """`head` followed by `fields`. A field of the user's with a name from `head` is left out.
 
-    encode() leaves out the end when a user logs more than fits, and the head is what a reader cannot do without.
+    encode() drops the last fields when they do not fit, and a reader cannot do without those of the head.
     """
     return {**head, **{name: value for name, value in fields.items() if name not in head}}
 

@@ -1,8 +1,8 @@
 """What failed when a training process raised an exception: the job, or the machine below it.
 
-The type of the exception decides, or that of one that it came from: libraries wrap what they caught. Of an
-exception that nobody here knows the origin is open: before the run's first step nothing but the job's own data and
-code has been at work, so it is the job's; after it one more attempt shows whether it comes back.
+The type of the exception decides, or the type of an exception that it came from, because libraries wrap what they
+catch. An exception of unknown type is the job's own before the run's first step, when only the job's data and code
+have run. After the first step, one more attempt shows whether it comes back.
 """
 
 import errno
@@ -71,9 +71,9 @@ def ending_of(error: BaseException, step: int, work: Work) -> Ending:
     if disk is not None:
         return _of_disk(disk, step, work)
     cause, message, where = cause_of(error), words_of(error), _where(error)
-    if mend.loading(error) == work.resume_folder is not None:
+    if work.resume_folder is not None and mend.loading(error) == work.resume_folder:
         given = work.job.spec.resume_from
-        if work.resumed is None and cause in (Cause.JOB, Cause.CODE) and not _is_short_of_memory(error):
+        if work.resumed is None and cause in (Cause.JOB, Cause.CODE) and not _may_load_next_time(error):
             words = "cannot be loaded. Is it damaged, or of another model or strategy than this job's?"
             return Ending.user_error(f"spec.resumeFrom: {given} {words} {message}", step, where)
         message = f"{work.resumed or given} cannot be loaded: {message}"
@@ -85,8 +85,9 @@ def ending_of(error: BaseException, step: int, work: Work) -> Ending:
 
 
 def _of_ours(error: TrainyardError, step: int, work: Work) -> Ending:
-    """How an error of ours ends it: with its words, by what it came from. A model that cannot be loaded, say, may be
-    wrong, or its hub may be away.
+    """How an error of ours ends a training process: with its own message, and the cause of what it came from.
+
+    A model that cannot be loaded may be wrong (the job's error), or its hub may be away (a fault).
     """
     if isinstance(error, DiskFullError):
         return _of_disk(error, step, work)
@@ -102,7 +103,8 @@ def _of_disk(error: DiskFullError, step: int, work: Work) -> Ending:
     return Ending.of(error, step)
 
 
-def _is_short_of_memory(error: BaseException) -> bool:
+def _may_load_next_time(error: BaseException) -> bool:
+    """Whether a checkpoint that fails to load may load later: memory was short, or a file could not be read."""
     return isinstance(error, MemoryError | OSError | torch.OutOfMemoryError)
 
 

@@ -11,7 +11,7 @@ is the mean over its labels, which a split of the batch shows, each batch gets i
 and the step's loss is the mean over all its labels. Otherwise a step's loss is the mean over its batches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -43,12 +43,12 @@ _OPEN = (Normalisation.UNKNOWN, Normalisation.PERHAPS_MEAN)
 _MEANS = (Normalisation.PERHAPS_MEAN, Normalisation.MEAN)
 
 
-def decide(trainer: Any, model: torch.nn.Module, inputs: dict[str, Any]) -> None:
+def decide(trainer: Any, model: torch.nn.Module, inputs: Any) -> None:
     """Find out what the model does with num_items_in_batch, if it matters and is not known yet.
 
     A collective: each rank makes four forward passes without gradients, over two rows where a batch has rows.
     """
-    if not _matters(trainer) or not isinstance(inputs.get("labels"), torch.Tensor):
+    if not _matters(trainer) or not isinstance(inputs, Mapping) or not isinstance(inputs.get("labels"), torch.Tensor):
         return
     if normalisation(trainer) in _OPEN:
         _set(trainer, _agreed(trainer, _tried(trainer, model, inputs)))
@@ -68,7 +68,11 @@ def weighted(trainer: Any, inputs: dict[str, Any], num_items_in_batch: Any, loss
 
 
 def compute_loss(trainer: Any, original: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-    """Trainer.compute_loss with the weight that weighted() gives a batch."""
+    """Trainer.compute_loss with the weight that weighted() gives a batch, once it is known what the model's loss is.
+
+    A Trainer of a user's own that computes another loss does not come here: its loss is its own affair.
+    """
+    decide(trainer, model, inputs)
     names = ("return_outputs", "num_items_in_batch")
     kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
     result = original(trainer, model, inputs, **kwargs)
@@ -76,14 +80,6 @@ def compute_loss(trainer: Any, original: Callable[..., Any], model: Any, inputs:
     if isinstance(result, tuple):
         return weighted(trainer, inputs, items, result[0]), *result[1:]
     return weighted(trainer, inputs, items, result)
-
-
-def training_step(
-    trainer: Any, original: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any
-) -> Any:
-    """Trainer.training_step and prediction_step, once it is known what the model's loss is."""
-    decide(trainer, model, inputs)
-    return original(trainer, model, inputs, *args, **kwargs)
 
 
 def _matters(trainer: Any) -> bool:
@@ -139,7 +135,7 @@ def _tried(trainer: Any, model: torch.nn.Module, inputs: dict[str, Any]) -> Norm
 def _loss(model: torch.nn.Module, inputs: dict[str, Any], items: torch.Tensor) -> float | None:
     """The loss of a batch; None when there is none, or it is no number."""
     outputs = model(**inputs, num_items_in_batch=items)
-    loss = outputs["loss"] if isinstance(outputs, dict) else outputs[0]
+    loss = outputs.get("loss") if isinstance(outputs, dict) else outputs[0]
     return float(loss) if isinstance(loss, torch.Tensor) and loss.numel() == 1 and bool(loss.isfinite()) else None
 
 

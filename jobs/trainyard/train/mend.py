@@ -39,8 +39,6 @@ def apply() -> None:
     replace(Trainer.get_batch_samples, _get_batch_samples)
     replace(Trainer._load_rng_state, _load_rng_state)
     replace(Trainer.compute_loss, loss.compute_loss)
-    replace(Trainer.training_step, loss.training_step)
-    replace(Trainer.prediction_step, loss.training_step)
     replace(Trainer.create_scheduler, _create_scheduler)
     replace(Trainer._load_optimizer_and_scheduler, schedule.load)
     for load in (Trainer._load_from_checkpoint, Trainer._load_optimizer_and_scheduler):
@@ -229,7 +227,9 @@ def _prepare_for_training(
 
 def _create_scheduler(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     created = original(trainer, *args, **kwargs)
-    trainer._trainyard_values = schedule.of_manifest(trainer)
+    # DeepSpeed's configuration may bring the optimizer: then the first call has a placeholder, which is no optimizer.
+    if isinstance(trainer.optimizer, torch.optim.Optimizer):
+        trainer._trainyard_values = schedule.of_manifest(trainer)
     return created
 
 

@@ -1,6 +1,5 @@
 """Stage 1: the processor (tokenizer, image processor, …)."""
 
-import difflib
 import inspect
 from typing import Any
 
@@ -8,6 +7,7 @@ import transformers
 
 from trainyard.errors import JobError
 from trainyard.plan.choice import Choice
+from trainyard.spec.hints import did_you_mean
 from trainyard.spec.model import Spec
 from trainyard.train.choices import Choices
 from trainyard.train.sources import local_folder
@@ -58,9 +58,10 @@ def _check_call(processor: Any, call: dict[str, Any]) -> None:
     for name in call:
         if not arguments or name in arguments:
             continue
-        close = difflib.get_close_matches(name, arguments, n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]}?" if close else f" It takes {', '.join(sorted(arguments))}"
-        raise JobError(f"spec.processor.call.{name}: {type(processor).__name__} has no such argument.{hint}")
+        raise JobError(
+            f"spec.processor.call.{name}: the call of {type(processor).__name__} has no such keyword. "
+            f"{did_you_mean(name, sorted(arguments))}"
+        )
 
 
 def _call_arguments(processor: Any) -> set[str]:

@@ -1,14 +1,13 @@
-"""Models and data by URI: fetched once into a cache on this machine, whatever number of its processes want them."""
+"""Models and data by URI: fetched once into a cache on this machine, however many processes need them."""
 
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import pathspec
 
 from trainyard.errors import JobError
 from trainyard.plan import files
@@ -74,8 +73,7 @@ def _fetched_matches(source: str, storage: Storage) -> list[Path]:
     store = open_store(fixed, storage.endpoint_for(source), storage.region)
     entries = store.list()
     whole = [entry for entry in entries if entry.path == pattern]  # a name with brackets is a name
-    matcher = pathspec.GitIgnoreSpec.from_lines([f"/{pattern}"])
-    matches = whole or [entry for entry in entries if matcher.match_file(entry.path)]
+    matches = whole or [entry for entry in entries if _matches(entry.path.split("/"), pattern.split("/"))]
     if not matches:
         raise JobError(f"{source}: nothing in storage matches this pattern")
     folder = _cached(store, source, storage, matches)
@@ -88,6 +86,17 @@ def _at_pattern(source: str) -> tuple[str, str]:
     parts = rest.split("/")
     first = next(index for index, part in enumerate(parts) if files.has_pattern(part))
     return f"{scheme}://{'/'.join(parts[:first])}", "/".join(parts[first:])
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """Whether the parts of a path match those of a pattern, as glob.glob matches names here: `**` is any folders."""
+    if not pattern or not parts:
+        return not pattern and not parts
+    first, rest = pattern[0], pattern[1:]
+    is_hidden = parts[0].startswith(".") and not first.startswith(".")
+    if first == "**":
+        return _matches(parts, rest or ["*"]) or (not is_hidden and _matches(parts[1:], pattern))
+    return not is_hidden and fnmatch.fnmatchcase(parts[0], first) and _matches(parts[1:], rest)
 
 
 def _cached(store: Store, source: str, storage: Storage, entries: list[Entry]) -> Path:

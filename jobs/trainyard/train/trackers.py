@@ -12,6 +12,7 @@ Trainer is made, and sends what has changed at each save and at the end. What a 
 | Trackio | the run's name | `trackers/trackio/` |
 """
 
+import functools
 import json
 import logging
 import os
@@ -78,7 +79,7 @@ class Trackers:
         try:
             self._bring()
         except TrainyardError as error:
-            _LOG.warning("trackers begin anew: what they kept cannot be brought: %s", error)
+            _LOG.warning("the trackers start from scratch, because their files cannot be read: %s", error)
         self._ids.setdefault("wandb", secrets.token_hex(8))
         self._keep_ids()
         for name, value in self._environment().items():
@@ -135,16 +136,25 @@ class Trackers:
 
     def _send(self) -> None:
         with self._sending:
-            for file in sorted(self._folder.rglob("*")):
-                if file.is_file() and not file.is_symlink() and not file.name.endswith(_OF_A_MOMENT):
-                    self._send_file(file)
+            _without_harm(self._send_changed)
+
+    def _send_changed(self) -> None:
+        for file in sorted(self._folder.rglob("*")):
+            if file.is_file() and not file.is_symlink() and not file.name.endswith(_OF_A_MOMENT):
+                _without_harm(functools.partial(self._send_file, file))
 
     def _send_file(self, file: Path) -> None:
-        status = file.stat()
-        mark = (status.st_size, status.st_mtime_ns)
         path = f"{TRACKERS}/{file.relative_to(self._folder)}"
-        if self._sent.get(path) != mark and _without_harm(lambda: self._store.put(path, _content(file))):
-            self._sent[path] = mark
+        try:
+            status = file.stat()
+            mark = (status.st_size, status.st_mtime_ns)
+            if self._sent.get(path) == mark:
+                return
+            content = _content(file)
+        except FileNotFoundError:  # its tracker has renamed or removed it meanwhile
+            return
+        self._store.put(path, content)
+        self._sent[path] = mark
 
 
 class TrackersCallback(TrainerCallback):
@@ -170,16 +180,17 @@ def _content(file: Path) -> bytes:
     """A file's bytes; of a database that is in use those of a consistent copy."""
     if file.suffix != _DATABASE:
         return file.read_bytes()
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(":memory:")) as copy:
+    with (
+        closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as source,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
         source.backup(copy)
         return copy.serialize()
 
 
-def _without_harm(send: Callable[[], None]) -> bool:
-    """Whether something could be sent. Trackers never take training down: it is tried again at the next save."""
+def _without_harm(send: Callable[[], None]) -> None:
+    """Send something. Trackers never take training down: what cannot be sent is tried again at the next save."""
     try:
         send()
     except (TrainyardError, OSError, sqlite3.Error) as error:
         _LOG.warning("what trackers keep could not be sent to the run's storage: %s", error)
-        return False
-    return True

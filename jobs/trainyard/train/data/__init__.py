@@ -1,7 +1,7 @@
 """Stage 2: the data, from any source to encoded data sets with the labels found in them.
 
-A source is read (`reading`, `tables`, `images`), its columns are chosen (`columns`) and checked (`checks`), its labels
-decided (`labels`), and its rows encoded (`encoding`) and measured against the model (`lengths`).
+A source is read (`reading`, `tables`, `images`), its columns are chosen (`plan/columns`) and checked (`checks`), its
+labels decided (`labels`), and its rows encoded (`encoding`) and measured against the model (`lengths`).
 """
 
 from trainyard.train.data.encoding import block_size, encode, tokens_per_sample

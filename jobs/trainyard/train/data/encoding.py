@@ -85,7 +85,9 @@ def _check_rows(encoded: Dataset, where: str) -> None:
 def _fingerprint(data: Dataset, task: Task, encoding: Encoding) -> str:
     """The cache key of encoded data: the rows, the processor itself (not its name), the call and the labels."""
     backend = getattr(encoding.processor, "backend_tokenizer", None)
-    processor = backend.to_str() if backend is not None else repr(encoding.processor)
+    # What it was made with holds what its backend does not: its limit, the side that it cuts, its special tokens.
+    made_with = json.dumps(getattr(encoding.processor, "init_kwargs", {}), sort_keys=True, default=str)
+    processor = f"{backend.to_str()} {made_with}" if backend is not None else repr(encoding.processor)
     parts = [
         data._fingerprint,
         task.info.name,
