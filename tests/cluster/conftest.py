@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what these tests need while others, which come first, wait for their processes."""
     if ours(session.items) and not foreign() and bed.why_not() is None and not session.config.option.collectonly:
-        command = ["nice", "-n", "19", sys.executable, "-m", "tests.bed", "build"]
+        command = ["nice", "-n", "10", sys.executable, "-m", "tests.bed", "build"]
         builds.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, process_group=0))
 
 

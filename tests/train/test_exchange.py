@@ -56,7 +56,7 @@ def _flat(place: str, value: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "strategy",
-    ["ddp", "zero3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero1", "zero2", "fsdp"))],
+    ["ddp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero1", "zero2", "zero3", "fsdp"))],
 )
 def test_checkpoints_go_both_ways(
     tiny: Tiny, tmp_path: Path, train: Train, train_fsdp: Train, cli: Cli, strategy: str
