@@ -11,7 +11,7 @@ from trainyard_operator import reasons
 from trainyard_operator.api import Object
 from trainyard_operator.failures import Failure
 from trainyard_operator.look import Look
-from trainyard_operator.podstate import is_asked_to_leave, stage_of
+from trainyard_operator.podstate import is_leaving, stage_of
 from trainyard_operator.times import moment_of, text_of
 from trainyard_operator.world import World
 
@@ -25,8 +25,8 @@ _MOST_ALIKE = 3
 def note_attempt(job: TrainerJob, status: Object, before: Object, world: World) -> None:
     """Note an attempt that is new, with why the one before ended and how many steps have to be done again.
 
-    A fault that cost no pod is counted here; one that did has been counted with its pod. What asks pods to go, and the
-    loss of a node, is no fault of the job.
+    A fault that cost no pod is counted here; one that did has been counted with its pod. The deletion of a pod and the
+    loss of a node are no faults of the job.
     """
     report = world.progress
     known = before.get("attempts", [])
@@ -70,18 +70,18 @@ def count_failures(look: Look) -> float | None:
 
 
 def _note_excuse(status: Object, since: str, world: World) -> None:
-    """Note once an attempt that a pod is asked to leave, or on a lost node: what that breaks is no fault."""
+    """Note once an attempt that a pod was deleted, or is on a lost node: what that breaks is no fault."""
     if _is_excused(status, since):
         return
-    if any(_is_no_fault(pod, world) for pod in world.pods):
+    if world.has_removed or any(_is_no_fault(pod, world) for pod in world.pods):
         status["excusedTime"] = text_of(world.now)
 
 
 def _is_no_fault(pod: Object, world: World) -> bool:
-    """Whether a pod is asked to go, or its node is lost, or was when it ended."""
+    """Whether somebody has deleted a pod, or its node is lost, or was when it ended."""
     if stage_of(pod) == "Failed":
         return world.died_with_node(pod)
-    return is_asked_to_leave(pod) or world.lost_since(pod) is not None
+    return is_leaving(pod) or world.lost_since(pod) is not None
 
 
 def _is_excused(status: Object, since: str) -> bool:

@@ -21,6 +21,7 @@ from trainyard_operator.https import serve
 from trainyard_operator.identity import JOB_LABEL, group_of, labels_of
 from trainyard_operator.informer import Informer, key_of
 from trainyard_operator.leader import Leader
+from trainyard_operator.podstate import is_removed
 from trainyard_operator.progress import Progress, Server
 from trainyard_operator.queue import KeyQueue
 from trainyard_operator.reconcile import JOBS, Reconciler
@@ -119,8 +120,12 @@ class Operator:
 
     def _pod_changed(self, pod: Object) -> None:
         name = labels_of(pod).get(JOB_LABEL)  # a name that somebody made up is a job that is not there
-        if name:
-            self.queue.add(f"{pod['metadata']['namespace']}/{name}")
+        if not name:
+            return
+        key = f"{pod['metadata']['namespace']}/{name}"
+        if is_removed(pod):
+            self.reconciler.note_removed(key)
+        self.queue.add(key)
 
     def _node_changed(self, node: Object) -> None:
         ready = any(

@@ -67,6 +67,12 @@ def is_leaving(pod: Object) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
+def is_removed(pod: Object) -> bool:
+    """Whether somebody has deleted a pod by force while its trainer ran: it had no time to save."""
+    no_time = pod["metadata"].get("deletionGracePeriodSeconds") == 0
+    return is_leaving(pod) and no_time and stage_of(pod) == "Running"
+
+
 def is_asked_to_leave(pod: Object) -> bool:
     """Whether a pod has been deleted and has time to save."""
     # One that is deleted by force is seen leaving too, for a moment, and without any time for it.

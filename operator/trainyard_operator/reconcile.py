@@ -62,12 +62,18 @@ class Reconciler:
         self._written: dict[str, tuple[float, Object]] = {}
         self._refused: dict[str, tuple[float, str]] = {}
         """By job: since when its pods cannot be made, and why."""
+        self._removed: set[str] = set()
+        """Jobs of which a pod was deleted by force since the last look."""
         self._trusted: dict[str, str] = {}
         """By job: the certificate authorities that its Secret was written with last."""
 
     def trust(self, authorities: str) -> None:
         """Write these certificate authorities (PEM) into the Secrets of jobs from now on."""
         self._settings = replace(self._settings, ca=authorities)
+
+    def note_removed(self, key: str) -> None:
+        """A pod of a job was deleted by force: the next look may find nothing of it."""
+        self._removed.add(key)
 
     def reconcile(self, key: str) -> float | None:
         """Look at a job once. Returns seconds until it must be looked at again, if at all. Raises ApiError."""
@@ -87,8 +93,9 @@ class Reconciler:
         world = World(
             pods=pods, lost_nodes=self._nodes_since(pods, ready=False),
             back_since=self._nodes_since(pods, ready=True), progress=self._progress.get(key, owner.uid),
-            refused=self._refusal(key), image=self._settings.image,
+            has_removed=key in self._removed, refused=self._refusal(key), image=self._settings.image,
         )  # fmt: skip
+        self._removed.discard(key)
         seen = observe(job, owner, meta["generation"], before, world)
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)
@@ -251,6 +258,7 @@ class Reconciler:
     def _forget(self, key: str) -> None:
         self._written.pop(key, None)
         self._refused.pop(key, None)
+        self._removed.discard(key)
         self._applied.pop(key, None)
         self._trusted.pop(key, None)
         self._progress.forget(key)

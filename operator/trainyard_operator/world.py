@@ -28,6 +28,8 @@ class World:
     """Nodes that are ready, and since when: one that was lost is back since then."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What rank 0 reported last."""
+    has_removed: bool = False
+    """Whether a pod was deleted by force since the last look, and may be gone already."""
     refused: str | None = None
     """What the API server said when pods could not be made, for some seconds now."""
     image: str = ""

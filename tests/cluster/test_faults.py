@@ -67,9 +67,10 @@ def test_a_job_survives_what_happens_to_clusters(
     assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
     status = status_of(namespace)
     assert status["state"] == "Running"
-    # To be asked to leave, and to lose a node, is no fault of the job; and of a driver that is gone somebody may say why.
-    counted = set(chosen) - {"worker pod deleted", "node lost"}
-    sure = counted - {"head pod killed"}
+    # The deletion of a pod and the loss of a node are no faults of the job. An operator that was killed may not have
+    # seen the deletion.
+    counted = set(chosen) - {"worker pod killed", "worker pod deleted", "head pod killed", "node lost"}
+    sure = counted - {"operator killed with a worker pod"}
     assert len(sure) <= status["restarts"] <= len(counted), json.dumps(status)
 
 
@@ -100,7 +101,7 @@ def test_a_spare_takes_the_place_and_one_of_two_operators_works(job: Job, namesp
     finally:
         kubectl("scale", *deployment, "--replicas=1")
     assert [cost.fault for cost in costs if cost.lost or cost.duplicates] == []
-    assert status_of(namespace)["restarts"] == len(costs)
+    assert status_of(namespace)["restarts"] <= 1, "a leader that was killed may not have seen the deletion"
 
 
 def restart_api_server() -> None:

@@ -153,6 +153,7 @@ def test_harmless_value_is_no_mistake(values: dict[str, object]) -> None:
         ({"eval_steps": 10}, "add eval_strategy: steps"),
         ({"do_train": False}, "always trains"),
         ({"parallelism_config": {"tp_size": 2}}, "not supported"),
+        ({"accelerator_config": {"dispatch_batches": True}}, "rows of different lengths cannot be put into one batch"),
         ({"gradient_checkpointing": True, "activation_checkpointing": True}, "keep one"),
         ({"save_only_model": True}, "nothing can be resumed"),
         ({"max_steps": 0}, "train nothing"),

@@ -156,8 +156,14 @@ def test_what_the_run_would_refuse_is_refused(changes: dict[str, object], path: 
 
 
 def test_own_trainer_may_have_own_metrics() -> None:
-    arguments = {"metric_for_best_model": "bleu", "batch_eval_metrics": True}
+    arguments = {"metric_for_best_model": "bleu", "greater_is_better": True, "batch_eval_metrics": True}
     assert messages(data=EVALUATED, trainer={"entrypoint": "own:Mine"}, trainingArguments=arguments) == {}
+
+
+def test_an_unknown_metric_needs_its_direction() -> None:
+    arguments = {"metric_for_best_model": "bleu"}
+    answer = messages(data=EVALUATED, trainer={"entrypoint": "own:Mine"}, trainingArguments=arguments)
+    assert "write greater_is_better: true" in answer["trainingArguments.metric_for_best_model"]
 
 
 @pytest.mark.parametrize("uri", ["./runs", "file:///runs"])

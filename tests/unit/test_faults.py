@@ -133,14 +133,16 @@ def test_what_breaks_because_a_pod_was_asked_to_leave_is_no_fault() -> None:
     assert third.status["restarts"] == 1
 
 
-def test_a_pod_that_was_deleted_by_force_was_not_asked() -> None:
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen leaving", "gone at once"])
+def test_a_pod_that_was_deleted_by_force_is_no_restart(is_seen: bool) -> None:
     told = dict(FIRST_ATTEMPT)
     first = look([real(0), real(1)], progress=told)
-    gone = deleted(1, 0)
-    seen = look([real(0), gone], first.status, progress=told, now=NOW + timedelta(seconds=30))
+    pods = [real(0), deleted(1, 0)] if is_seen else [real(0)]
+    later = NOW + timedelta(seconds=30)
+    seen = look(pods, first.status, progress=told, now=later, has_removed=not is_seen)
     told |= {"attempt": 2, "cause": "rank 1 went away"}
     second = look([real(0), real(1)], seen.status, progress=told, now=NOW + timedelta(seconds=60))
-    assert second.status["restarts"] == 1
+    assert second.status["restarts"] == 0
 
 
 def test_a_fault_that_cost_a_pod_is_counted_once() -> None:

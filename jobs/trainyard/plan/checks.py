@@ -143,11 +143,16 @@ def _columns(spec: Spec) -> Problems:
 
 def _metric(spec: Spec) -> Problems:
     info, written = TASKS.get(spec.task or ""), spec.training_arguments.get("metric_for_best_model")
-    if info is None or written is None or spec.trainer is not None:  # a Trainer of your own may have its own metrics
+    if info is None or written is None:
         return
     known, name = info.metric_names, written.removeprefix(EVALUATION_PREFIX)
-    if name not in (*known, *_TIMES):
+    if name in (*known, *_TIMES):
+        return
+    if spec.trainer is None:
         yield _argument("metric_for_best_model", f"{info.name} has no metric {written}. {did_you_mean(name, known)}")
+    elif spec.training_arguments.get("greater_is_better") is None:  # a Trainer of your own may have its own metrics
+        message = f"it is no metric of {info.name}: write greater_is_better: true, or false where less is better"
+        yield _argument("metric_for_best_model", message)
 
 
 def _batch_metrics(spec: Spec) -> Problems:

@@ -321,8 +321,8 @@ class Restart(Part):
     """What happens after a fault."""
 
     max_restarts: Annotated[Int, Field(ge=0, le=100)] = 10
-    """Restarts after faults that are not the job's own, within one window; one more fails the job. Being asked to
-    leave (preemption, a drained node) and losing a node are no faults; a pod that is deleted by force is one."""
+    """Restarts after faults that are not the job's own, within one window; one more fails the job. The
+    deletion of a pod (preemption, a drained node, kubectl delete) and the loss of a node are no faults."""
     window_seconds: Annotated[Int, Field(ge=1)] = 3600
     """Seconds of that window: faults before it are forgotten, so that a long run may have many."""
     hang_seconds: Annotated[Int, Field(ge=1)] = 300
