@@ -160,6 +160,34 @@ def test_a_script_goes_on_with_the_batch_of_its_checkpoint(
         assert train(ranks, **script(1, 6)).result.outcome == "Complete"
 
 
+CLASSIFIES = """
+import sys
+from datasets import Dataset
+from transformers import BertForSequenceClassification, Trainer, TrainingArguments, set_seed
+
+set_seed(0)
+rows = Dataset.from_list([{"input_ids": [2, 5 + row, 6 + row % 3, 3], "labels": row % 3} for row in range(8)])
+args = TrainingArguments(
+    "out", max_steps=1, save_strategy="no", logging_steps=1, per_device_train_batch_size=int(sys.argv[2]),
+    report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
+)
+without_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+model = BertForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3, **without_dropout)
+Trainer(model, args, train_dataset=rows).train()
+"""
+
+
+def test_the_loss_of_a_script_does_not_depend_on_its_ranks(train: Train, own: str, tiny: Tiny) -> None:
+    (Path(own) / "train.py").write_text(CLASSIFIES)
+    found = {}
+    for ranks in (1, 2):
+        script = {"path": "train.py", "args": [tiny.model("bert"), str(4 // ranks)]}
+        done = train(ranks, name=f"of-{ranks}", code=own, script=script)
+        assert done.result.outcome == "Complete", done.log
+        found[ranks] = losses(done.run)
+    assert found[2] == pytest.approx(found[1], rel=1e-4)
+
+
 def test_a_script_that_ends_without_a_trainer_is_complete(train: Train, own: str) -> None:
     (Path(own) / "train.py").write_text("import json, sys\njson.dump(sys.argv, open('seen.json', 'w'))\n")
     done = train(code=own, script={"path": "train.py", "args": ["--steps", "3"]})
