@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 from transformers import (
     BeitConfig,
@@ -85,6 +86,9 @@ def main() -> None:
             found[family][split] = measured(family, batch, accumulation)
     if os.environ.get("RANK", "0") == "0":
         print("FOUND", json.dumps(found), flush=True)
+    if dist.is_initialized():  # else gloo's threads may still wait for the other rank when Python ends
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 main()
