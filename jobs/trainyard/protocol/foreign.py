@@ -26,8 +26,10 @@ _NOT_READY = "connection was not ready"
 _RAY_LOSSES = (
     ("node was terminated", Cause.NODE, "the node of a worker is gone, or Ray's processes there"),
     ("worker process has died", Cause.WORKER, "the Ray worker of a rank died (killed; out of memory?)"),
+    ("actor is temporarily unavailable", Cause.WORKER, "the connection to the Ray worker of a rank broke"),
 )
-"""What Ray says of an actor that died, the most telling words first; its own message is half a page."""
+"""What Ray says of an actor that died, the most telling words first; its own message is half a page. It says the last
+of a node, too, when the connection breaks before the node is known to be gone."""
 
 
 def is_peer_lost(text: str) -> bool:
