@@ -160,6 +160,15 @@ def test_a_script_goes_on_with_the_batch_of_its_checkpoint(
         assert train(ranks, **script(1, 6)).result.outcome == "Complete"
 
 
+def test_a_script_imports_from_the_pythonpath_that_it_is_given(train: Train, own: str, tmp_path: Path) -> None:
+    (Path(own) / "train.py").write_text("import elsewhere\nopen('seen', 'w').write(elsewhere.WORD)\n")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/elsewhere.py").write_text("WORD = 'found'\n")
+    done = train(code=own, script={"path": "train.py", "env": {"PYTHONPATH": str(tmp_path / "lib")}})
+    assert done.result.outcome == "Complete", done.log
+    assert (Path(own) / "seen").read_text() == "found"
+
+
 CLASSIFIES = """
 import sys
 from datasets import Dataset

@@ -117,7 +117,9 @@ def run(work: Work, course: Course) -> Ending:
     # The agent reports progress; transformers' own report would be a second one.
     os.environ.update({"DISABLE_KUBEFLOW_INTEGRATION": "TRUE", **spec.env})
     sys.argv = [spec.path, *spec.args]
-    sys.path.insert(0, str(path.parent.resolve()))
+    # Python has read the variable when this process began, long before it was told.
+    given = [folder for folder in spec.env.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:0] = [str(path.parent.resolve()), *given]
     with _as_main(spec.path) as module:
         return _run(work, course, watched, module)
 
