@@ -173,7 +173,8 @@ class Breaking:
 
     def pod(self, *_: object) -> dict[str, Any]:
         phase = "Succeeded" if len(self.asked) > 1 else "Running"
-        state = {"containerStatuses": [{"state": {"running": {}}}], "phase": phase}
+        sidecar, trainer = ({"name": name, "state": {"running": {}}} for name in ("proxy", "trainer"))
+        state = {"containerStatuses": [sidecar, trainer], "phase": phase}
         return {"metadata": {"uid": "1"}, "status": state}
 
     def lines(self, *asked: str) -> list[str]:
@@ -186,6 +187,7 @@ def test_a_log_is_followed_on_when_its_connection_breaks() -> None:
     kubectl: Any = Breaking()
     assert list(logs.follow(kubectl, "job", 0, lambda _: None)) == ["one\n", "two\n", "three\n"]
     assert "--since-time=2026-01-01T00:00:01.2Z" in kubectl.asked[1]
+    assert all("--container=trainer" in asked for asked in kubectl.asked), "a sidecar's log may come first"
 
 
 UNSEEN = {"metadata": {**META, "generation": 1, "uid": "0123456789"}, "spec": {}}
