@@ -44,8 +44,8 @@ def test_a_process_that_has_ended_is_no_error(sleeper: "subprocess.Popen[bytes]"
 def test_all_threads_of_a_process_step_back() -> None:
     code = (
         "import os, threading; from trainyard.launch import priority; over = threading.Event()\n"
-        "threading.Thread(target=over.wait).start(); priority.step_back(); priority.step_back(); over.set()\n"
-        "print(*{os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir('/proc/self/task')})"
+        "threading.Thread(target=over.wait).start(); priority.step_back(); priority.step_back()\n"
+        "print(*{os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir('/proc/self/task')}); over.set()"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == [str(max(os.getpriority(os.PRIO_PROCESS, 0), priority.WATCHING))]
