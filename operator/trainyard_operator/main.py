@@ -124,7 +124,7 @@ class Operator:
             return
         key = f"{pod['metadata']['namespace']}/{name}"
         if is_removed(pod):
-            self.reconciler.note_removed(key)
+            self.reconciler.note_removed(key, pod)
         self.queue.add(key)
 
     def _node_changed(self, node: Object) -> None:

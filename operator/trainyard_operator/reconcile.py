@@ -71,9 +71,11 @@ class Reconciler:
         """Write these certificate authorities (PEM) into the Secrets of jobs from now on."""
         self._settings = replace(self._settings, ca=authorities)
 
-    def note_removed(self, key: str) -> None:
-        """A pod of a job was deleted by force: the next look may find nothing of it."""
-        self._removed.add(key)
+    def note_removed(self, key: str, pod: Object) -> None:
+        """Note that a job's own pod was deleted by force: the next look may find nothing of it."""
+        found = self._jobs.objects.get(key)
+        if found is not None and belongs(pod, Owner.of(found)):
+            self._removed.add(key)
 
     def reconcile(self, key: str) -> float | None:
         """Look at a job once. Returns seconds until it must be looked at again, if at all. Raises ApiError."""
@@ -90,12 +92,14 @@ class Reconciler:
             world = World(pods=pods)
             self._write_status(key, found, invalid(meta["generation"], before, lines, world))
             return None
+        has_removed = key in self._removed
+        if has_removed:  # one that is noted from here on is of the next look
+            self._removed.discard(key)
         world = World(
             pods=pods, lost_nodes=self._nodes_since(pods, ready=False),
             back_since=self._nodes_since(pods, ready=True), progress=self._progress.get(key, owner.uid),
-            has_removed=key in self._removed, refused=self._refusal(key), image=self._settings.image,
+            has_removed=has_removed, refused=self._refusal(key), image=self._settings.image,
         )  # fmt: skip
-        self._removed.discard(key)
         seen = observe(job, owner, meta["generation"], before, world)
         # The status first: a failure that is counted and then forgotten in a crash would be counted twice.
         left = self._write_status(key, found, seen.status)

@@ -108,8 +108,10 @@ def _longest_row(spec: Spec) -> int | None:
 def row_length(spec: Spec) -> Iterator[Problem]:
     """A max_length above the positions of a model whose config.json is on this machine, or in the manifest."""
     length = spec.processor.call.get("max_length")
+    if not isinstance(length, int):
+        return
     longest = _longest_row(spec)
-    if longest is not None and isinstance(length, int) and length > longest:
+    if longest is not None and length > longest:
         message = f"{length} tokens, and the model has positions for {longest}: write max_length: {longest}"
         yield Problem(("spec", "processor", "call", "max_length"), message)
 

@@ -82,12 +82,18 @@ def _check_rows(encoded: Dataset, where: str) -> None:
             raise JobError(f"spec.{where}: row {row} has no label on any of its tokens. Leave it out")
 
 
+_BESIDE_BACKEND = ("model_max_length", "padding_side", "truncation_side", "special_tokens_map")
+"""What decides how a fast tokenizer encodes, and is no part of its backend."""
+
+
 def _fingerprint(data: Dataset, task: Task, encoding: Encoding) -> str:
     """The cache key of encoded data: the rows, the processor itself (not its name), the call and the labels."""
     backend = getattr(encoding.processor, "backend_tokenizer", None)
-    # What it was made with holds what its backend does not: its limit, the side that it cuts, its special tokens.
-    made_with = json.dumps(getattr(encoding.processor, "init_kwargs", {}), sort_keys=True, default=str)
-    processor = f"{backend.to_str()} {made_with}" if backend is not None else repr(encoding.processor)
+    if backend is not None:
+        settings = {name: getattr(encoding.processor, name, None) for name in _BESIDE_BACKEND}
+        processor = f"{backend.to_str()} {json.dumps(settings, sort_keys=True, default=str)}"
+    else:
+        processor = repr(encoding.processor)
     parts = [
         data._fingerprint,
         task.info.name,
