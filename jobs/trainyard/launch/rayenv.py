@@ -26,6 +26,7 @@ _ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_report_resources_period_ms": "1000",
     # On busy cores Ray's processes need minutes to start. One that has died is noticed at once all the same.
+    "RAY_worker_niceness": "5",  # fifteen by itself: beside strangers a worker would not come up in minutes
     "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_gcs_server_request_timeout_seconds": "600",
     "RAY_agent_register_timeout_ms": "600000",

@@ -8,6 +8,7 @@ a process of Ray that has died ends the wait at once, and its last line says why
 import contextlib
 import functools
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ SECONDS = 300.0
 TRIES = 2
 PROCESSES = ("gcs_server", "raylet")
 """Ray's processes without which its others end."""
+_LISTEN_PORT = "dashboard_agent_listen_port"
+_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", _LISTEN_PORT)
+"""Settings of a raylet's start: where the processes that it starts will listen."""
 _OF_RAY = "/ray/_private/"
 """In the command line of Ray's other processes."""
 _LOOK_AGAIN_SECONDS, _LOOK_MS = 0.2, 500
@@ -70,12 +74,12 @@ def start(
 def patience(seconds: float, given_up: Callable[[], bool]) -> Iterator[None]:
     """A context in which Ray waits `seconds` for its GCS and its raylet, which it starts in this process."""
     node, services = _ray_modules()
-    before = services.get_node, node.wait_for_persisted_port
+    before = services.get_node, node.wait_for_persisted_port, services.start_raylet
     be_patient(seconds, given_up)
     try:
         yield
     finally:
-        services.get_node, node.wait_for_persisted_port = before
+        services.get_node, node.wait_for_persisted_port, services.start_raylet = before
 
 
 def be_patient(seconds: float, given_up: Callable[[], bool] = lambda: False) -> None:
@@ -93,6 +97,37 @@ def be_patient(seconds: float, given_up: Callable[[], bool] = lambda: False) -> 
         return _until_there(wait, seconds, given_up)
 
     services.get_node, node.wait_for_persisted_port = wait_for_node, wait_for_file
+    services.start_raylet = functools.partial(_start_raylet, services.start_raylet)
+
+
+def _start_raylet(start_raylet: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Start a raylet that knows the ports of its agents, and return what Ray's own start returns.
+
+    The agents would choose them, and the raylet ends when they have not within some seconds that nothing changes.
+    """
+    _, services = _ray_modules()
+    settings.update(zip(_AGENT_PORTS, _free_ports(len(_AGENT_PORTS)), strict=True))
+    start_process = services.start_ray_process
+
+    def start_ray_process(command: list[str], *rest: Any, **more: Any) -> Any:
+        # Ray hands this one to the agent and not to the raylet.
+        port = f"--{_LISTEN_PORT}={settings[_LISTEN_PORT]}"
+        return start_process([*command, port], *rest, **more)
+
+    services.start_ray_process = start_ray_process
+    try:
+        return start_raylet(*arguments, **settings)
+    finally:
+        services.start_ray_process = start_process
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports on which nothing listens now."""
+    with contextlib.ExitStack() as sockets:
+        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for each in held:
+            each.bind(("", 0))
+        return [each.getsockname()[1] for each in held]
 
 
 def _ray_modules() -> tuple[Any, Any]:
