@@ -158,9 +158,7 @@ def main() -> None:
     leader = Leader(api, os.environ.get("POD_NAMESPACE", "default"))
     threading.Thread(target=_lead, args=(leader, operator), name="leader", daemon=True).start()
     stopped.wait()
-    # The Lease last, and only when no pass runs any more: until then it is renewed, and nobody else may work.
-    if operator.finish():
-        leader.release()
+    _hand_over(operator, leader)
     server.stop()
     watched.stop()
 
@@ -190,6 +188,12 @@ def _lead(leader: Leader, operator: Operator) -> None:
     if leader.acquire():
         leader.keep(lost=lambda: os._exit(1))  # the next pass must not happen: another may lead by now
         operator.start_work()
+
+
+def _hand_over(operator: Operator, leader: Leader) -> None:
+    """Let another lead. The Lease goes last, and only when no pass runs: until then nobody else may work."""
+    if operator.finish():
+        leader.release()
 
 
 def _source(api: Api) -> Source:

@@ -27,6 +27,7 @@ from trainyard.plan.facts import gather
 from trainyard.plan.plan import keep_last, plan
 from trainyard.protocol.ending import Cause, Ending
 from trainyard.spec.manifest import as_manifest, loads
+from trainyard.spec.model import Resume
 from trainyard.storage import layout
 from trainyard.storage.store import open_store
 from trainyard.train.work import Work
@@ -98,7 +99,10 @@ def trains_on(node: Node, tmp_path: Path) -> Train:
         store = open_store(str(tmp_path / name))
         store.put(layout.RUN, b"{}")  # the driver's work
         known = attempts.list_attempts(store)
-        newest = next(iter(catalogue.committed(catalogue.list_checkpoints(store))), None)
+        committed = (
+            () if loaded.job.spec.resume is Resume.NEVER else catalogue.committed(catalogue.list_checkpoints(store))
+        )
+        newest = next(iter(committed), None)
         attempt = attempts.claim(store, newest, ranks, catalogue.newest_attempt(known))
         assert attempt is not None
         restored = tmp_path / f"{name}-restored-{attempt.number}" / f"checkpoint-{newest.step if newest else 0}"

@@ -54,6 +54,14 @@ def test_small_updates_change_most_weights(trained: Trained, halves: Path) -> No
     assert changed > 0.9 * sum(tensor.numel() for tensor in before.values())
 
 
+def test_moments_of_adam_are_float32(trained: Trained) -> None:
+    from safetensors.torch import load_file
+
+    (file,) = trained.run.glob("checkpoints/*-00001/optimizer.pt.safetensors")
+    moments = [tensor for tensor in load_file(file).values() if tensor.dim() > 1]
+    assert {str(tensor.dtype) for tensor in moments} == {"torch.float32"}
+
+
 def test_the_exported_model_has_its_own_dtype(trained: Trained, halves: Path) -> None:
     from safetensors.torch import load_file
 

@@ -1,6 +1,7 @@
 """Rows, tokens and models that fit together, before the first step: lengths, embeddings, special tokens, calls."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import torch
 import transformers
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
-from tests.conftest import Tiny, manifest
+from tests.conftest import Tiny, losses, manifest
 from tests.train.conftest import Train
 from trainyard.errors import JobError
+from trainyard.plan.facts import gather
+from trainyard.plan.notes import notes
+from trainyard.plan.plan import plan
 from trainyard.spec.manifest import loads
 from trainyard.train import embeddings, processor
 from trainyard.train.choices import Choices
@@ -122,15 +126,18 @@ def test_added_tokens_get_embeddings(
     tokenizer.add_tokens(["seoul", "busan"])
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     source = rows(tmp_path, "cat seoul", "busan", "dog")
-    done = train(
-        ranks, model={"source": tiny.model("bert")}, processor={"source": str(tmp_path / "tokenizer")},
-        data={"train": {"source": source}}, trainingArguments=ARGUMENTS, strategy=strategy,
-    )  # fmt: skip
+    parts = {
+        "model": {"source": tiny.model("bert")}, "processor": {"source": str(tmp_path / "tokenizer")},
+        "data": {"train": {"source": source}}, "trainingArguments": ARGUMENTS, "strategy": strategy,
+    }  # fmt: skip
+    done = train(ranks, **parts)
     assert done.result.outcome == "Complete", done.log
     config = json.loads((done.run / "final/config.json").read_text())
     assert config["vocab_size"] == len(tokenizer) == 19
     card = (done.run / "final/README.md").read_text()
     assert "19 rows: the tokenizer has 19 tokens, and the model had 17 embeddings" in card
+    job = loads(json.dumps(manifest(**parts))).job
+    assert notes(plan(job, gather(job.spec)))["embeddings"] in card
 
 
 def test_more_embeddings_than_tokens_stay(tiny: Tiny) -> None:
@@ -139,6 +146,12 @@ def test_more_embeddings_than_tokens_stay(tiny: Tiny) -> None:
     embeddings.fit(model, encoder, choices)
     assert model.get_input_embeddings().num_embeddings == 20
     assert choices.notes() == {}
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_plan_says_nothing_of_embeddings_that_are_there(tiny: Tiny, name: str) -> None:
+    job = loads(json.dumps(manifest(model={"source": tiny.model(name)}))).job
+    assert gather(job.spec).embeddings is None
 
 
 @pytest.fixture
@@ -223,3 +236,15 @@ def test_a_row_without_tags_is_named(tiny: Tiny, train: Train, tmp_path: Path, r
     )  # fmt: skip
     assert done.result.outcome == "UserError"
     assert done.result.message == message
+
+
+@pytest.mark.parametrize("text", ["cat", ""], ids=["one token", "no token"])
+def test_texts_too_short_for_a_mask_train_all_the_same(tiny: Tiny, train: Train, tmp_path: Path, text: str) -> None:
+    """A share of 0.15 of one token is often none, and the mean loss over no label is nan."""
+    source = rows(tmp_path, *8 * [text])
+    done = train(
+        task="fill-mask", model={"source": tiny.model("bert")}, data={"train": {"source": source}},
+        trainingArguments={"max_steps": 8, "per_device_train_batch_size": 1, "logging_steps": 1, "save_strategy": "no"},
+    )  # fmt: skip
+    assert done.result.outcome == "Complete", done.log
+    assert all(math.isfinite(loss) for loss in losses(done.run).values())

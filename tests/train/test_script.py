@@ -1,6 +1,7 @@
 """An unchanged script in a group of training processes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,27 +94,41 @@ def test_a_trainer_outside_of_the_group_is_refused(train: Train, tiny: Tiny, tmp
     assert "takes part in a group of 1" in done.result.message
 
 
-Looks = Callable[[str, int], Trained]
+Looks = Callable[..., Trained]
 
 
 @pytest.fixture
 def looks(train: Train, tiny: Tiny, tmp_path: Path) -> Looks:
-    """Runs a script that looks in its output_dir for a checkpoint: run's name, steps."""
+    """Runs a script that looks in its output_dir for a checkpoint: run's name, steps, fields of the spec."""
     (tmp_path / "train.py").write_text(LOOKS)
 
-    def run(name: str, steps: int) -> Trained:
+    def run(name: str, steps: int, **fields: str) -> Trained:
         script = {"path": "train.py", "args": [tiny.model("gpt2"), str(steps)]}
-        done = train(name=name, code=str(tmp_path), script=script)
+        done = train(name=name, code=str(tmp_path), script=script, **fields)
         assert done.result.outcome == "Complete", done.log
         return done
 
     return run
 
 
-def test_another_run_in_the_folder_starts_from_scratch(looks: Looks, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "fields"), [("two", {}), ("one", {"resume": "Never"})], ids=["another name", "resume: Never"]
+)
+def test_another_run_in_the_folder_starts_from_scratch(
+    looks: Looks, tmp_path: Path, name: str, fields: dict[str, str]
+) -> None:
     looks("one", 2)
     assert (tmp_path / "out/checkpoint-2").is_dir()
-    again = looks("two", 2)
+    again = looks(name, 2, **fields)
+    assert "FOUND None" in again.log
+    assert set(losses(again.run)) == {1, 2}
+
+
+def test_what_an_attempt_killed_before_its_first_commit_leaves_is_no_checkpoint(looks: Looks, tmp_path: Path) -> None:
+    looks("one", 2)
+    shutil.rmtree(tmp_path / "one")  # nothing of it has come into storage
+    assert (tmp_path / "out/checkpoint-2").is_dir()
+    again = looks("one", 2)
     assert "FOUND None" in again.log
     assert set(losses(again.run)) == {1, 2}
 

@@ -82,6 +82,24 @@ def test_validate_shows_warnings(tmp_path: Path, cli: Cli) -> None:
     assert done.stderr.startswith("job.yaml: warning: spec.trainingArguments.warmup_steps: 500 steps of warm-up")
 
 
+def test_a_run_says_its_warnings_when_it_starts(tmp_path: Path) -> None:
+    class Begun(Exception):  # noqa: N818 - no error
+        pass
+
+    def connect() -> Any:
+        raise Begun
+
+    job = loads(json.dumps(manifest(trainingArguments={"warmup_steps": 500, "max_steps": 10}))).job
+    told: list[dict[str, Any]] = []
+    nothing: Any = None
+    store = open_store(str(tmp_path))
+    drive = Drive(job, plan(job, Facts()), store, nothing, told.append, connect, nothing, 1)
+    with pytest.raises(Begun):
+        drive.run()
+    (event,) = told
+    assert event["text"].startswith("warning: spec.trainingArguments.warmup_steps: 500 steps of warm-up in a run of 10")
+
+
 def test_run_without_steps_is_refused_before_it_starts(tmp_path: Path) -> None:
     arguments = {"dataloader_drop_last": True, "per_device_train_batch_size": 8}
     job = loads(json.dumps(manifest(trainingArguments=arguments))).job

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from trainyard.checkpoint.doorbell import Metrics
 from trainyard.checkpoint.staging import Run
 from trainyard.storage import layout
 from trainyard.storage.store import open_store
-from trainyard.train.goodput import Clock, GoodputCallback, share
-from trainyard.train.metrics import MetricsLog
+from trainyard.train.goodput import Clock, GoodputCallback, by_attempt, share
+from trainyard.train.metrics import MetricsLog, read_rows
 from trainyard.train.saving import Totals
 
 
@@ -47,6 +48,23 @@ def test_what_attempts_before_have_made_and_nobody_goes_on_from_is_lost(
     kept = Metrics(tmp_path / "metrics.jsonl", Run(store.uri, None, None), 2)
     log = MetricsLog(store, kept, tmp_path / "no-bell", resumed)
     assert (log.lost_steps, log.lost_seconds) == (steps, seconds)
+
+
+def test_reported_share_is_that_of_metrics_jsonl(tmp_path: Path) -> None:
+    """A second attempt, whose first one kept 40 of 55 seconds."""
+    first = {"productive": 40.0, "start_up": 10.0, "restore": 0.0, "stall": 5.0, "other": 0.0, "lost": 0.0}
+    store = open_store(str(tmp_path / "run"))
+    store.put(layout.METRICS, (json.dumps({"step": 4, "attempt": 1, "goodput": first, "time": 1.0}) + "\n").encode())
+    log = MetricsLog(store, Metrics(tmp_path / "metrics.jsonl", Run(store.uri, None, None), 2), tmp_path / "no-bell", 4)
+    saving: Any = SimpleNamespace(totals=Totals())
+    args, state, control = TrainingArguments(str(tmp_path)), TrainerState(global_step=5), TrainerControl()
+    goodput = GoodputCallback(saving, log, 2)
+    goodput.on_step_begin(args, state, control)
+    goodput.on_step_end(args, state, control)
+    goodput.on_save(args, state, control)
+    written = share(by_attempt(read_rows(log.file.read_text())))
+    assert goodput.share() == pytest.approx(written, abs=0.01)
+    assert written == pytest.approx(40 / (55 + time.monotonic() - Clock.begun), abs=0.01)
 
 
 def test_the_share_of_steps_that_count_knows_what_was_lost() -> None:

@@ -139,14 +139,18 @@ def test_hanging_renewal_leaves_the_lease_to_expire(api: Leases, caplog: pytest.
 
 
 @pytest.mark.parametrize("in_time", [True, False], ids=["in time", "too long"])
-def test_lease_outlasts_every_pass(monkeypatch: pytest.MonkeyPatch, in_time: bool) -> None:
+def test_lease_outlasts_every_pass(monkeypatch: pytest.MonkeyPatch, api: Leases, in_time: bool) -> None:
     monkeypatch.setattr(main_module, "_FINISH_SECONDS", 10.0 if in_time else 0.1)
     operator = Operator(None, Settings(image="trainer", progress_url="https://operator", ca="CA"))  # type: ignore[arg-type]
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    leader, _ = kept(api)
+    monkeypatch.setattr(leader, "release", lambda: released.append(ended.is_set()))
+    released: list[bool] = []
 
     def reconcile(key: str) -> None:
         begun.set()
         go_on.wait(10)
+        ended.set()
 
     monkeypatch.setattr(operator.reconciler, "reconcile", reconcile)
     operator.start_work()
@@ -154,5 +158,7 @@ def test_lease_outlasts_every_pass(monkeypatch: pytest.MonkeyPatch, in_time: boo
     assert begun.wait(5)
     if in_time:
         threading.Timer(0.2, go_on.set).start()
-    assert operator.finish() == in_time
+    main_module._hand_over(operator, leader)
+    assert released == ([True] if in_time else []), "released with a pass that still ran"
     go_on.set()
+    leader._stopped.set()

@@ -92,6 +92,21 @@ def test_who_has_no_token_of_ours_cannot_make_the_api_server_review_one_after_th
     assert api.asked == 2
 
 
+def test_token_is_looked_at_before_the_body() -> None:
+    body = io.BytesIO(b"{}")
+    leads, told = threading.Event(), list[str]()
+    leads.set()
+    api = Reviews()
+    app = Server(api, Informer(api, "", print), Informer(api, "", print), Progress(print), leads)  # type: ignore[arg-type]
+    asked = {
+        "PATH_INFO": "/apis/trainyard.dev/v1alpha1/namespaces/a/trainerjobs/b/progress", "REQUEST_METHOD": "POST",
+        "CONTENT_LENGTH": "2", "wsgi.input": body,
+    }  # fmt: skip
+    app(asked, lambda status, _: told.append(status[:3]))
+    assert told == ["401"]
+    assert body.tell() == 0, "a client without a token can make the operator wait for its body"
+
+
 @pytest.mark.parametrize(
     ("report", "eta"),
     [

@@ -14,6 +14,7 @@ from trainyard.plan import configfile
 from trainyard.plan.choice import Choice
 from trainyard.plan.machine import MEMORY, available_memory
 from trainyard.plan.peek import count, label_lines
+from trainyard.plan.vocabulary import embeddings
 from trainyard.spec.model import Evaluation, Model, Spec
 
 _MAX_HEADER_BYTES = 100 * 1024**2
@@ -37,6 +38,8 @@ class Facts:
     """Of the disk for temporary files."""
     labels: Mapping[str, Choice[str]] = field(default_factory=dict)
     """The lines that say what the labels are, by name; empty where that is not known from here."""
+    embeddings: Choice[str] | None = None
+    """Those that the model gets for added tokens; None where there are none, or that is not known from here."""
     problem: str | None = None
     """Why nothing can be trained on these files; the training process would refuse them likewise."""
 
@@ -68,6 +71,7 @@ def gather(spec: Spec) -> Facts:
         largest_tensor=largest,
         stored_dtype=configfile.stored_dtype(spec.model),
         labels=labels,
+        embeddings=embeddings(spec),
     )
 
 

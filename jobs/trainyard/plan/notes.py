@@ -14,6 +14,7 @@ def notes(plan: Plan) -> dict[str, str]:
         "processes": f"{plan.world_size.value}: {plan.world_size.reason}",
         "strategy": f"{plan.strategy.value}: {plan.strategy.reason}",
         **{name: f"{line.value}: {line.reason}" for name, line in plan.labels.items()},
+        **({"embeddings": f"{plan.embeddings.value}: {plan.embeddings.reason}"} if plan.embeddings is not None else {}),
         **(_batch(plan.batch) if plan.batch is not None else {}),
         "checkpoints": f"{plan.cadence.value}: {plan.cadence.reason}",
         **({"weights": f"{plan.weights.value}: {plan.weights.reason}"} if plan.weights is not None else {}),

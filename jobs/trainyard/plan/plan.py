@@ -37,6 +37,8 @@ class Plan:
     """Where checkpoints lie while they are uploaded: Memory or Disk."""
     labels: Mapping[str, Choice[str]]
     """What the labels are, where that is known before the data is read for training."""
+    embeddings: Choice[str] | None
+    """Those that the model gets for added tokens; None where there are none, or that is not known."""
     warnings: tuple[str, ...]
     arguments: dict[str, Any]
     """TrainingArguments in full, as they are passed on (output_dir excepted)."""
@@ -75,6 +77,7 @@ def plan(job: TrainerJob, facts: Facts) -> Plan:
         memory=states,
         staging=memory.staging(spec, facts, world_size),
         labels=facts.labels,
+        embeddings=facts.embeddings,
         warnings=tuple(warning for warning in warnings if warning),
         arguments=arguments,
     )
@@ -94,6 +97,7 @@ def _plan_of_script(spec: Spec, facts: Facts, size: Choice[int]) -> Plan:
         every=spec.checkpoint.every,
         staging=memory.staging(spec, facts, None),
         labels={},
+        embeddings=None,
         warnings=(),
         arguments={},
     )

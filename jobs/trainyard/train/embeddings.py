@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from trainyard.plan.choice import Choice
+from trainyard.plan import vocabulary
 from trainyard.train.choices import Choices
 
 
@@ -21,5 +21,4 @@ def fit(model: PreTrainedModel, processor: Any, choices: Choices) -> None:
     if rows is None or rows >= len(processor):
         return
     model.resize_token_embeddings(len(processor))
-    reason = f"the tokenizer has {len(processor)} tokens, and the model had {rows} embeddings; new ones are their mean"
-    choices.add("embeddings", Choice(f"{len(processor)} rows", reason))
+    choices.add("embeddings", vocabulary.added(len(processor), rows))
